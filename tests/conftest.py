@@ -1,0 +1,101 @@
+"""What several test files share: the library on the path, models, sequences and the fair-esm reference."""
+
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from packed_esm.checkpoints import load_esm2  # noqa: E402
+from packed_esm.fasta import RESIDUES  # noqa: E402
+from packed_esm.models import DEMO_PATH  # noqa: E402
+from packed_esm.tokenize import MASK, tokenize  # noqa: E402
+
+SHARED = ROOT.parent / "shared"
+STANDARD = "ACDEFGHIKLMNPQRSTVWY"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("needs the development data in ../shared, which a user's clone does not have")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def _demo():
+    return load_esm2(DEMO_PATH)
+
+
+@pytest.fixture
+def demo(_demo):
+    """A fresh copy of the demonstration model: fair-esm caches rotary tables on a used one."""
+    return copy.deepcopy(_demo)
+
+
+def random_esm2(num_layers: int = 3, embed_dim: int = 64, heads: int = 2, seed: int = 0):
+    """Return a fair-esm ESM2 of random weights, scaled so that attention is far from uniform."""
+    from esm.model.esm2 import ESM2
+
+    torch.manual_seed(seed)
+    model = ESM2(num_layers, embed_dim, heads).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "layer_norm" in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            elif name.endswith("bias"):
+                parameter.normal_(0, 0.1)
+            elif "q_proj" in name or "k_proj" in name:
+                parameter.mul_(2.0)
+    return model
+
+
+def random_sequence(length: int, rng: np.random.Generator, letters: str = STANDARD) -> str:
+    return "".join(rng.choice(list(letters), size=length))
+
+
+def random_tokens(lengths, seed: int = 0, masked: tuple[int, ...] = (), letters: str = STANDARD):
+    """Return tokens of random proteins; of the sequences `masked`, every seventh residue is a mask token."""
+    rng = np.random.default_rng(seed)
+    tokens = [tokenize(random_sequence(length, rng, letters)) for length in lengths]
+    for i in masked:
+        tokens[i][1:-1:7] = MASK
+    return tokens
+
+
+def pack(tokens):
+    """Return (input_ids, cu_seqlens, max_seqlen) of sequences, without filler."""
+    lengths = [len(t) for t in tokens]
+    input_ids = torch.from_numpy(np.concatenate(tokens).astype(np.int64))
+    cu_seqlens = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    return input_ids, cu_seqlens, max(lengths)
+
+
+def fair_esm_alone(model, tokens, layers):
+    """Return {layer: fp32 [T, E]} of fair-esm's own forward on one unpadded sequence."""
+    batch = torch.from_numpy(tokens.astype(np.int64))[None]
+    with torch.inference_mode():
+        representations = model(batch, repr_layers=layers)["representations"]
+    return {layer: representations[layer][0] for layer in layers}
+
+
+def relative_l2(got: torch.Tensor, want: torch.Tensor) -> float:
+    return float((got.double() - want.double()).norm() / want.double().norm())
+
+
+def worst_residue_l2(got: torch.Tensor, want: torch.Tensor) -> float:
+    """Return the worst residue's relative L2; where the truth is zero (masked, layer 0), any difference is infinite."""
+    error, norm = (got.double() - want.double()).norm(dim=-1), want.double().norm(dim=-1)
+    return float(torch.where(error == 0, 0.0, error / norm).max())
+
+
+def worst_residue_cosine(got: torch.Tensor, want: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(got.double(), want.double(), dim=-1).min())
+
+
+__all__ = ["RESIDUES", "ROOT", "SHARED", "STANDARD"]

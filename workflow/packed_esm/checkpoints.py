@@ -1,0 +1,219 @@
+"""Load ESM-2 checkpoints into fair-esm's `ESM2`, without executing what a pickle contains."""
+
+import argparse
+import json
+import logging
+import pickle
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from .fair_esm import require_fair_esm
+from .files import sha256
+
+if TYPE_CHECKING:
+    from esm.model.esm2 import ESM2
+
+log = logging.getLogger(__name__)
+
+# Needed for contact maps only; Meta publishes it in a file of its own.
+CONTACT_HEAD = {"contact_head.regression.weight", "contact_head.regression.bias"}
+
+# esm/pretrained.py, _load_model_and_alphabet_core_v2
+_FAIR_ESM_PREFIX = re.compile(r"^encoder\.(sentence_encoder\.)?")
+
+_HF_LAYER = {
+    "attention.self.query": "self_attn.q_proj",
+    "attention.self.key": "self_attn.k_proj",
+    "attention.self.value": "self_attn.v_proj",
+    "attention.self.rotary_embeddings": "self_attn.rot_emb",
+    "attention.output.dense": "self_attn.out_proj",
+    "attention.LayerNorm": "self_attn_layer_norm",
+    "intermediate.dense": "fc1",
+    "output.dense": "fc2",
+    "LayerNorm": "final_layer_norm",
+}
+_HF_TOP = {
+    "embeddings.word_embeddings.": "embed_tokens.",
+    "encoder.emb_layer_norm_after.": "emb_layer_norm_after.",
+    "contact_head.": "contact_head.",
+    "lm_head.decoder.weight": "lm_head.weight",
+    "lm_head.decoder.bias": "lm_head.bias",
+    "lm_head.": "lm_head.",
+}
+# Present in some exports, used by no rotary ESM-2.
+_HF_UNUSED = re.compile(r"embeddings\.position_(ids|embeddings\.weight)$")
+
+
+class CheckpointError(ValueError):
+    """The file is no usable ESM-2 checkpoint: the message names it, what is wrong, and the remedy."""
+
+
+def load_esm2(path: str | Path) -> "ESM2":
+    """Return a fair-esm `ESM2` (fp32, on CPU, eval) from a fair-esm `.pt` or a Hugging Face ESM-2 folder.
+
+    Raises:
+        CheckpointError: not an ESM-2 checkpoint, truncated, or with missing, extra or misshapen tensors.
+        FileNotFoundError: nothing at `path`.
+    """
+    require_fair_esm()
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"model: there is nothing at {path}; give a .pt file or a Hugging Face folder")
+    shape, state = _read_hugging_face(path) if path.is_dir() else _read_fair_esm(path)
+    return _build(path, shape, state)
+
+
+def checkpoint_sha256(path: str | Path) -> str:
+    """Return the sha256 of a `.pt` file; of a folder, that of the names and sha256 of its weight files."""
+    import hashlib
+
+    path = Path(path)
+    if path.is_file():
+        return sha256(path)
+    listing = "".join(f"{file.name} {sha256(file)}\n" for file in [path / "config.json", *_weight_files(path)])
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _build(path: Path, shape: dict, state: dict[str, torch.Tensor]) -> "ESM2":
+    from esm.model.esm2 import ESM2
+
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        model = ESM2(**shape)
+    expected = model.state_dict()
+    missing = expected.keys() - state.keys() - CONTACT_HEAD
+    extra = state.keys() - expected.keys()
+    misshapen = {k for k in state.keys() & expected.keys() if state[k].shape != expected[k].shape}
+    for problem, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)):
+        if names:
+            raise CheckpointError(
+                f"{path}: {len(names)} {problem} tensors for an ESM-2 of {shape['num_layers']} layers, "
+                f"{_some(names)}; the file is damaged or of another model: fetch it again"
+            )
+    for name in CONTACT_HEAD - state.keys():
+        state[name] = torch.zeros(expected[name].shape)
+    model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    return model.eval()
+
+
+def _read_fair_esm(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    data = _load_pickle(path)
+    if not isinstance(data, dict) or "cfg" not in data or "model" not in data:
+        raise CheckpointError(
+            f"{path}: not an ESM-2 checkpoint of fair-esm (it has no `cfg` and `model`); "
+            "use a file esm2_*.pt, or a Hugging Face folder"
+        )
+    cfg = data["cfg"]["model"]
+    shape = {
+        "num_layers": cfg.encoder_layers,
+        "embed_dim": cfg.encoder_embed_dim,
+        "attention_heads": cfg.encoder_attention_heads,
+        "token_dropout": cfg.token_dropout,
+    }
+    state = {_FAIR_ESM_PREFIX.sub("", name): tensor for name, tensor in data["model"].items()}
+    regression = path.with_name(f"{path.stem}-contact-regression.pt")
+    if regression.exists():
+        state |= _load_pickle(regression)["model"]
+    return shape, state
+
+
+def _load_pickle(path: Path) -> dict:
+    """Load tensors and plain values; a pickle with anything else is refused, not run."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, it is not a checkpoint of tensors and plain values only "
+            f"({str(error).splitlines()[0]}); use a file published as esm2_*.pt or safetensors"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a PyTorch checkpoint ({str(error).splitlines()[0]}); "
+            "it is truncated or of another kind: fetch it again"
+        ) from error
+
+
+def _read_hugging_face(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = _hugging_face_config(folder)
+    files = _weight_files(folder)
+    if not files:
+        raise CheckpointError(
+            f"{folder}: no *.safetensors in it; pytorch_model.bin is not read, save the model with safetensors"
+        )
+    state: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            state |= load_file(file)
+        except SafetensorError as error:
+            raise CheckpointError(f"{file}: not a whole safetensors file ({error}); fetch it again") from error
+    state = {_fair_esm_name(name): tensor for name, tensor in state.items() if not _HF_UNUSED.search(name)}
+    state.setdefault("lm_head.weight", state.get("embed_tokens.weight", torch.empty(0)))  # tied
+    shape = {
+        "num_layers": config["num_hidden_layers"],
+        "embed_dim": config["hidden_size"],
+        "attention_heads": config["num_attention_heads"],
+        "token_dropout": config.get("token_dropout", True),
+    }
+    _add_missing_frequencies(folder, shape, state)
+    return shape, state
+
+
+def _hugging_face_config(folder: Path) -> dict:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: no config.json; give a Hugging Face ESM-2 folder") from error
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: not JSON ({error}); fetch it again") from error
+    required = {"model_type": "esm", "position_embedding_type": "rotary", "emb_layer_norm_before": False}
+    for key, value in required.items():
+        if config.get(key, value) != value:
+            raise CheckpointError(f"{folder}: not an ESM-2, its config.json has {key}: {config[key]!r}, not {value!r}")
+    for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "model_type"):
+        if key not in config:
+            raise CheckpointError(f"{folder}: not an ESM-2, its config.json has no {key}")
+    return config
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _fair_esm_name(name: str) -> str:
+    """Return fair-esm's name of a Hugging Face tensor (transformers' EsmForMaskedLM); unknown ones stay."""
+    name = name.removeprefix("esm.")
+    if match := re.match(r"encoder\.layer\.(\d+)\.(.+)\.(\w+)$", name):
+        index, module, parameter = match.groups()
+        return f"layers.{index}.{_HF_LAYER.get(module, module)}.{parameter}"
+    for theirs, ours in _HF_TOP.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def _add_missing_frequencies(folder: Path, shape: dict, state: dict[str, torch.Tensor]) -> None:
+    names = [f"layers.{i}.self_attn.rot_emb.inv_freq" for i in range(shape["num_layers"])]
+    missing = [name for name in names if name not in state]
+    if not missing:
+        return
+    log.warning(
+        "%s: %d layers without rotary frequencies (inv_freq); computed in fp32, as transformers does. "
+        "Meta's own checkpoints hold them rounded to fp16, which gives other values.",
+        folder,
+        len(missing),
+    )
+    dim = shape["embed_dim"] // shape["attention_heads"]
+    for name in missing:
+        state[name] = 1.0 / (10000 ** (torch.arange(0, dim, 2).float() / dim))
+
+
+def _some(names: Iterable[str], at_most: int = 3) -> str:
+    names = sorted(names)
+    return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")

@@ -1,0 +1,340 @@
+"""ESM-2 over packed sequences, equal to fair-esm's `esm.model.esm2.ESM2.forward` (Lin et al. 2023).
+
+    model = ESM2WithFlashAttention(base_model, device)
+    out = model.forward_packed(input_ids, cu_seqlens, max_seqlen, repr_layers=[33])
+    out["representations"][33]      # float32 [total, embed_dim]
+
+In half precision only the matrix products and the attention are half: embedding, residual stream,
+layer norms and rotary tables stay fp32.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .packed_attention import (
+    attention_function,
+    choose_backend,
+    create_position_ids_packed,
+    per_token,
+)
+
+MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in training
+PADDED_BATCH_SCORES = 2**24  # B * T^2 of one padded batch: 64 MiB of fp32 scores a head
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
+    """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), each once.
+
+    A negative i means (i + N + 1), as in fair-esm's scripts/extract.py.
+
+    Raises:
+        ValueError: a layer outside -(N + 1) .. N.
+    """
+    resolved = []
+    for layer in repr_layers:
+        if not -(num_layers + 1) <= layer <= num_layers:
+            raise ValueError(
+                f"repr_layers: {layer} is out of range for a model of {num_layers} layers "
+                f"({-(num_layers + 1)} to {num_layers})"
+            )
+        resolved.append((layer + num_layers + 1) % (num_layers + 1))
+    return list(dict.fromkeys(resolved))
+
+
+@dataclass(frozen=True)
+class PackLayout:
+    """Where the sequences of a pack stand: `cu_seqlens` int32 [n + 1], on the host and on the device."""
+
+    host: torch.Tensor
+    device: torch.Tensor
+    max_seqlen: int
+    total: int
+
+
+class PackedLayer(nn.Module):
+    """One block of ESM-2 over rows of tokens, with the weights of a fair-esm `TransformerLayer`.
+
+    q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`.
+    """
+
+    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        self.heads, self.head_dim, self.dtype = attention.num_heads, attention.head_dim, dtype
+        self.qkv = _fuse([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
+        self.out_proj = _linear(attention.out_proj, dtype)
+        self.fc1 = _linear(layer.fc1, dtype)
+        self.fc2 = _linear(layer.fc2, dtype)
+        self.attention_norm = copy.deepcopy(layer.self_attn_layer_norm).float()
+        self.final_norm = copy.deepcopy(layer.final_layer_norm).float()
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Return the block's output, fp32 [rows, E]; cos, sin: fp32 [rows, 1, D]."""
+        normed = self.attention_norm(x).to(self.dtype)
+        q, k, v = self.qkv(normed).view(-1, 3, self.heads, self.head_dim).unbind(1)  # [rows, H, D] each
+        attended = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        x = x + self.out_proj(attended.flatten(1))
+        normed = self.final_norm(x).to(self.dtype)
+        return x + self.fc2(F.gelu(self.fc1(normed)))
+
+
+class ESM2WithFlashAttention(nn.Module):
+    """A fair-esm `ESM2` that takes packed sequences.
+
+    Args:
+        base_model: fair-esm ESM2 of any size. In fp32 it is moved to `device` and shares its weights;
+            in half precision it is left as it was, and the matrices are copied.
+        device: where to run.
+        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere.
+        attention: `auto`, or one of `packed_attention.BACKENDS`.
+
+    Raises:
+        ValueError: an attention backend that cannot run here, or rotary frequencies that differ by layer.
+    """
+
+    def __init__(
+        self,
+        base_model: nn.Module,
+        device: torch.device | str,
+        dtype: torch.dtype | None = None,
+        attention: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.device = torch.device(device)
+        self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
+        self.attention = choose_backend(attention, self.device, self.dtype)
+        self.num_layers = base_model.num_layers
+        self.embed_dim = base_model.embed_dim
+        self.attention_heads = base_model.attention_heads
+        self.token_dropout = base_model.token_dropout
+        self.padding_idx = base_model.padding_idx
+        self.mask_idx = base_model.mask_idx
+        if self.dtype == torch.float32:
+            base_model = base_model.to(self.device, torch.float32)
+        self.base_model = base_model if self.dtype == torch.float32 else None
+        self.layers = nn.ModuleList(
+            PackedLayer(layer, self.dtype).to(self.device) for layer in base_model.layers
+        )
+        self.embed_tokens = copy.deepcopy(base_model.embed_tokens).to(self.device, torch.float32)
+        self.emb_layer_norm_after = copy.deepcopy(base_model.emb_layer_norm_after).to(self.device, torch.float32)
+        self.lm_head = copy.deepcopy(base_model.lm_head).to(self.device, torch.float32)
+        self.register_buffer("inv_freq", _rotary_frequencies(base_model).to(self.device), persistent=False)
+        self.requires_grad_(False).eval()
+
+    @torch.inference_mode()
+    def forward(
+        self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False
+    ) -> dict:
+        """Return what fair-esm's `ESM2.forward` returns, for padded tokens, int [B, T].
+
+        In fp32 this is fair-esm's own forward. In half precision the result has `logits` and
+        `representations`, fp32, with rotary tables of fp32 positions.
+
+        Raises:
+            ValueError: contacts in half precision, or a layer out of range.
+        """
+        layers = resolve_layers(repr_layers, self.num_layers)
+        if self.base_model is not None:
+            return self.base_model(tokens, repr_layers=layers, return_contacts=return_contacts)
+        if return_contacts:
+            raise ValueError("return_contacts: needs dtype=torch.float32")
+        return self._forward_padded(tokens, layers)
+
+    @torch.inference_mode()
+    def forward_packed(
+        self,
+        input_ids: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        max_seqlen: int,
+        repr_layers: Iterable[int] | None = None,
+    ) -> dict[str, dict[int, torch.Tensor]]:
+        """Return {"representations": {layer: float32 [total, E]}} of sequences that stand one after the other.
+
+        Args:
+            input_ids: int [total] on the model's device, each sequence with its cls and eos.
+            cu_seqlens: int32 [n + 1], from 0, strictly increasing, to `total`. On the host it is checked
+                and copied without synchronisation; on a device it is first read back, which synchronises.
+            max_seqlen: at least the longest sequence, in tokens.
+            repr_layers: as in fair-esm, 0 to N or negative; by default the last.
+
+        Raises:
+            ValueError: an argument that breaks the above, by name.
+        """
+        layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
+        layout = self._check(input_ids, cu_seqlens, max_seqlen)
+        if self.attention == "padded":
+            return self._forward_packed_fallback(input_ids, cu_seqlens, max_seqlen, layers)
+        attention, on_host = attention_function(self.attention)
+        bounds = layout.host if on_host else layout.device
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return attention(q, k, v, bounds, layout.max_seqlen)
+
+        x = self._embed(input_ids, self._mask_ratio(input_ids, layout))
+        cos, sin = self._rotary_tables(create_position_ids_packed(layout.device, layout.total))
+        return {"representations": self._run_layers(x, cos, sin, attend, layers)}
+
+    @torch.inference_mode()
+    def _forward_packed_fallback(
+        self,
+        input_ids: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        max_seqlen: int,
+        repr_layers: Iterable[int] | None = None,
+    ) -> dict[str, dict[int, torch.Tensor]]:
+        """Same contract as `forward_packed`: unpack to padded batches of like length, run, pack again."""
+        layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
+        layout = self._check(input_ids, cu_seqlens, max_seqlen)
+        starts, lengths = layout.host[:-1].tolist(), layout.host.diff().tolist()
+        packed = {
+            layer: torch.empty(layout.total, self.embed_dim, device=self.device) for layer in layers
+        }
+        for batch in _padded_batches(lengths):
+            width = max(lengths[i] for i in batch)
+            tokens = torch.full((len(batch), width), self.padding_idx, device=self.device)
+            for row, i in enumerate(batch):
+                tokens[row, : lengths[i]] = input_ids[starts[i] : starts[i] + lengths[i]]
+            representations = self.forward(tokens, layers)["representations"]
+            for layer in layers:
+                for row, i in enumerate(batch):
+                    packed[layer][starts[i] : starts[i] + lengths[i]] = representations[layer][row, : lengths[i]]
+        return {"representations": packed}
+
+    def _forward_padded(self, tokens: torch.Tensor, layers: list[int]) -> dict:
+        """Run padded tokens [B, T] through the packed layers: B * T rows, keys masked where they are padding."""
+        batch, width = tokens.shape
+        padding_mask = tokens.eq(self.padding_idx)
+        key_mask = ~padding_mask[:, None, None, :]
+
+        def attend(*qkv: torch.Tensor) -> torch.Tensor:
+            q, k, v = (x.view(batch, width, *x.shape[1:]).transpose(1, 2) for x in qkv)  # [B, H, T, D]
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask).transpose(1, 2).flatten(0, 1)
+
+        masked = tokens.eq(self.mask_idx).sum(-1)
+        x = self._embed(tokens, (masked / (~padding_mask).sum(-1))[:, None])
+        x = x.masked_fill(padding_mask[..., None], 0.0).flatten(0, 1)
+        cos, sin = self._rotary_tables(torch.arange(width, device=self.device).repeat(batch))
+        wanted = self._run_layers(x, cos, sin, attend, list(dict.fromkeys([*layers, self.num_layers])))
+        padded = {layer: rows.view(batch, width, -1) for layer, rows in wanted.items()}
+        logits = self.lm_head(padded[self.num_layers])
+        return {"logits": logits, "representations": {layer: padded[layer] for layer in layers}}
+
+    def _run_layers(
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend, layers: list[int]
+    ) -> dict[int, torch.Tensor]:
+        """Run as many blocks as the wanted layers need; the last of all is taken after the final norm."""
+        representations = {0: x} if 0 in layers else {}
+        for index in range(1, max(layers, default=0) + 1):
+            x = self.layers[index - 1](x, cos, sin, attend)
+            if index in layers:
+                representations[index] = self.emb_layer_norm_after(x) if index == self.num_layers else x
+        return representations
+
+    def _embed(self, tokens: torch.Tensor, mask_ratio: torch.Tensor) -> torch.Tensor:
+        """Return the scaled embedding, fp32 [..., E]; mask_ratio [...]: share of mask tokens in the sequence."""
+        x = self.embed_tokens(tokens)
+        if not self.token_dropout:
+            return x
+        x = x.masked_fill(tokens.eq(self.mask_idx)[..., None], 0.0)
+        return x * (1 - MASK_RATIO_TRAIN) / (1 - mask_ratio)[..., None]
+
+    def _mask_ratio(self, input_ids: torch.Tensor, layout: PackLayout) -> torch.Tensor:
+        """Return, for each token, the share of mask tokens among all tokens of its sequence, fp32 [total]."""
+        masked = F.pad(input_ids.eq(self.mask_idx).cumsum(0), (1, 0))  # integers: exact
+        ratio = masked[layout.device].diff() / layout.device.diff()
+        return per_token(ratio, layout.device, layout.total)
+
+    def _rotary_tables(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cos and sin, fp32 [rows, 1, D], as esm/rotary_embedding.py computes them, once a forward."""
+        angles = positions[:, None].to(torch.float32) * self.inv_freq
+        angles = torch.cat([angles, angles], dim=-1)[:, None]
+        return angles.cos(), angles.sin()
+
+    def _check(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
+        if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):
+            raise ValueError(
+                f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}"
+            )
+        if input_ids.device.type != self.device.type:
+            raise ValueError(f"input_ids: on {input_ids.device}, but the model is on {self.device}")
+        if cu_seqlens.ndim != 1 or cu_seqlens.dtype != torch.int32:
+            raise ValueError(f"cu_seqlens: need int32 [n + 1], not {cu_seqlens.dtype} {list(cu_seqlens.shape)}")
+        if cu_seqlens.device.type not in ("cpu", self.device.type):
+            raise ValueError(f"cu_seqlens: on {cu_seqlens.device}, need the host or {self.device}")
+        host = cu_seqlens.cpu()
+        if len(host) < 2 or input_ids.numel() == 0:
+            raise ValueError("cu_seqlens: the pack is empty; it needs at least one sequence")
+        lengths = host.diff()
+        if host[0] != 0:
+            raise ValueError(f"cu_seqlens: must begin with 0, not {int(host[0])}")
+        if int(lengths.min()) < 1:
+            raise ValueError(f"cu_seqlens: must be strictly increasing, but a sequence has {int(lengths.min())} tokens")
+        if host[-1] != input_ids.numel():
+            raise ValueError(
+                f"cu_seqlens: ends at {int(host[-1])}, but input_ids has {input_ids.numel()} tokens"
+            )
+        if max_seqlen < int(lengths.max()):
+            raise ValueError(
+                f"max_seqlen: {max_seqlen} is less than the longest sequence, {int(lengths.max())} tokens"
+            )
+        return PackLayout(
+            host, cu_seqlens.to(self.device, non_blocking=True), int(max_seqlen), input_ids.numel()
+        )
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Return x [rows, H, D] turned by its angles, in fp32, in the dtype of x (esm/rotary_embedding.py, half-split)."""
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+
+
+def _rotary_frequencies(base_model: nn.Module) -> torch.Tensor:
+    """Return the checkpoint's own `inv_freq`, fp32 [D / 2]: Meta's are rounded to fp16, recomputing them differs."""
+    frequencies = [layer.self_attn.rot_emb.inv_freq.float() for layer in base_model.layers]
+    if any(not torch.equal(f, frequencies[0]) for f in frequencies):
+        raise ValueError("base_model: its layers have different rotary frequencies (inv_freq)")
+    return frequencies[0]
+
+
+def _padded_batches(lengths: list[int]) -> list[list[int]]:
+    """Group sequences of like length so that a batch's attention scores stay bounded."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] ** 2 <= PADDED_BATCH_SCORES:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def _fuse(linears: list[nn.Linear], dtype: torch.dtype) -> nn.Linear:
+    """Return one Linear for several of the same input; in fp32 the originals become views of it."""
+    weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
+    bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
+    fused = _linear_of(weight, bias)
+    if dtype == torch.float32:
+        rows = weight.shape[0] // len(linears)
+        for i, linear in enumerate(linears):
+            linear.weight.data = weight[i * rows : (i + 1) * rows]
+            linear.bias.data = bias[i * rows : (i + 1) * rows]
+    return fused
+
+
+def _linear(linear: nn.Linear, dtype: torch.dtype) -> nn.Linear:
+    return _linear_of(linear.weight.detach().to(dtype), linear.bias.detach().to(dtype))
+
+
+def _linear_of(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    linear.bias = nn.Parameter(bias, requires_grad=False)
+    return linear
+

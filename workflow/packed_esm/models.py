@@ -1,0 +1,76 @@
+"""The published ESM-2 checkpoints, the shipped demonstration model, and where each is found."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEMO = "demo"
+DEMO_PATH = Path(__file__).resolve().parents[1] / "models" / "esm2_t6_3M_demo.pt"
+BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm/models"
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """num_layers, embed_dim, attention_heads; sha256 of the published `.pt` where it is known."""
+
+    num_layers: int
+    embed_dim: int
+    attention_heads: int
+    sha256: str | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the blocks, 12 d^2 + 13 d each; the embedding adds less than a per cent."""
+        return self.num_layers * (12 * self.embed_dim**2 + 13 * self.embed_dim)
+
+
+# Lin et al. 2023, table S1; names of fair-esm's esm/pretrained.py.
+MODELS = {
+    "demo": ModelShape(6, 192, 12),
+    "esm2_t6_8M_UR50D": ModelShape(
+        6, 320, 20, "c3c1145126ec08895c39c24a5df5e6f899441bf641eb09c72504ef9b7acd9e40"
+    ),
+    "esm2_t12_35M_UR50D": ModelShape(12, 480, 20),
+    "esm2_t30_150M_UR50D": ModelShape(30, 640, 20),
+    "esm2_t33_650M_UR50D": ModelShape(33, 1280, 20),
+    "esm2_t36_3B_UR50D": ModelShape(36, 2560, 40),
+    "esm2_t48_15B_UR50D": ModelShape(48, 5120, 40),
+}
+
+
+def model_url(name: str) -> str:
+    """Return the address of a published checkpoint."""
+    return f"{BASE_URL}/{name}.pt"
+
+
+def hub_path(name: str) -> Path:
+    """Return where torch hub keeps a checkpoint: $TORCH_HOME, else $XDG_CACHE_HOME/torch, else ~/.cache/torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    home = Path(os.environ.get("TORCH_HOME", cache))
+    return (home / "hub" / "checkpoints" / f"{name}.pt").expanduser().absolute()
+
+
+def find_model(model: str) -> Path:
+    """Return the path that `model` means: the demo, a published name (torch hub's cache), or a path.
+
+    Raises:
+        ValueError: neither a known name nor something that looks like a path.
+    """
+    if model == DEMO:
+        return DEMO_PATH
+    if model in MODELS:
+        return hub_path(model)
+    if "/" in model or model.endswith(".pt") or Path(model).exists():
+        return Path(model).expanduser()
+    raise ValueError(
+        f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
+        "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder"
+    )
+
+
+def shape_of(model: str) -> ModelShape:
+    """Return the shape of a named model, also where its name is a file's; 650M's for any other (to estimate)."""
+    for name, shape in MODELS.items():
+        if name != DEMO and name in model:
+            return shape
+    return MODELS["demo" if model == DEMO else "esm2_t33_650M_UR50D"]

@@ -1,0 +1,249 @@
+"""Attention over packed sequences: every token sees its own sequence, and nothing else.
+
+A pack is `[total, heads, head_dim]`, cut into sequences by `cu_seqlens` (int32 [n + 1], from 0, as in
+flash-attention). All backends share one signature, `(q, k, v, cu_seqlens, max_seqlen, softmax_scale)`.
+"""
+
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+log = logging.getLogger(__name__)
+
+Attention = Callable[..., torch.Tensor]
+
+BACKENDS = ("flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded")
+INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or conda-forge's flash-attn (envs/gpu.yaml)"
+HALF = (torch.float16, torch.bfloat16)
+
+
+def _optional(module: str, name: str) -> tuple[Any, str | None]:
+    """Return (attribute or None, why it is missing or None)."""
+    try:
+        return getattr(importlib.import_module(module), name), None
+    except (ImportError, OSError, AttributeError) as error:  # OSError: a wheel built for another ABI
+        return None, f"{type(error).__name__}: {error}"
+
+
+_flash_attn_2, FLASH_ATTN_MISSING = _optional("flash_attn", "flash_attn_varlen_func")
+_flash_attn_3, FLASH_ATTN_3_MISSING = _optional("fa3_fwd_interface", "flash_attn_varlen_func")
+if _flash_attn_3 is None:
+    _flash_attn_3, FLASH_ATTN_3_MISSING = _optional("flash_attn_interface", "flash_attn_varlen_func")
+_torch_varlen, TORCH_VARLEN_MISSING = _optional("torch.nn.attention.varlen", "varlen_attn")
+
+FLASH_ATTN_AVAILABLE = _flash_attn_2 is not None
+
+
+def create_position_ids_packed(cu_seqlens: torch.Tensor, total: int | None = None) -> torch.Tensor:
+    """Return the position of each token in its own sequence, int64 [total], from 0 at each boundary.
+
+    On a device, give `total` (the last of `cu_seqlens`) or reading it costs one synchronisation.
+    """
+    if total is None:
+        total = int(cu_seqlens[-1])
+    starts = per_token(cu_seqlens[:-1], cu_seqlens, total)
+    return torch.arange(total, device=cu_seqlens.device) - starts
+
+
+def per_token(values: torch.Tensor, cu_seqlens: torch.Tensor, total: int) -> torch.Tensor:
+    """Repeat one value a sequence, [n], for each of its tokens, [total], without synchronisation."""
+    return torch.repeat_interleave(values, cu_seqlens.diff(), output_size=total)
+
+
+def flash_attn_varlen_wrapper(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int,
+    dropout_p: float = 0.0,
+    causal: bool = False,
+    softmax_scale: float | None = None,
+) -> torch.Tensor:
+    """Return attention of a pack by FlashAttention-2 (Dao 2023), `flash_attn.flash_attn_varlen_func`.
+
+    Args:
+        q, k, v: fp16 or bf16 [total, heads, head_dim] on a CUDA device, head_dim a multiple of 8.
+        cu_seqlens: int32 [n + 1] on the same device.
+        max_seqlen: longest sequence in tokens.
+        softmax_scale: head_dim ** -0.5 if None.
+
+    Raises:
+        ImportError: flash-attn is not installed or does not load; the message has the install line.
+        ValueError: a dtype that the kernels do not take.
+    """
+    if _flash_attn_2 is None:
+        raise ImportError(f"flash-attn cannot be used ({FLASH_ATTN_MISSING}); {INSTALL_FLASH_ATTN}")
+    if q.dtype not in HALF:
+        raise ValueError(f"q: flash-attn takes float16 or bfloat16, not {q.dtype}")
+    return _flash_attn_2(
+        q,
+        k,
+        v,
+        cu_seqlens_q=cu_seqlens,
+        cu_seqlens_k=cu_seqlens,
+        max_seqlen_q=max_seqlen,
+        max_seqlen_k=max_seqlen,
+        dropout_p=dropout_p,
+        causal=causal,
+        softmax_scale=softmax_scale,
+    )
+
+
+def _flash_attn_2_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
+    return flash_attn_varlen_wrapper(q, k, v, cu_seqlens, max_seqlen, softmax_scale=softmax_scale)
+
+
+def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
+    # num_splits=1: splitting the keys would make the order of summation depend on the neighbours.
+    out = _flash_attn_3(
+        q,
+        k,
+        v,
+        cu_seqlens,
+        cu_seqlens,
+        max_seqlen_q=max_seqlen,
+        max_seqlen_k=max_seqlen,
+        softmax_scale=softmax_scale,
+        **_supported(_flash_attn_3, num_splits=1),
+    )
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _torch_varlen_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
+    return _torch_varlen(
+        q,
+        k,
+        v,
+        cu_seqlens,
+        cu_seqlens,
+        max_seqlen,
+        max_seqlen,
+        **_supported(_torch_varlen, num_splits=1),
+        **({} if softmax_scale is None else {"scale": softmax_scale}),
+    )
+
+
+def sdpa_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    max_seqlen: int,
+    softmax_scale: float | None = None,
+) -> torch.Tensor:
+    """Return exact attention by one `scaled_dot_product_attention` a sequence; any device and dtype.
+
+    `cu_seqlens` is read on the host: give it there, or each call synchronises.
+    """
+    bounds = cu_seqlens.tolist()
+    out = torch.empty_like(q)
+    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        one = (x[start:end].transpose(0, 1).unsqueeze(0) for x in (q, k, v))  # [1, H, L, D]
+        attended = F.scaled_dot_product_attention(*one, scale=softmax_scale)
+        out[start:end] = attended.squeeze(0).transpose(0, 1)
+    return out
+
+
+_ATTENTION: dict[str, Attention] = {
+    "flash-attn": _flash_attn_2_attention,
+    "flash-attn-3": _flash_attn_3_attention,
+    "torch-varlen": _torch_varlen_attention,
+    "sdpa": sdpa_attention,
+}
+
+
+def attention_function(backend: str) -> tuple[Attention, bool]:
+    """Return the attention of a backend, and whether it reads `cu_seqlens` on the host."""
+    return _ATTENTION[backend], backend == "sdpa"
+
+
+def backend_version(backend: str) -> str:
+    """Return `backend` with the version of the package that does the work, where it is not torch."""
+    packages = {"flash-attn": ("flash-attn",), "flash-attn-3": ("fa3-fwd", "flash-attn-3")}
+    for package in packages.get(backend, ()):
+        try:
+            return f"{backend} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return backend
+
+
+def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return why a backend cannot run on a device in a dtype, or None if it can."""
+    if backend in ("sdpa", "padded"):
+        return None
+    if device.type != "cuda":
+        return f"it needs a CUDA device, not {device.type}"
+    if dtype not in HALF:
+        return f"its kernels take float16 and bfloat16, not {_name(dtype)}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (8, 0):
+        return f"it needs compute capability 8.0 (Ampere) or newer, not {capability[0]}.{capability[1]}"
+    if backend == "flash-attn-3":
+        if capability[0] != 9:
+            return f"its kernels are built for Hopper (9.x), not {capability[0]}.{capability[1]}"
+        if dtype != torch.bfloat16:
+            return f"its forward-only build takes bfloat16, not {_name(dtype)}"
+    missing = {
+        "flash-attn": FLASH_ATTN_MISSING,
+        "flash-attn-3": FLASH_ATTN_3_MISSING,
+        "torch-varlen": TORCH_VARLEN_MISSING,
+    }[backend]
+    return f"it does not import ({missing})" if missing else None
+
+
+def choose_backend(requested: str, device: torch.device, dtype: torch.dtype) -> str:
+    """Return the backend to use, and log which and why.
+
+    `auto` takes the fastest that runs: FlashAttention-3, flash-attn 2, torch's varlen kernel, else sdpa.
+
+    Raises:
+        ValueError: an unknown backend, or one asked for by name that cannot run here (with the reason).
+    """
+    if requested != "auto":
+        if requested not in BACKENDS:
+            raise ValueError(f"attention: {requested!r} is not one of auto, {', '.join(BACKENDS)}")
+        if reason := why_not(requested, device, dtype):
+            raise ValueError(f"attention: {requested} cannot be used, {reason}; use attention: auto")
+        return requested
+    for backend in ("flash-attn-3", "flash-attn", "torch-varlen", "sdpa"):
+        reason = why_not(backend, device, dtype)
+        if reason is None:
+            break
+        log.debug("attention %s: %s", backend, reason)
+    if device.type == "cuda" and dtype in HALF and not FLASH_ATTN_AVAILABLE:
+        _warn_flash_attn_missing(backend)
+    log.info("attention backend: %s (chosen for %s, %s)", backend, device.type, _name(dtype))
+    return backend
+
+
+@functools.cache
+def _warn_flash_attn_missing(instead: str) -> None:
+    log.warning(
+        "flash-attn is not used (%s); attention by %s instead. To install: %s",
+        FLASH_ATTN_MISSING,
+        instead,
+        INSTALL_FLASH_ATTN,
+    )
+
+
+@functools.cache
+def _keywords(function: Callable) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _supported(function: Callable, **keywords: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Keep the keywords that this version of `function` knows."""
+    return {name: value for name, value in keywords.items() if name in _keywords(function)}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

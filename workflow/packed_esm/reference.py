@@ -1,0 +1,100 @@
+"""fair-esm fp32, one unpadded sequence at a time: the truth that packed results are measured against.
+
+Shares no code with `esm2_flash` and `packed_attention`. Where fair-esm's full attention map would not
+fit, attention is computed in blocks of queries; each block's softmax still sees all keys.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from esm.model.esm2 import ESM2
+
+MAP_BYTES = 512 * 2**20  # of the attention scores of one layer, all heads, fp32
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Turn TF32 off for the block: with it, fp32 products on a GPU keep 10 bits of mantissa."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@torch.inference_mode()
+def reference_representations(
+    model: "ESM2", tokens: np.ndarray, layers: Sequence[int], map_bytes: int = MAP_BYTES
+) -> dict[int, torch.Tensor]:
+    """Return {layer: fp32 [T, E]} of one sequence by fair-esm itself.
+
+    Args:
+        model: fair-esm `ESM2`, fp32, in eval mode.
+        tokens: integer [T], with cls and eos.
+        layers: 0 to N, as fair-esm counts them.
+        map_bytes: attention scores of a layer larger than this are computed in blocks of queries.
+    """
+    device = model.embed_tokens.weight.device
+    batch = torch.as_tensor(tokens.astype(np.int64), device=device)[None]
+    rows = max(1, map_bytes // (4 * model.attention_heads * len(tokens)))
+    with full_precision():
+        if rows >= len(tokens):
+            representations = model(batch, repr_layers=list(layers))["representations"]
+        else:
+            with _attention_in_blocks(model, rows):
+                representations = model(batch, repr_layers=list(layers))["representations"]
+    return {layer: representations[layer][0] for layer in layers}
+
+
+@contextlib.contextmanager
+def _attention_in_blocks(model: "ESM2", rows: int) -> Iterator[None]:
+    """Replace the forward of each attention module of `model` for the length of the block."""
+    modules = [layer.self_attn for layer in model.layers]
+    for module in modules:
+        module.forward = _BlockedAttention(module, rows)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+class _BlockedAttention:
+    """esm/multihead_attention.py's forward for one unmasked sequence, `rows` queries at a time."""
+
+    def __init__(self, module: torch.nn.Module, rows: int) -> None:
+        self.module, self.rows = module, rows
+
+    def __call__(self, query: torch.Tensor, **_: object) -> tuple[torch.Tensor, None]:
+        module = self.module
+        length, batch, _ = query.shape
+        if batch != 1:
+            raise ValueError(f"query: one sequence at a time, not {batch}")
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.view(length, module.num_heads, module.head_dim).transpose(0, 1)  # [H, T, D]
+
+        q = heads(module.q_proj(query) * module.scaling)
+        k, v = heads(module.k_proj(query)), heads(module.v_proj(query))
+        q, k = module.rot_emb(q, k)
+        out = torch.empty_like(q)
+        for start in range(0, length, self.rows):
+            block = slice(start, start + self.rows)
+            scores = torch.bmm(q[:, block], k.transpose(1, 2))
+            out[:, block] = torch.bmm(torch.softmax(scores, dim=-1), v)
+        return module.out_proj(out.transpose(0, 1).reshape(length, batch, -1)), None
+
+
+def pooled_reference(representation: torch.Tensor, pooling: str) -> np.ndarray:
+    """Return one pooled vector, float64 [E], of fp32 [T, E] with cls and eos (scripts/extract.py's rows)."""
+    rows = representation.cpu().numpy().astype(np.float64)
+    if pooling == "bos":
+        return rows[0]
+    residues = rows[1:-1]
+    return residues.mean(axis=0) if pooling == "mean" else residues.max(axis=0)

@@ -1,0 +1,32 @@
+"""Turn residues into the tokens of fair-esm's Alphabet "ESM-1b"."""
+
+import numpy as np
+
+from .fasta import RESIDUES
+
+CLS, PAD, EOS, MASK = 0, 1, 2, 32
+FILLER = 5  # 'A': any residue does, its output is thrown away
+FIRST_RESIDUE = 4
+
+_NO_TOKEN = 255
+_TABLE = np.full(256, _NO_TOKEN, dtype=np.uint8)
+_TABLE[np.frombuffer(RESIDUES.encode("ascii"), dtype=np.uint8)] = FIRST_RESIDUE + np.arange(len(RESIDUES))
+
+
+def tokenize(sequence: str) -> np.ndarray:
+    """Return `[cls] residues [eos]`, uint8 [L + 2], as fair-esm's `BatchConverter` does for one sequence.
+
+    Raises:
+        ValueError: a character that is no residue token (name and 1-based position), or no residue at all.
+    """
+    if not sequence:
+        raise ValueError("the sequence has no residue")
+    codes = np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)
+    tokens = np.empty(len(codes) + 2, dtype=np.uint8)
+    tokens[0], tokens[-1] = CLS, EOS
+    np.take(_TABLE, codes, out=tokens[1:-1])
+    unknown = np.flatnonzero(tokens == _NO_TOKEN)
+    if len(unknown):
+        position = int(unknown[0])
+        raise ValueError(f"{sequence[position - 1]!r} at position {position} is no residue token of ESM-2")
+    return tokens
