@@ -9,7 +9,7 @@ layer norms and rotary tables stay fp32.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -22,11 +22,11 @@ from .packed_attention import (
     create_position_ids_packed,
     per_token,
 )
+from .packed_layer import Attend, PackedLayer
 
 MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in training
 PADDED_BATCH_SCORES = 2**24  # B * T^2 of one padded batch: 64 MiB of fp32 scores a head
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
@@ -56,33 +56,6 @@ class PackLayout:
     device: torch.Tensor
     max_seqlen: int
     total: int
-
-
-class PackedLayer(nn.Module):
-    """One block of ESM-2 over rows of tokens, with the weights of a fair-esm `TransformerLayer`.
-
-    q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`.
-    """
-
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        attention = layer.self_attn
-        self.heads, self.head_dim, self.dtype = attention.num_heads, attention.head_dim, dtype
-        self.qkv = _fuse([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
-        self.out_proj = _linear(attention.out_proj, dtype)
-        self.fc1 = _linear(layer.fc1, dtype)
-        self.fc2 = _linear(layer.fc2, dtype)
-        self.attention_norm = copy.deepcopy(layer.self_attn_layer_norm).float()
-        self.final_norm = copy.deepcopy(layer.final_layer_norm).float()
-
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """Return the block's output, fp32 [rows, E]; cos, sin: fp32 [rows, 1, D]."""
-        normed = self.attention_norm(x).to(self.dtype)
-        q, k, v = self.qkv(normed).view(-1, 3, self.heads, self.head_dim).unbind(1)  # [rows, H, D] each
-        attended = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + self.out_proj(attended.flatten(1))
-        normed = self.final_norm(x).to(self.dtype)
-        return x + self.fc2(F.gelu(self.fc1(normed)))
 
 
 class ESM2WithFlashAttention(nn.Module):
@@ -289,13 +262,6 @@ class ESM2WithFlashAttention(nn.Module):
         )
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return x [rows, H, D] turned by its angles, in fp32, in the dtype of x (esm/rotary_embedding.py, half-split)."""
-    wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
-
-
 def _rotary_frequencies(base_model: nn.Module) -> torch.Tensor:
     """Return the checkpoint's own `inv_freq`, fp32 [D / 2]: Meta's are rounded to fp16, recomputing them differs."""
     frequencies = [layer.self_attn.rot_emb.inv_freq.float() for layer in base_model.layers]
@@ -313,28 +279,3 @@ def _padded_batches(lengths: list[int]) -> list[list[int]]:
         else:
             batches.append([i])
     return batches
-
-
-def _fuse(linears: list[nn.Linear], dtype: torch.dtype) -> nn.Linear:
-    """Return one Linear for several of the same input; in fp32 the originals become views of it."""
-    weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
-    bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
-    fused = _linear_of(weight, bias)
-    if dtype == torch.float32:
-        rows = weight.shape[0] // len(linears)
-        for i, linear in enumerate(linears):
-            linear.weight.data = weight[i * rows : (i + 1) * rows]
-            linear.bias.data = bias[i * rows : (i + 1) * rows]
-    return fused
-
-
-def _linear(linear: nn.Linear, dtype: torch.dtype) -> nn.Linear:
-    return _linear_of(linear.weight.detach().to(dtype), linear.bias.detach().to(dtype))
-
-
-def _linear_of(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    linear.bias = nn.Parameter(bias, requires_grad=False)
-    return linear
-

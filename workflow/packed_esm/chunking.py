@@ -1,0 +1,185 @@
+"""Read all samples, keep one copy of equal sequences, and deal them to chunks of equal work."""
+
+import heapq
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from .fasta import FastaError, Record, invalid_characters, normalise, read_records, refget_digest
+from .files import replacing, write_text
+from .manifest import ACCEPTED, REJECTED, REPLACED, SCHEMA, write_manifest
+from .progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+ON_INVALID = ("reject", "fail", "replace")
+ON_DUPLICATE_ID = ("fail", "suffix")
+
+
+@dataclass
+class _Reading:
+    """What has been read so far: rows of the manifest, and the unique sequences by digest."""
+
+    rows: list[tuple] = field(default_factory=list)  # SCHEMA's columns up to `reason`
+    unique: dict[str, tuple[str, str]] = field(default_factory=dict)  # digest: (sequence, first name)
+
+
+def chunk_samples(
+    samples: Sequence[tuple[str, Path]],
+    chunk_paths: Sequence[Path],
+    manifest_path: Path,
+    rejected_path: Path,
+    counts_path: Path,
+    on_invalid: str = "reject",
+    on_duplicate_id: str = "fail",
+    embed_dim: int = 1280,
+) -> dict:
+    """Write the chunks (FASTA), the manifest (Parquet), the rejects (TSV) and the counts (JSON); return the counts.
+
+    Args:
+        samples: (name, FASTA path), in order.
+        chunk_paths: where the chunks go; their number is the number of chunks, some may stay empty.
+        manifest_path, rejected_path, counts_path: where the other outputs go.
+        on_invalid: what becomes of a record with characters that are no residues: `reject`, `fail`, `replace` (by X).
+        on_duplicate_id: what becomes of an id that a sample has twice: `fail`, or `suffix` (_2, _3 ...).
+        embed_dim: of the model, for the estimate of work.
+
+    Raises:
+        FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`.
+    """
+    reading = _Reading()
+    for name, path in samples:
+        _read_sample(name, path, reading, on_invalid, on_duplicate_id)
+    digests = list(reading.unique)
+    place = _write_chunks(chunk_paths, digests, reading.unique, embed_dim)
+    names = SCHEMA.names[: -len(("chunk", "row"))]
+    manifest = pd.DataFrame(reading.rows, columns=names)
+    places = [place.get(digest, (-1, -1)) for digest in manifest.digest]
+    manifest["chunk"], manifest["row"] = zip(*places, strict=True) if places else ([], [])
+    write_manifest(manifest_path, manifest)
+    _write_rejected(rejected_path, manifest)
+    counts = _count(manifest, reading.unique, [name for name, _ in samples])
+    write_text(counts_path, json.dumps(counts, indent=2) + "\n")
+    return counts
+
+
+def _read_sample(name: str, path: Path, reading: _Reading, on_invalid: str, on_duplicate_id: str) -> None:
+    first_line: dict[str, int] = {}
+    with progress_bar(None, "records", f"reading {name}") as bar:
+        for position, record in enumerate(read_records(path)):
+            record_id = _unique_id(path, record, first_line, on_duplicate_id)
+            sequence, status, reason = _judge(path, record, on_invalid)
+            digest = refget_digest(sequence) if status != REJECTED else ""
+            if digest:
+                reading.unique.setdefault(digest, (sequence, f"{name}|{record_id}"))
+            reading.rows.append(
+                (name, position, record_id, record.description, record.line, len(sequence), digest, status, reason)
+            )
+            bar.update(1)
+    if not first_line:
+        log.warning("%s: sample %s has no record", path, name)
+
+
+def _unique_id(path: Path, record: Record, first_line: dict[str, int], on_duplicate_id: str) -> str:
+    """Return the record's id, with a suffix if the sample has it already, and remember its line."""
+    name = record.id
+    if name in first_line:
+        if on_duplicate_id == "fail":
+            raise FastaError(
+                f"{path}, line {record.line}: id {name!r} stands already on line {first_line[name]}; "
+                "rename one, or set on_duplicate_id: suffix"
+            )
+        number = 2
+        while f"{name}_{number}" in first_line:
+            number += 1
+        name = f"{name}_{number}"
+        log.warning("%s, line %d: repeated id %r becomes %r", path, record.line, record.id, name)
+    first_line[name] = record.line
+    return name
+
+
+def _judge(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str]:
+    """Return (normalised sequence, status, reason) of a record."""
+    sequence = normalise(record.sequence)
+    invalid = invalid_characters(sequence)
+    if not record.id:
+        reason = "header without an id"
+    elif not sequence:
+        reason = "no residue"
+    elif invalid:
+        reason = f"no residue letter: {' '.join(map(repr, invalid[:10]))}"
+        if on_invalid == "replace":
+            return sequence.translate({ord(c): "X" for c in invalid}), REPLACED, reason
+    else:
+        return sequence, ACCEPTED, ""
+    if on_invalid == "fail":
+        raise FastaError(
+            f"{path}, line {record.line}: record {record.id!r}: {reason}; mend it, "
+            "or set on_invalid: reject or replace"
+        )
+    log.warning("%s, line %d: record %r rejected: %s", path, record.line, record.id, reason)
+    return sequence, REJECTED, reason
+
+
+def work(length: int, embed_dim: int) -> int:
+    """Return the estimated work of a sequence of `length` residues: 12 d^2 L + 2 d L^2 a layer, over 2 d."""
+    return length * (6 * embed_dim + length)
+
+
+def deal(lengths: Sequence[int], chunks: int, embed_dim: int) -> list[list[int]]:
+    """Deal sequences to chunks so that each has nearly the same work; inside a chunk in order of index.
+
+    Longest processing time first (Graham 1969): each sequence, by falling length, to the chunk with least work.
+    """
+    loads = [(0, chunk) for chunk in range(chunks)]
+    dealt: list[list[int]] = [[] for _ in range(chunks)]
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        load, chunk = heapq.heappop(loads)
+        dealt[chunk].append(index)
+        heapq.heappush(loads, (load + work(lengths[index], embed_dim), chunk))
+    return [sorted(indices) for indices in dealt]
+
+
+def _write_chunks(
+    paths: Sequence[Path], digests: list[str], unique: dict[str, tuple[str, str]], embed_dim: int
+) -> dict[str, tuple[int, int]]:
+    """Write each chunk, named by digest, and return {digest: (chunk, row)}."""
+    place = {}
+    lengths = [len(unique[digest][0]) for digest in digests]
+    for chunk, indices in enumerate(deal(lengths, len(paths), embed_dim)):
+        with replacing(paths[chunk]) as temporary, temporary.open("w", encoding="utf-8") as handle:
+            for row, index in enumerate(indices):
+                digest = digests[index]
+                sequence, name = unique[digest]
+                handle.write(f">{digest} {name}\n{sequence}\n")
+                place[digest] = (chunk, row)
+    return place
+
+
+def _write_rejected(path: Path, manifest: pd.DataFrame) -> None:
+    """Write the records that were rejected or changed, with the reason."""
+    unusual = manifest[manifest.status != ACCEPTED]
+    with replacing(path) as temporary:
+        unusual[["sample", "id", "line", "status", "reason"]].to_csv(temporary, sep="\t", index=False)
+
+
+def _count(manifest: pd.DataFrame, unique: dict[str, tuple[str, str]], samples: list[str]) -> dict:
+    def of(rows: pd.DataFrame) -> dict:
+        statuses = rows.status.value_counts()
+        kept = rows[rows.status != REJECTED]
+        return {
+            "records": len(rows),
+            **{status: int(statuses.get(status, 0)) for status in (ACCEPTED, REPLACED, REJECTED)},
+            "residues": int(kept.length.sum()),
+        }
+
+    return {
+        **of(manifest),
+        "unique_sequences": len(unique),
+        "unique_residues": sum(len(sequence) for sequence, _ in unique.values()),
+        "samples": {name: of(manifest[manifest["sample"] == name]) for name in samples},
+    }

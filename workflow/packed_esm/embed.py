@@ -1,0 +1,228 @@
+"""Embed sequences: tokens in, one vector a sequence, pooling and layer out."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import __version__
+from .checkpoints import checkpoint_sha256, load_esm2
+from .esm2_flash import ESM2WithFlashAttention, resolve_layers
+from .packed_attention import backend_version
+from .packing import Pack, iterate_packs
+from .pooling import POOLINGS, nonfinite_sequences, pool_packed
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+ON_NONFINITE = ("recompute", "fail")
+
+EachSequence = Callable[[int, dict[int, torch.Tensor]], None]
+
+
+class NonFiniteError(ValueError):
+    """A sequence gave values that are not finite; it is named."""
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """How to embed. `layers` as fair-esm counts them, negative allowed; `tokens_per_pack` None: by device and model."""
+
+    model: Path
+    layers: Sequence[int] = (-1,)
+    poolings: Sequence[str] = ("mean",)
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    tokens_per_pack: int | None = None
+    on_nonfinite: str = "recompute"
+
+
+@dataclass
+class Embeddings:
+    """Result of one call, in the order of the input.
+
+    Attributes:
+        columns: {"mean_33": float32 [n, E], ...}.
+        recomputed: indices of sequences that were recomputed in fp32.
+        packs, real_tokens, pack_tokens: how the work was packed; fill = real_tokens / pack_tokens.
+    """
+
+    columns: dict[str, np.ndarray]
+    recomputed: list[int] = field(default_factory=list)
+    packs: int = 0
+    real_tokens: int = 0
+    pack_tokens: int = 0
+
+
+class Embedder:
+    """A loaded model with its settings; everything that determines an embedding is in `settings`."""
+
+    def __init__(self, options: EmbedOptions) -> None:
+        self.options = options
+        self.device = choose_device(options.device)
+        dtype = choose_dtype(options.dtype, self.device)
+        for pooling in options.poolings:
+            if pooling not in POOLINGS:
+                raise ValueError(f"pooling: {pooling!r} is not one of {', '.join(POOLINGS)}")
+        base = load_esm2(options.model)
+        self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
+        self.layers = resolve_layers(options.layers, self.model.num_layers)
+        self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
+            self.device, self.model.num_layers, self.model.embed_dim
+        )
+        self.settings = {
+            "model": Path(options.model).name,
+            "model_sha256": checkpoint_sha256(options.model),
+            "layers": self.layers,
+            "pooling": list(options.poolings),
+            "dtype": dtype,
+            "attention": backend_version(self.model.attention),
+            "device": self.device.type,
+            "tokens_per_pack": self.tokens_per_pack,
+            "packed_esm": __version__,
+            "torch": torch.__version__,
+        }
+        self._exact: ESM2WithFlashAttention | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the embedding columns, `mean_33` and so on."""
+        return [f"{pooling}_{layer}" for layer in self.layers for pooling in self.options.poolings]
+
+    def embed(
+        self,
+        tokens: Sequence[np.ndarray],
+        names: Sequence[str],
+        each_sequence: EachSequence | None = None,
+        progress: Callable[[int], object] = lambda residues: None,
+    ) -> Embeddings:
+        """Embed sequences (uint8 [L + 2] each, with cls and eos).
+
+        Args:
+            tokens: the sequences.
+            names: of the sequences, for messages.
+            each_sequence: called with (index, {layer: fp32 [L + 2, E] on the device}) of each sequence.
+            progress: called with the residues done since the last call.
+
+        Raises:
+            NonFiniteError: values that are not finite where `on_nonfinite` is `fail`, or even in fp32.
+        """
+        shape = (len(tokens), self.model.embed_dim)
+        result = Embeddings({name: np.empty(shape, dtype=np.float32) for name in self.columns})
+        for pack in iterate_packs(tokens, self.tokens_per_pack):
+            bad = self._embed_pack(self.model, pack, tokens, result, each_sequence)
+            result.recomputed += [pack.indices[i] for i in np.flatnonzero(bad)]
+            result.packs += 1
+            result.real_tokens += pack.real_tokens
+            result.pack_tokens += len(pack.input_ids)
+            progress(pack.real_tokens - 2 * len(pack.indices))
+        for index in sorted(result.recomputed):
+            self._recompute(index, tokens, names[index], result, each_sequence)
+        return result
+
+    def _embed_pack(
+        self,
+        model: ESM2WithFlashAttention,
+        pack: Pack,
+        tokens: Sequence[np.ndarray],
+        result: Embeddings,
+        each_sequence: EachSequence | None,
+    ) -> np.ndarray:
+        """Run one pack, write its rows of `result`, and return which of its sequences are not finite, bool [n]."""
+        lengths = [len(tokens[i]) for i in pack.indices]
+        input_ids = torch.from_numpy(pack.input_ids).to(self.device, non_blocking=True).int()
+        cu_seqlens = torch.from_numpy(pack.cu_seqlens)
+        representations = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers)["representations"]
+        bad = torch.stack([nonfinite_sequences(rows, lengths) for rows in representations.values()]).any(0)
+        pooled = {
+            f"{pooling}_{layer}": matrix
+            for layer, rows in representations.items()
+            for pooling, matrix in pool_packed(rows, lengths, self.options.poolings).items()
+        }
+        for name, matrix in pooled.items():
+            result.columns[name][pack.indices] = matrix.cpu().numpy()
+        bad = bad.cpu().numpy()
+        if each_sequence is not None:
+            split = {layer: rows[: sum(lengths)].split(lengths) for layer, rows in representations.items()}
+            for place in np.flatnonzero(~bad):
+                each_sequence(pack.indices[place], {layer: rows[place] for layer, rows in split.items()})
+        return bad
+
+    def _recompute(
+        self,
+        index: int,
+        tokens: Sequence[np.ndarray],
+        name: str,
+        result: Embeddings,
+        each_sequence: EachSequence | None,
+    ) -> None:
+        """Embed one sequence in fp32, alone, in place of values that were not finite."""
+        problem = f"{name}: values that are not finite in {self.settings['dtype']}"
+        if self.options.on_nonfinite == "fail" or self.settings["dtype"] == "fp32":
+            raise NonFiniteError(f"{problem}; use dtype: fp32, or check the checkpoint")
+        log.warning("%s; recomputed in fp32", problem)
+        if self._exact is None:
+            base = load_esm2(self.options.model)
+            self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
+        (pack,) = iterate_packs([tokens[index]], len(tokens[index]))
+        alone = Embeddings({name: np.empty((1, self.model.embed_dim), np.float32) for name in self.columns})
+        forward_one = (lambda _, rows: each_sequence(index, rows)) if each_sequence else None
+        if self._embed_pack(self._exact, pack, [tokens[index]], alone, forward_one).any():
+            raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
+        for column, matrix in alone.columns.items():
+            result.columns[column][index] = matrix[0]
+
+
+def choose_device(requested: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` means here.
+
+    Raises:
+        ValueError: `cuda` where torch sees none, or another word.
+    """
+    if requested not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: {requested!r} is not one of auto, cpu, cuda")
+    available = torch.cuda.is_available()
+    if requested == "cuda" and not available:
+        raise ValueError(
+            f"device: cuda was asked for, but torch {torch.__version__} sees no CUDA device; "
+            "check nvidia-smi and CUDA_VISIBLE_DEVICES, install a torch built for CUDA, or use device: cpu"
+        )
+    return torch.device("cuda" if available and requested != "cpu" else "cpu")
+
+
+def choose_dtype(requested: str, device: torch.device) -> str:
+    """Return the name of the dtype: `auto` is fp32 on CPU and fp16 on a GPU."""
+    if requested == "auto":
+        return "fp32" if device.type == "cpu" else "fp16"
+    if requested not in DTYPES:
+        raise ValueError(f"dtype: {requested!r} is not one of auto, {', '.join(DTYPES)}")
+    return requested
+
+
+CPU_TOKENS_PER_PACK = 4096
+# Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
+GPU_BYTES_PER_TOKEN_AND_DIM = 64
+
+
+def default_tokens_per_pack(device: torch.device, num_layers: int, embed_dim: int) -> int:
+    """Return the budget of tokens for a device and a model, from the device's total memory, a power of two.
+
+    Never from the free memory of the moment: the budget is part of what determines the bits.
+    """
+    if device.type == "cpu":
+        return CPU_TOKENS_PER_PACK
+    total = torch.cuda.get_device_properties(device).total_memory
+    weights = 2 * 12 * embed_dim**2 * num_layers
+    budget = 131072 if embed_dim <= 480 else 65536 if embed_dim <= 640 else 32768
+    while budget > 2048 and weights + budget * embed_dim * GPU_BYTES_PER_TOKEN_AND_DIM > 0.6 * total:
+        budget //= 2
+    return budget
+
+
+def device_name(device: torch.device) -> str:
+    """Return the kind of device: the GPU's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

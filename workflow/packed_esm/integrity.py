@@ -1,0 +1,59 @@
+"""Check every row of a merged file: identity and order by the manifest, values by their checksum."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .writers import BATCH_ROWS, embedding_columns, row_checksums, sample_settings
+
+
+class ValidationError(ValueError):
+    """The embeddings are not what they should be; each failure names its sequence."""
+
+
+def check_file(path: Path, rows: pd.DataFrame) -> None:
+    """Check every row of a sample's Parquet file: identity and order by the manifest, values by their checksum.
+
+    Raises:
+        ValidationError: naming the first sequence that is wrong.
+    """
+    sample_settings(path)
+    start = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS):
+            table = pa.Table.from_batches([batch])
+            _check_identity(path, start, table, rows.iloc[start : start + len(table)])
+            _check_values(path, start, table)
+            start += len(table)
+    if start != len(rows):
+        raise ValidationError(
+            f"{path}: ends after {start} of {len(rows)} rows; sequence {rows.iloc[start]['id']!r} is missing; "
+            "remove the file and run again"
+        )
+
+
+def _check_identity(path: Path, start: int, table: pa.Table, expected: pd.DataFrame) -> None:
+    for name in ("id", "digest", "length"):
+        got, want = table[name].to_pylist(), expected[name].tolist()
+        want += [None] * (len(got) - len(want))
+        for row, (here, there) in enumerate(zip(got, want, strict=True)):
+            if here != there:
+                raise ValidationError(
+                    f"{path}, row {start + row}, sequence {table['id'][row].as_py()!r}: {name} is {here!r}, "
+                    f"but the manifest has {there!r}; remove the file and run again"
+                )
+
+
+def _check_values(path: Path, start: int, table: pa.Table) -> None:
+    columns = embedding_columns(table)
+    wrong = row_checksums(table["digest"].to_pylist(), columns) != table["checksum"].to_numpy()
+    for matrix in columns.values():
+        wrong |= ~np.isfinite(matrix).all(axis=1)
+    for row in np.flatnonzero(wrong)[:1]:
+        raise ValidationError(
+            f"{path}, row {start + row}, sequence {table['id'][int(row)].as_py()!r}: the embedding does not belong to "
+            "its checksum, it was changed or moved; remove the file and run again"
+        )

@@ -1,0 +1,105 @@
+"""Join manifest and chunk embeddings to one file a sample."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+
+from .manifest import embedded, read_manifest
+from .progress import progress_bar
+from .settings import differences
+from .writers import ChunkFile, EmbeddingFileError, SampleWriter, embedding_table
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 64 * 2**20
+# The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
+MAY_DIFFER = {"tokens_per_pack"}
+
+
+def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path) -> int:
+    """Write the embeddings of one sample as Parquet, in input order, batch by batch; return their number.
+
+    Args:
+        manifest_path: of all samples.
+        sample: which to write.
+        chunk_paths: chunk embeddings, in the order of the manifest's `chunk`.
+        out: Parquet file.
+
+    Raises:
+        EmbeddingFileError: a chunk that is damaged, has other settings than the rest, or lacks a record.
+    """
+    rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
+    settings = common_settings(chunk_paths)
+    first = ChunkFile(chunk_paths[0])
+    row_bytes = sum(4 * matrix.shape[1] for matrix in first.columns.values())
+    batch_rows = max(1, BATCH_BYTES // row_bytes)
+    with SampleWriter(out, settings) as writer, progress_bar(len(rows), "records", f"merging {sample}") as bar:
+        for start in range(0, max(1, len(rows)), batch_rows):
+            batch = rows.iloc[start : start + batch_rows]
+            columns, checksums = _gather(batch, chunk_paths, first)
+            writer.write(
+                embedding_table(batch["digest"].tolist(), batch["length"], columns, checksums, ids=batch["id"].tolist())
+            )
+            bar.update(len(batch))
+    return len(rows)
+
+
+def common_settings(chunk_paths: Sequence[Path]) -> dict:
+    """Return the settings of all chunks.
+
+    Where budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all.
+
+    Raises:
+        EmbeddingFileError: chunks with other settings than the first.
+    """
+    every = [ChunkFile(path).settings for path in chunk_paths]
+    for path, settings in zip(chunk_paths, every, strict=True):
+        same = {key: value for key, value in settings.items() if key not in MAY_DIFFER}
+        if differing := differences({k: v for k, v in every[0].items() if k not in MAY_DIFFER}, same):
+            raise EmbeddingFileError(
+                f"{path}: made with other settings than {chunk_paths[0]} ({'; '.join(differing)}); "
+                "remove the older of the two and run again"
+            )
+    budgets = sorted({settings["tokens_per_pack"] for settings in every})
+    return every[0] | {"tokens_per_pack": budgets[0] if len(budgets) == 1 else budgets}
+
+
+def _gather(
+    batch: pd.DataFrame, chunk_paths: Sequence[Path], like: ChunkFile
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return (columns, checksums) of the records of `batch`, each from its chunk, checked."""
+    columns = {
+        name: np.empty((len(batch), matrix.shape[1]), np.float32) for name, matrix in like.columns.items()
+    }
+    checksums = np.empty(len(batch), np.uint32)
+    # A chunk is opened for each batch and closed after it, so that mapped pages do not pile up.
+    for number, group in batch.reset_index(drop=True).groupby("chunk"):
+        chunk = ChunkFile(chunk_paths[number])
+        rows = group["row"].to_numpy()
+        _check_identity(chunk, group)
+        chunk.check_rows(rows)
+        for name, matrix in columns.items():
+            matrix[group.index] = chunk.columns[name][rows]
+        checksums[group.index] = chunk.checksums[rows]
+    return columns, checksums
+
+
+def _check_identity(chunk: ChunkFile, group: pd.DataFrame) -> None:
+    """Raise where a record's row of the chunk is missing or belongs to another sequence."""
+    beyond = group[group["row"] >= len(chunk)]
+    if len(beyond):
+        _refuse(chunk, beyond.iloc[0], f"the file ends after {len(chunk)} rows")
+    digests = np.array(chunk.digests(group["row"].to_numpy()))
+    for wrong in np.flatnonzero(digests != group["digest"].to_numpy(dtype=str))[:1]:
+        _refuse(chunk, group.iloc[wrong], f"it holds {digests[wrong]}")
+
+
+def _refuse(chunk: ChunkFile, record: pd.Series, found: str) -> NoReturn:
+    raise EmbeddingFileError(
+        f"{chunk.path}, row {record['row']}: should be {record['digest']} ({record['sample']}|{record['id']}), "
+        f"but {found}; remove the file and run again"
+    )

@@ -1,0 +1,115 @@
+"""The page that a run leaves: what came in, what came out, how fast, and how near to fair-esm."""
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from .files import write_text
+from .manifest import embedded, read_manifest
+from .plots import group_by_key, plot_lengths, plot_pca, plot_throughput, plot_validation
+from .writers import embedding_columns
+
+FIGURES = {
+    "pca": "Each point is a protein; proteins with like embeddings lie together.",
+    "lengths": "Lengths of the embedded proteins, in residues.",
+    "validation": "A sample spread over the lengths, compared with fair-esm residue by residue.",
+    "throughput": "Speed of each embed job after loading the model, and how full its packs were.",
+}
+MAX_REJECTS_SHOWN = 50
+
+
+def write_report(
+    samples: Sequence[tuple[str, Path]],
+    manifest_path: Path,
+    counts_path: Path,
+    rejected_path: Path,
+    stats_paths: Sequence[Path],
+    validation_path: Path,
+    validation_table_path: Path,
+    figures: Path,
+    html: Path,
+    color_by: str = "",
+) -> None:
+    """Draw the figures (PNG, in the folder `figures`) and write the page (HTML, one file, works offline).
+
+    Args:
+        samples: (name, Parquet path).
+        manifest_path, counts_path, rejected_path: outputs of chunking.
+        stats_paths: JSON of the embed jobs.
+        validation_path, validation_table_path: outputs of the validation.
+        figures, html: outputs.
+        color_by: colour the proteins by this `key=value` of their descriptions; empty: by sample.
+    """
+    counts = _read_json(counts_path)
+    validation = _read_json(validation_path)
+    stats = {path.stem: _read_json(path) for path in stats_paths}
+    rows = embedded(read_manifest(manifest_path))
+    paths = {name: figures / f"{name}.png" for name in FIGURES}
+    column, matrix = _first_column([path for _, path in samples])
+    ordered = pd.concat([rows[rows["sample"] == name] for name, _ in samples])
+    groups = group_by_key(ordered["description"].tolist(), ordered["sample"].tolist(), color_by)
+    plot_pca(paths["pca"], matrix, groups, column)
+    lengths = {name: rows.loc[rows["sample"] == name, "length"].to_numpy() for name, _ in samples}
+    plot_lengths(paths["lengths"], lengths)
+    table = pd.read_csv(validation_table_path, sep="\t")
+    plot_validation(paths["validation"], table, validation["tolerance"])
+    plot_throughput(paths["throughput"], stats)
+    rejected = pd.read_csv(rejected_path, sep="\t", dtype=str, keep_default_na=False)
+    page = _template().render(
+        counts=counts,
+        validation=validation,
+        totals=_totals(stats),
+        samples=samples,
+        rejected=rejected.head(MAX_REJECTS_SHOWN).to_dict("records"),
+        rejected_total=len(rejected),
+        rejected_path=rejected_path,
+        settings=validation["settings"],
+        figures=[(name, caption, _embedded_png(paths[name])) for name, caption in FIGURES.items()],
+    )
+    write_text(html, page)
+
+
+def _template() -> jinja2.Template:
+    # Ids and descriptions come from FASTA headers: everything is escaped.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _first_column(paths: Sequence[Path]) -> tuple[str, np.ndarray]:
+    """Return (name, float32 [n, E]) of the first embedding column of all samples, in their order."""
+    names = [name for name in pq.read_schema(paths[0]).names if name not in ("id", "digest", "length", "checksum")]
+    tables = [pq.read_table(path, columns=names[:1]) for path in paths]
+    return names[0], np.concatenate([embedding_columns(table)[names[0]] for table in tables])
+
+
+def _totals(stats: dict[str, dict]) -> dict:
+    """Return the sums over all embed jobs."""
+    jobs = stats.values()
+    residues, seconds = (sum(s["residues"] for s in jobs), sum(s["seconds"]["embed"] for s in jobs))
+    pack_tokens = sum(s["pack_tokens"] for s in jobs)
+    return {
+        "jobs": len(stats),
+        "residues": residues,
+        "residues_per_second": residues / seconds if seconds else 0,
+        "seconds": {stage: sum(s["seconds"][stage] for s in jobs) for stage in ("read", "load", "embed", "write")},
+        "fill": sum(s["real_tokens"] for s in jobs) / pack_tokens if pack_tokens else None,
+        "peak_memory_mb": max(s["peak_memory_mb"] for s in jobs),
+        "recomputed": sum(len(s["recomputed_in_fp32"]) for s in jobs),
+        "devices": sorted({s["device"] for s in jobs}),
+    }
+
+
+def _embedded_png(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,166 @@
+"""Embedding files: the memory-mappable Arrow file of a chunk, and the Parquet file of a sample.
+
+Both have `digest`, `length`, one fixed-size list of float32 for each pooling and layer (`mean_33`),
+and `checksum`: the crc32 of the digest and the row's values, made where the values were computed and
+carried on, so that a value changed or a row shifted later is noticed.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .files import replacing
+from .settings import from_metadata, to_metadata
+
+BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
+
+
+class EmbeddingFileError(ValueError):
+    """An embedding file is damaged, or is not what the manifest says: file, sequence and remedy are named."""
+
+
+def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the crc32 of each digest followed by its row of every column, uint32 [n]."""
+    checksums = np.empty(len(digests), dtype=np.uint32)
+    matrices = [np.ascontiguousarray(matrix, dtype="<f4") for matrix in columns.values()]
+    for row, digest in enumerate(digests):
+        value = zlib.crc32(digest.encode("ascii"))
+        for matrix in matrices:
+            value = zlib.crc32(matrix[row], value)
+        checksums[row] = value
+    return checksums
+
+
+def embedding_table(
+    digests: Sequence[str],
+    lengths: Sequence[int],
+    columns: Mapping[str, np.ndarray],
+    checksums: np.ndarray,
+    ids: Sequence[str] | None = None,
+) -> pa.Table:
+    """Return the table of embeddings; columns: {name: float32 [n, E]}; with `ids` first where they are given."""
+    arrays: dict[str, pa.Array] = {} if ids is None else {"id": pa.array(ids, pa.string())}
+    arrays["digest"] = pa.array(digests, pa.string())
+    arrays["length"] = pa.array(lengths, pa.int32())
+    for name, matrix in columns.items():
+        values = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+        arrays[name] = pa.FixedSizeListArray.from_arrays(values, matrix.shape[1])
+    arrays["checksum"] = pa.array(checksums, pa.uint32())
+    return pa.table(arrays)
+
+
+def write_chunk(
+    path: Path,
+    digests: Sequence[str],
+    lengths: Sequence[int],
+    columns: Mapping[str, np.ndarray],
+    settings: dict,
+) -> None:
+    """Write the embeddings of a chunk in its order, with their checksums, as one Arrow record batch."""
+    table = embedding_table(digests, lengths, columns, row_checksums(digests, columns))
+    table = table.replace_schema_metadata(to_metadata(settings))
+    with replacing(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, table.num_rows))
+
+
+class ChunkFile:
+    """A chunk's embeddings, memory-mapped: `columns` {name: float32 [n, E]}, `checksums` uint32 [n], `settings`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            self.settings = from_metadata(table.schema.metadata)
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise EmbeddingFileError(
+                f"{path}: not a whole file of chunk embeddings ({error}); remove it and run again"
+            ) from error
+        self._digests = table["digest"].combine_chunks()
+        self.checksums = table["checksum"].to_numpy()
+        self.columns = embedding_columns(table)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def digests(self, rows: np.ndarray) -> list[str]:
+        """Return the digests of `rows`."""
+        return self._digests.take(pa.array(rows)).to_pylist()
+
+    def check_rows(self, rows: np.ndarray) -> None:
+        """Raise EmbeddingFileError for the first of `rows` whose values or digest are not those that were computed."""
+        digests = self.digests(rows)
+        seen = row_checksums(digests, {name: matrix[rows] for name, matrix in self.columns.items()})
+        for wrong in np.flatnonzero(seen != self.checksums[rows])[:1]:
+            raise EmbeddingFileError(
+                f"{self.path}, row {rows[wrong]}, sequence {digests[wrong]}: values or digest do not belong to "
+                "their checksum, the file was changed; remove it and run again"
+            )
+
+
+def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """Return the embedding columns of a table as matrices, float32 [n, E], without a copy where it is one batch."""
+    matrices = {}
+    for field in table.schema:
+        if pa.types.is_fixed_size_list(field.type):
+            column = table[field.name].combine_chunks()
+            values = column.flatten() if len(column) else pa.array([], pa.float32())
+            matrices[field.name] = values.to_numpy(zero_copy_only=False).reshape(-1, field.type.list_size)
+    return matrices
+
+
+class SampleWriter:
+    """Write the embeddings of a sample as Parquet, batch by batch; a context manager that renames at the end."""
+
+    def __init__(self, path: Path, settings: dict) -> None:
+        self._replacing = replacing(path)
+        self._metadata = to_metadata(settings)
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "SampleWriter":
+        self._temporary = self._replacing.__enter__()
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Append one row group."""
+        table = table.replace_schema_metadata(self._metadata)
+        if self._writer is None:
+            # Vectors do not compress (less than a tenth) and have no repeats for a dictionary.
+            text = {"id", "digest"}
+            self._writer = pq.ParquetWriter(
+                self._temporary,
+                table.schema,
+                compression={n: "zstd" if n in text else "none" for n in _leaf_names(table.schema)},
+                use_dictionary=False,
+            )
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def __exit__(self, *error: object) -> bool | None:
+        if self._writer is not None:
+            self._writer.close()
+        return self._replacing.__exit__(*error)
+
+
+def _leaf_names(schema: pa.Schema) -> list[str]:
+    """Return Parquet's name of each column: a list's values are `name.list.element`."""
+    return [
+        f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name
+        for field in schema
+    ]
+
+
+def sample_settings(path: Path) -> dict:
+    """Return the settings in the metadata of a sample's Parquet file.
+
+    Raises:
+        EmbeddingFileError: not a whole Parquet file of this workflow.
+    """
+    try:
+        return from_metadata(pq.read_schema(path).metadata)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise EmbeddingFileError(
+            f"{path}: not a whole Parquet file of embeddings ({error}); remove it and run again"
+        ) from error

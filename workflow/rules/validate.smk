@@ -1,0 +1,33 @@
+rule validate:
+    input:
+        fasta=list(SAMPLES.values()),
+        embeddings=expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
+        manifest="results/manifest.parquet",
+        stats=gather.chunk("results/chunks/{scatteritem}.json"),
+        model=model_files(),
+    output:
+        table="results/validation/sequences.tsv",
+        summary="results/validation/summary.json",
+    log:
+        "logs/validate.log",
+    benchmark:
+        "benchmarks/validate.tsv"
+    conda:
+        EMBED_ENV
+    params:
+        code=code_version("validate.py"),
+        samples=[
+            text
+            for sample, fasta in SAMPLES.items()
+            for text in ("--sample", sample, fasta, f"results/embeddings/{sample}.parquet")
+        ],
+        validation=validation_arguments(),
+        embedding=embedding_arguments(),
+    threads: embed_threads()
+    resources:
+        gpu=0 if config["device"] == "cpu" else 1,
+        mem_mb=memory_mb,
+    shell:
+        "{PYTHON:q} {SCRIPTS:q}/validate.py {params.samples:q} --manifest {input.manifest:q} --stats {input.stats:q} "
+        "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "
+        "--threads {threads} {params.embedding:q} > {log:q} 2>&1"

@@ -1,0 +1,54 @@
+"""Check the records of all samples, keep one copy of equal sequences, and deal them to chunks of equal work.
+
+Example:
+  python chunk_fasta.py --sample human=human.fasta.gz --sample yeast=yeast.fasta \
+      --chunks 1-of-2.fasta 2-of-2.fasta --manifest manifest.parquet --rejected rejected.tsv --counts counts.json
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _program
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", action="append", required=True, metavar="NAME=FASTA", help="repeat for each sample")
+    parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="FASTA files to write, one a chunk")
+    parser.add_argument("--manifest", type=Path, required=True, help="Parquet: a row for every record")
+    parser.add_argument("--rejected", type=Path, required=True, help="TSV: records rejected or changed, and why")
+    parser.add_argument("--counts", type=Path, required=True, help="JSON: counts of records and residues")
+    parser.add_argument("--on-invalid", default="reject", choices=["reject", "fail", "replace"])
+    parser.add_argument("--on-duplicate-id", default="fail", choices=["fail", "suffix"])
+    parser.add_argument("--embed-dim", type=int, default=1280, help="of the model, to estimate work (default: 1280)")
+    return parser
+
+
+def chunk(args: argparse.Namespace) -> None:
+    from packed_esm.chunking import chunk_samples
+
+    samples = [(name, Path(path)) for name, _, path in (text.partition("=") for text in args.sample)]
+    counts = chunk_samples(
+        samples,
+        args.chunks,
+        args.manifest,
+        args.rejected,
+        args.counts,
+        args.on_invalid,
+        args.on_duplicate_id,
+        args.embed_dim,
+    )
+    print(
+        f"{counts['records']} records of {len(samples)} samples: {counts['accepted']} accepted, "
+        f"{counts['replaced']} replaced, {counts['rejected']} rejected; {counts['unique_sequences']} unique "
+        f"sequences ({counts['unique_residues']} residues) in {len(args.chunks)} chunks"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    return _program.run(build_parser(), chunk, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Fetch a published ESM-2 checkpoint.
+
+Example:
+  python download_model.py --model esm2_t33_650M_UR50D --out ~/.cache/torch/hub/checkpoints/esm2_t33_650M_UR50D.pt
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _program
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="name of a published checkpoint, as esm2_t6_8M_UR50D")
+    parser.add_argument("--out", type=Path, required=True, help="where to put it")
+    return parser
+
+
+def fetch(args: argparse.Namespace) -> None:
+    from packed_esm.download import download
+    from packed_esm.models import DEMO, MODELS, model_url
+
+    published = [name for name in MODELS if name != DEMO]
+    if args.model not in published:
+        raise ValueError(f"--model: {args.model!r} is not one of {', '.join(published)}")
+    download(model_url(args.model), args.out, MODELS[args.model].sha256)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return _program.run(build_parser(), fetch, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Embed the proteins of a FASTA file with packed ESM-2: an Arrow file, one row a sequence, in input order.
+
+Example:
+  python embed_chunk.py --fasta proteins.fasta --model esm2_t33_650M_UR50D --layers 33 --out proteins.arrow \
+      --stats proteins.json
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _program
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fasta", type=Path, required=True, help="normalised sequences, as chunk_fasta.py writes them")
+    parser.add_argument("--out", type=Path, required=True, help="Arrow file of embeddings")
+    parser.add_argument("--stats", type=Path, required=True, help="JSON: seconds, memory, device, counters")
+    _program.add_embedding_options(parser)
+    return parser
+
+
+def embed(args: argparse.Namespace) -> None:
+    from packed_esm.gpu_lease import leased_gpu
+
+    with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
+        from packed_esm.chunk_job import embed_fasta
+
+        embed_fasta(args.fasta, args.out, args.stats, _program.embedding_options(args))
+
+
+def main(argv: list[str] | None = None) -> int:
+    return _program.run(build_parser(), embed, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Draw the figures of a run and write its HTML page."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _program
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", nargs=2, action="append", required=True, metavar=("NAME", "PARQUET"))
+    parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
+    parser.add_argument("--counts", type=Path, required=True, help="of chunk_fasta.py")
+    parser.add_argument("--rejected", type=Path, required=True, help="of chunk_fasta.py")
+    parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")
+    parser.add_argument("--validation", type=Path, required=True, help="JSON of validate.py")
+    parser.add_argument("--validation-table", type=Path, required=True, help="TSV of validate.py")
+    parser.add_argument("--figures", type=Path, required=True, help="folder for the figures (PNG)")
+    parser.add_argument("--html", type=Path, required=True, help="the page")
+    parser.add_argument("--color-by", default="", help="a key=value of the FASTA descriptions (default: the sample)")
+    return parser
+
+
+def report(args: argparse.Namespace) -> None:
+    from packed_esm.report import write_report
+
+    write_report(
+        [(name, Path(path)) for name, path in args.sample],
+        args.manifest,
+        args.counts,
+        args.rejected,
+        args.stats,
+        args.validation,
+        args.validation_table,
+        args.figures,
+        args.html,
+        args.color_by,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    return _program.run(build_parser(), report, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
