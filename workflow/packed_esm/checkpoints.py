@@ -1,6 +1,7 @@
 """Load ESM-2 checkpoints into fair-esm's `ESM2`, without executing what a pickle contains."""
 
 import argparse
+import hashlib
 import json
 import logging
 import pickle
@@ -69,8 +70,6 @@ def load_esm2(path: str | Path) -> "ESM2":
 
 def checkpoint_sha256(path: str | Path) -> str:
     """Return the sha256 of a `.pt` file; of a folder, that of the names and sha256 of its weight files."""
-    import hashlib
-
     path = Path(path)
     if path.is_file():
         return sha256(path)
@@ -128,11 +127,11 @@ def _load_pickle(path: Path) -> dict:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, it is not a checkpoint of tensors and plain values only "
-            f"({str(error).splitlines()[0]}); use a file published as esm2_*.pt or safetensors"
+            f"({_first_line(error)}); use a file published as esm2_*.pt or safetensors"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a PyTorch checkpoint ({str(error).splitlines()[0]}); "
+            f"{path}: cannot be read as a PyTorch checkpoint ({_first_line(error)}); "
             "it is truncated or of another kind: fetch it again"
         ) from error
 
@@ -217,3 +216,7 @@ def _add_missing_frequencies(folder: Path, shape: dict, state: dict[str, torch.T
 def _some(names: Iterable[str], at_most: int = 3) -> str:
     names = sorted(names)
     return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

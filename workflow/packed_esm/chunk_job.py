@@ -75,7 +75,13 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
         "fingerprint": fingerprint(embedder.settings),
     }
     write_text(stats_path, json.dumps(stats, indent=2) + "\n")
-    log.info("%s: %d sequences, %d residues, %.0f residues/s", out, len(tokens), residues, stats["residues_per_second"])
+    log.info(
+        "%s: %d sequences, %d residues, %.0f residues/s",
+        out,
+        len(tokens),
+        residues,
+        stats["residues_per_second"],
+    )
     return stats
 
 

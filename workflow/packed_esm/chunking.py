@@ -77,7 +77,17 @@ def _read_sample(name: str, path: Path, reading: _Reading, on_invalid: str, on_d
             if digest:
                 reading.unique.setdefault(digest, (sequence, f"{name}|{record_id}"))
             reading.rows.append(
-                (name, position, record_id, record.description, record.line, len(sequence), digest, status, reason)
+                (
+                    name,
+                    position,
+                    record_id,
+                    record.description,
+                    record.line,
+                    len(sequence),
+                    digest,
+                    status,
+                    reason,
+                )
             )
             bar.update(1)
     if not first_line:
@@ -118,8 +128,7 @@ def _judge(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str]:
         return sequence, ACCEPTED, ""
     if on_invalid == "fail":
         raise FastaError(
-            f"{path}, line {record.line}: record {record.id!r}: {reason}; mend it, "
-            "or set on_invalid: reject or replace"
+            f"{path}, line {record.line}: record {record.id!r}: {reason}; mend it, or set on_invalid: reject or replace"
         )
     log.warning("%s, line %d: record %r rejected: %s", path, record.line, record.id, reason)
     return sequence, REJECTED, reason

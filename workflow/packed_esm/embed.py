@@ -120,7 +120,8 @@ class Embedder:
             result.real_tokens += pack.real_tokens
             result.pack_tokens += len(pack.input_ids)
             progress(pack.real_tokens - 2 * len(pack.indices))
-        for index in sorted(result.recomputed):
+        result.recomputed.sort()
+        for index in result.recomputed:
             self._recompute(index, tokens, names[index], result, each_sequence)
         return result
 

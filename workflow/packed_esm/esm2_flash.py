@@ -28,7 +28,6 @@ MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in 
 PADDED_BATCH_SCORES = 2**24  # B * T^2 of one padded batch: 64 MiB of fp32 scores a head
 
 
-
 def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
     """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), each once.
 
@@ -92,9 +91,7 @@ class ESM2WithFlashAttention(nn.Module):
         if self.dtype == torch.float32:
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if self.dtype == torch.float32 else None
-        self.layers = nn.ModuleList(
-            PackedLayer(layer, self.dtype).to(self.device) for layer in base_model.layers
-        )
+        self.layers = nn.ModuleList(PackedLayer(layer, self.dtype).to(self.device) for layer in base_model.layers)
         self.embed_tokens = copy.deepcopy(base_model.embed_tokens).to(self.device, torch.float32)
         self.emb_layer_norm_after = copy.deepcopy(base_model.emb_layer_norm_after).to(self.device, torch.float32)
         self.lm_head = copy.deepcopy(base_model.lm_head).to(self.device, torch.float32)
@@ -102,9 +99,7 @@ class ESM2WithFlashAttention(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.inference_mode()
-    def forward(
-        self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False
-    ) -> dict:
+    def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:
         """Return what fair-esm's `ESM2.forward` returns, for padded tokens, int [B, T].
 
         In fp32 this is fair-esm's own forward. In half precision the result has `logits` and
@@ -166,9 +161,7 @@ class ESM2WithFlashAttention(nn.Module):
         layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
         layout = self._check(input_ids, cu_seqlens, max_seqlen)
         starts, lengths = layout.host[:-1].tolist(), layout.host.diff().tolist()
-        packed = {
-            layer: torch.empty(layout.total, self.embed_dim, device=self.device) for layer in layers
-        }
+        packed = {layer: torch.empty(layout.total, self.embed_dim, device=self.device) for layer in layers}
         for batch in _padded_batches(lengths):
             width = max(lengths[i] for i in batch)
             tokens = torch.full((len(batch), width), self.padding_idx, device=self.device)
@@ -232,9 +225,7 @@ class ESM2WithFlashAttention(nn.Module):
 
     def _check(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
         if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):
-            raise ValueError(
-                f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}"
-            )
+            raise ValueError(f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}")
         if input_ids.device.type != self.device.type:
             raise ValueError(f"input_ids: on {input_ids.device}, but the model is on {self.device}")
         if cu_seqlens.ndim != 1 or cu_seqlens.dtype != torch.int32:
@@ -250,16 +241,10 @@ class ESM2WithFlashAttention(nn.Module):
         if int(lengths.min()) < 1:
             raise ValueError(f"cu_seqlens: must be strictly increasing, but a sequence has {int(lengths.min())} tokens")
         if host[-1] != input_ids.numel():
-            raise ValueError(
-                f"cu_seqlens: ends at {int(host[-1])}, but input_ids has {input_ids.numel()} tokens"
-            )
+            raise ValueError(f"cu_seqlens: ends at {int(host[-1])}, but input_ids has {input_ids.numel()} tokens")
         if max_seqlen < int(lengths.max()):
-            raise ValueError(
-                f"max_seqlen: {max_seqlen} is less than the longest sequence, {int(lengths.max())} tokens"
-            )
-        return PackLayout(
-            host, cu_seqlens.to(self.device, non_blocking=True), int(max_seqlen), input_ids.numel()
-        )
+            raise ValueError(f"max_seqlen: {max_seqlen} is less than the longest sequence, {int(lengths.max())} tokens")
+        return PackLayout(host, cu_seqlens.to(self.device, non_blocking=True), int(max_seqlen), input_ids.numel())
 
 
 def _rotary_frequencies(base_model: nn.Module) -> torch.Tensor:

@@ -73,9 +73,7 @@ def _checked_lines(handle: TextIO, path: str | Path, header_lines: deque[int]) -
                 )
             yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FastaError(
-            f"{path}, after line {number}: broken gzip stream ({error}); fetch the file again"
-        ) from error
+        raise FastaError(f"{path}, after line {number}: broken gzip stream ({error}); fetch the file again") from error
     except UnicodeDecodeError as error:
         raise FastaError(
             f"{path}, after line {number}: not UTF-8 text ({error.reason}); convert it, for example with iconv"

@@ -37,7 +37,10 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
     first = ChunkFile(chunk_paths[0])
     row_bytes = sum(4 * matrix.shape[1] for matrix in first.columns.values())
     batch_rows = max(1, BATCH_BYTES // row_bytes)
-    with SampleWriter(out, settings) as writer, progress_bar(len(rows), "records", f"merging {sample}") as bar:
+    with (
+        SampleWriter(out, settings) as writer,
+        progress_bar(len(rows), "records", f"merging {sample}") as bar,
+    ):
         for start in range(0, max(1, len(rows)), batch_rows):
             batch = rows.iloc[start : start + batch_rows]
             columns, checksums = _gather(batch, chunk_paths, first)
@@ -72,9 +75,7 @@ def _gather(
     batch: pd.DataFrame, chunk_paths: Sequence[Path], like: ChunkFile
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return (columns, checksums) of the records of `batch`, each from its chunk, checked."""
-    columns = {
-        name: np.empty((len(batch), matrix.shape[1]), np.float32) for name, matrix in like.columns.items()
-    }
+    columns = {name: np.empty((len(batch), matrix.shape[1]), np.float32) for name, matrix in like.columns.items()}
     checksums = np.empty(len(batch), np.uint32)
     # A chunk is opened for each batch and closed after it, so that mapped pages do not pile up.
     for number, group in batch.reset_index(drop=True).groupby("chunk"):

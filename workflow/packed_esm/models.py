@@ -27,9 +27,7 @@ class ModelShape:
 # Lin et al. 2023, table S1; names of fair-esm's esm/pretrained.py.
 MODELS = {
     "demo": ModelShape(6, 192, 12),
-    "esm2_t6_8M_UR50D": ModelShape(
-        6, 320, 20, "c3c1145126ec08895c39c24a5df5e6f899441bf641eb09c72504ef9b7acd9e40"
-    ),
+    "esm2_t6_8M_UR50D": ModelShape(6, 320, 20, "c3c1145126ec08895c39c24a5df5e6f899441bf641eb09c72504ef9b7acd9e40"),
     "esm2_t12_35M_UR50D": ModelShape(12, 480, 20),
     "esm2_t30_150M_UR50D": ModelShape(30, 640, 20),
     "esm2_t33_650M_UR50D": ModelShape(33, 1280, 20),

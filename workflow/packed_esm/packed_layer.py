@@ -66,4 +66,3 @@ def _linear_of(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     linear.weight = nn.Parameter(weight, requires_grad=False)
     linear.bias = nn.Parameter(bias, requires_grad=False)
     return linear
-

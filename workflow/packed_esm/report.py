@@ -78,7 +78,9 @@ def write_report(
 def _template() -> jinja2.Template:
     # Ids and descriptions come from FASTA headers: everything is escaped.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     return environment.get_template("report.html.j2")
 

@@ -146,10 +146,7 @@ class SampleWriter:
 
 def _leaf_names(schema: pa.Schema) -> list[str]:
     """Return Parquet's name of each column: a list's values are `name.list.element`."""
-    return [
-        f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name
-        for field in schema
-    ]
+    return [f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name for field in schema]
 
 
 def sample_settings(path: Path) -> dict:

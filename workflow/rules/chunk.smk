@@ -12,15 +12,16 @@ rule chunk_fasta:
         "benchmarks/chunk_fasta.tsv"
     conda:
         CPU_ENV
+    resources:
+        mem_mb=2000,
     params:
-        code=code_version("chunk_fasta.py"),
-        samples=[f"--sample={sample}={fasta}" for sample, fasta in SAMPLES.items()],
+        program=program("chunk_fasta.py"),
+        code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),
+        samples=sample_arguments("fasta"),
         on_invalid=config["on_invalid"],
         on_duplicate_id=config["on_duplicate_id"],
         embed_dim=models.shape_of(str(config["model"])).embed_dim,
-    resources:
-        mem_mb=2000,
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/chunk_fasta.py {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
+        "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
         "--rejected {output.rejected:q} --counts {output.counts:q} --on-invalid {params.on_invalid} "
         "--on-duplicate-id {params.on_duplicate_id} --embed-dim {params.embed_dim} > {log:q} 2>&1"

@@ -1,23 +1,28 @@
-import hashlib
 import json
 import re
 import sys
 from pathlib import Path
 
-import pandas as pd
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-WORKFLOW_FOLDER = Path(str(workflow.current_basedir)).parent
-if not WORKFLOW_FOLDER.is_dir():
+FOLDER = Path(str(workflow.current_basedir)).parent
+if not FOLDER.is_dir():
     raise WorkflowError(
-        f"{WORKFLOW_FOLDER} is no local folder: the scripts import a library beside them, so clone the "
-        "repository and name the clone's workflow/Snakefile in `module:` or `--snakefile`"
+        f"{FOLDER} is no local folder: the programs import a library beside them, so clone the repository "
+        "and name the clone's workflow/Snakefile in `module:` or `--snakefile`"
     )
-sys.path.insert(0, str(WORKFLOW_FOLDER))
+sys.path.insert(0, str(FOLDER))
 
 from packed_esm import models
+from packed_esm.config import (
+    code_version,
+    coerced,
+    estimated_chunks,
+    put_running_python_first,
+    read_sample_sheet,
+)
 from packed_esm.fair_esm import require_fair_esm
 
 if Path("config/config.yaml").exists():
@@ -25,52 +30,31 @@ if Path("config/config.yaml").exists():
     configfile: "config/config.yaml"
 
 
-def coerced(value, schema):
-    """Return a config value with the types of the schema: `--config` gives strings inside lists and dicts."""
-    if schema.get("type") == "object":
-        properties = schema["properties"]
-        return {key: coerced(item, properties.get(key, {})) for key, item in dict(value or {}).items()}
-    if schema.get("type") == "array":
-        items = value if isinstance(value, list) else [value]
-        return [coerced(item, schema["items"]) for item in items]
-    if isinstance(value, str) and schema.get("type") != "string":
-        return yaml.safe_load(value)
-    return value
-
-
-def read_schema(name):
-    """Return a schema of this workflow."""
-    return yaml.safe_load((WORKFLOW_FOLDER / "schemas" / f"{name}.schema.yaml").read_text())
-
-
-def read_samples(sheet):
-    """Return {sample: FASTA path} of the sample sheet; its paths are relative to the sheet."""
-    sheet = Path(sheet)
-    if not sheet.exists():
-        shipped = WORKFLOW_FOLDER.parent / sheet
-        if not shipped.exists():
-            raise WorkflowError(f"samples: there is no sample sheet {sheet}; columns: sample, fasta (TSV)")
-        sheet = shipped
-    table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False, comment="#")
-    if table.empty:
-        raise WorkflowError(f"{sheet}: no sample in it; columns: sample, fasta (TSV)")
-    validate(table, WORKFLOW_FOLDER / "schemas" / "samples.schema.yaml", set_default=False)
-    repeated = table["sample"][table["sample"].duplicated()].tolist()
-    if repeated:
-        raise WorkflowError(f"{sheet}: sample {repeated[0]!r} stands in more than one row; names must differ")
+def read_samples():
+    """Return {sample: FASTA path} of the sample sheet of the working directory, else of the shipped one."""
+    sheet = Path(config["samples"])
+    shipped = FOLDER.parent / sheet
+    sheet = sheet if sheet.exists() or not shipped.exists() else shipped
+    table = read_sample_sheet(sheet)
+    validate(table, FOLDER / "schemas" / "samples.schema.yaml", set_default=False)
     return {sample: str(sheet.parent / fasta) for sample, fasta in zip(table["sample"], table["fasta"])}
 
 
 def number_of_chunks():
-    """Return the number of chunks: from the config, else from the sizes of the files, which are not read."""
+    """Return the number of chunks, without reading a FASTA."""
     if config["chunks"] != "auto":
         return config["chunks"]
-    size = 0
-    for sample, fasta in SAMPLES.items():
-        if not Path(fasta).exists():
-            raise WorkflowError(f"sample {sample}: there is no {fasta}; mend the sample sheet, or set `chunks`")
-        size += Path(fasta).stat().st_size * (2 if fasta.endswith(".gz") else 1)
-    return max(1, -(-size // config["residues_per_chunk"]))
+    return estimated_chunks(SAMPLES.values(), config["residues_per_chunk"])
+
+
+def path_inside(path):
+    """Return the path relative to the working directory where it is inside: it survives moving the project."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def program(name):
+    """Return the path of a program of this workflow."""
+    return path_inside(FOLDER / "scripts" / name)
 
 
 def model_files():
@@ -79,21 +63,7 @@ def model_files():
         return sorted(map(str, [*MODEL.glob("*.safetensors"), MODEL / "config.json"]))
     if config["model"] not in models.MODELS and not MODEL.exists():
         raise WorkflowError(f"model: there is nothing at {MODEL}; give a .pt file or a Hugging Face folder")
-    inside = MODEL.is_relative_to(Path.cwd())  # a relative path survives moving the project
-    return [str(MODEL.relative_to(Path.cwd()) if inside else MODEL)]
-
-
-def code_version(name):
-    """Return a digest of a program and of all library modules that it imports: jobs run again where it changes."""
-    library = WORKFLOW_FOLDER / "packed_esm"
-    seen, queue = {}, [SCRIPTS / name, SCRIPTS / "_program.py", library / "__init__.py"]
-    while queue:
-        file = queue.pop()
-        if file not in seen and file.exists():
-            seen[file] = file.read_bytes()
-            modules = re.findall(rb"from (?:packed_esm)?\.(\w+) import", seen[file])
-            queue += [library / f"{module.decode()}.py" for module in modules]
-    return hashlib.sha256(b"".join(seen[file] for file in sorted(seen))).hexdigest()[:12]
+    return [path_inside(MODEL)]
 
 
 def embedding_arguments():
@@ -106,7 +76,18 @@ def embedding_arguments():
 
 def validation_arguments():
     """Return the command line options that say how to validate."""
-    return [text for key, value in config["validation"].items() for text in (f"--{key.replace('_', '-')}", str(value))]
+    options = config["validation"].items()
+    return [text for key, value in options for text in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def sample_arguments(*columns):
+    """Return `--sample NAME` with the sample's `fasta` and `parquet`, as asked for, for each sample."""
+    return [
+        text
+        for sample, fasta in SAMPLES.items()
+        for paths in [{"fasta": fasta, "parquet": f"results/embeddings/{sample}.parquet"}]
+        for text in ("--sample", sample, *(paths[column] for column in columns))
+    ]
 
 
 def embed_threads():
@@ -117,7 +98,7 @@ def embed_threads():
 
 
 def memory_mb(wildcards, attempt):
-    """Return MiB for a job that loads the model: twice the fp32 weights, 3,000 for torch and one pack; doubled on retry."""
+    """Return MiB of a job that loads the model: twice its fp32 weights and 3,000 for torch; doubled on retry."""
     weights_mb = 4 * models.shape_of(str(config["model"])).parameters // 2**20
     return (2 * weights_mb + 3000) * 2 ** (attempt - 1)
 
@@ -133,34 +114,28 @@ def final_results():
 
 def summary_of_run():
     """Return what a person wants to know at the end: where things lie, and what the validation found."""
-    found = json.loads(Path("results/validation/summary.json").read_text())
-    lines = ["", "Embeddings: " + ", ".join(final_results()[: len(SAMPLES)])]
+    *embeddings, validation, report = final_results()
+    found = json.loads(Path(validation).read_text())
+    verdict = "there was no sequence to validate"
     if found["sequences_compared"]:
-        lines.append(
-            f"Validation: passed. {found['rows_checked']:,} rows checked; {found['sequences_compared']} sequences of "
-            f"{found['shortest']:,} to {found['longest']:,} residues compared with fair-esm: worst relative L2 "
-            f"{found['worst_relative_l2']:.1e}, worst residue cosine {found['worst_residue_cosine']:.8f} "
-            "(results/validation/summary.json)"
+        verdict = (
+            f"passed; {found['rows_checked']:,} rows checked, {found['sequences_compared']} sequences of "
+            f"{found['shortest']:,} to {found['longest']:,} residues compared with fair-esm, worst relative L2 "
+            f"{found['worst_relative_l2']:.1e}, worst residue cosine {found['worst_residue_cosine']:.8f}"
         )
-    else:
-        lines.append("Validation: there was no sequence to validate")
-    return "\n".join([*lines, "Report:     results/report.html", ""])
+    return f"\nEmbeddings: {', '.join(embeddings)}\nValidation: {verdict} ({validation})\nReport:     {report}\n"
 
 
-config.update(coerced(config, read_schema("config")))
-validate(config, WORKFLOW_FOLDER / "schemas" / "config.schema.yaml")
+schema = yaml.safe_load((FOLDER / "schemas" / "config.schema.yaml").read_text())
+config.update(coerced(config, schema))
+validate(config, FOLDER / "schemas" / "config.schema.yaml")
 
-SAMPLES = read_samples(config["samples"])
+SAMPLES = read_samples()
 MODEL = models.find_model(config["model"])
-SCRIPTS = WORKFLOW_FOLDER / "scripts"
-ENVS = WORKFLOW_FOLDER.parent / "envs"
-CPU_ENV = str(ENVS / "cpu.yaml")
-EMBED_ENV = str(ENVS / ("gpu.yaml" if config["device"] == "cuda" else "cpu.yaml"))
-USES_CONDA = any(str(m) in ("conda", "DeploymentMethod.CONDA") for m in workflow.deployment_settings.deployment_method)
-if USES_CONDA:
-    PYTHON = "python"
-else:
-    PYTHON = sys.executable  # the one that runs Snakemake, also where its environment is not activated
+CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
+EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if config["device"] == "cuda" else CPU_ENV
+if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):
+    put_running_python_first()  # `python` in the rules
     require_fair_esm()
 
 

@@ -1,18 +1,19 @@
 if config["model"] in models.MODELS and not MODEL.exists():
 
     rule download_model:
-        localrule: True
         output:
             str(MODEL),
         log:
             "logs/download_model.log",
+        localrule: True
         conda:
             CPU_ENV
         params:
-            code=code_version("download_model.py"),
+            program=program("download_model.py"),
+            code=code_version(FOLDER / "scripts" / "download_model.py"),
             name=config["model"],
         shell:
-            "{PYTHON:q} {SCRIPTS:q}/download_model.py --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
+            "python {params.program:q} --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule embed_chunk:
@@ -26,16 +27,17 @@ rule embed_chunk:
         "logs/embed_chunk/{scatteritem}.log",
     benchmark:
         "benchmarks/embed_chunk/{scatteritem}.tsv"
+    retries: 2
     conda:
         EMBED_ENV
-    params:
-        code=code_version("embed_chunk.py"),
-        embedding=embedding_arguments(),
     threads: embed_threads()
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=memory_mb,
-    retries: 2
+    params:
+        program=program("embed_chunk.py"),
+        code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
+        embedding=embedding_arguments(),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/embed_chunk.py --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
+        "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "--threads {threads} {params.embedding:q} 2>&1 | tee {log:q}"

@@ -10,10 +10,11 @@ rule merge_sample:
         "benchmarks/merge_sample/{sample}.tsv"
     conda:
         CPU_ENV
-    params:
-        code=code_version("merge_sample.py"),
     resources:
         mem_mb=2000,
+    params:
+        program=program("merge_sample.py"),
+        code=code_version(FOLDER / "scripts" / "merge_sample.py"),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/merge_sample.py --manifest {input.manifest:q} --sample {wildcards.sample:q} "
+        "python {params.program:q} --manifest {input.manifest:q} --sample {wildcards.sample:q} "
         "--chunks {input.chunks:q} --out {output:q} > {log:q} 2>&1"

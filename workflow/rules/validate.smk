@@ -14,20 +14,17 @@ rule validate:
         "benchmarks/validate.tsv"
     conda:
         EMBED_ENV
-    params:
-        code=code_version("validate.py"),
-        samples=[
-            text
-            for sample, fasta in SAMPLES.items()
-            for text in ("--sample", sample, fasta, f"results/embeddings/{sample}.parquet")
-        ],
-        validation=validation_arguments(),
-        embedding=embedding_arguments(),
     threads: embed_threads()
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=memory_mb,
+    params:
+        program=program("validate.py"),
+        code=code_version(FOLDER / "scripts" / "validate.py"),
+        samples=sample_arguments("fasta", "parquet"),
+        validation=validation_arguments(),
+        embedding=embedding_arguments(),
     shell:
-        "{PYTHON:q} {SCRIPTS:q}/validate.py {params.samples:q} --manifest {input.manifest:q} --stats {input.stats:q} "
+        "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "
         "--threads {threads} {params.embedding:q} > {log:q} 2>&1"

@@ -9,7 +9,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], object], argv: Sequence[str] | None) -> int:
+def run(
+    parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], object], argv: Sequence[str] | None
+) -> int:
     """Parse `argv`, do the work, and return the exit status: 1 with one line on stderr for bad input."""
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
@@ -24,14 +26,38 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], ob
 def add_embedding_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to embed."""
     add = parser.add_argument_group("embedding").add_argument
-    add("--model", required=True, help="demo, a name (esm2_t33_650M_UR50D), a fair-esm .pt or a Hugging Face folder")
-    add("--layers", nargs="+", type=int, default=[-1], help="0 = embedding, N = last, -1 = last (default: %(default)s)")
+    add(
+        "--model",
+        required=True,
+        help="demo, a name (esm2_t33_650M_UR50D), a fair-esm .pt or a Hugging Face folder",
+    )
+    add(
+        "--layers",
+        nargs="+",
+        type=int,
+        default=[-1],
+        help="0 = embedding, N = last, -1 = last (default: %(default)s)",
+    )
     add("--pooling", nargs="+", default=["mean"], help="mean, bos, max (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    add("--dtype", default="auto", help="auto (fp32 on CPU, fp16 on a GPU), fp32, fp16, bf16 (default: %(default)s)")
+    add(
+        "--dtype",
+        default="auto",
+        help="auto (fp32 on CPU, fp16 on a GPU), fp32, fp16, bf16 (default: %(default)s)",
+    )
     add("--attention", default="auto", help="auto, flash-attn, flash-attn-3, torch-varlen, sdpa, padded")
-    add("--tokens-per-pack", type=_count_or_auto, default=None, help="tokens of one forward pass (default: auto)")
-    add("--on-nonfinite", default="recompute", choices=["recompute", "fail"], help="default: %(default)s, in fp32")
+    add(
+        "--tokens-per-pack",
+        type=_count_or_auto,
+        default=None,
+        help="tokens of one forward pass (default: auto)",
+    )
+    add(
+        "--on-nonfinite",
+        default="recompute",
+        choices=["recompute", "fail"],
+        help="default: %(default)s, in fp32",
+    )
     add("--threads", type=int, default=None, help="CPU threads of torch (default: all)")
 
 

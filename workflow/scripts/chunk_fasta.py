@@ -1,8 +1,8 @@
 """Check the records of all samples, keep one copy of equal sequences, and deal them to chunks of equal work.
 
 Example:
-  python chunk_fasta.py --sample human=human.fasta.gz --sample yeast=yeast.fasta \
-      --chunks 1-of-2.fasta 2-of-2.fasta --manifest manifest.parquet --rejected rejected.tsv --counts counts.json
+  python chunk_fasta.py --sample human human.fasta.gz --sample yeast yeast.fasta --chunks 1-of-2.fasta 2-of-2.fasta \\
+      --manifest manifest.parquet --rejected rejected.tsv --counts counts.json
 """
 
 import argparse
@@ -14,7 +14,9 @@ import _program
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", action="append", required=True, metavar="NAME=FASTA", help="repeat for each sample")
+    parser.add_argument(
+        "--sample", action="append", required=True, nargs=2, metavar=("NAME", "FASTA"), help="repeatable"
+    )
     parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="FASTA files to write, one a chunk")
     parser.add_argument("--manifest", type=Path, required=True, help="Parquet: a row for every record")
     parser.add_argument("--rejected", type=Path, required=True, help="TSV: records rejected or changed, and why")
@@ -28,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 def chunk(args: argparse.Namespace) -> None:
     from packed_esm.chunking import chunk_samples
 
-    samples = [(name, Path(path)) for name, _, path in (text.partition("=") for text in args.sample)]
+    samples = [(name, Path(path)) for name, path in args.sample]
     counts = chunk_samples(
         samples,
         args.chunks,

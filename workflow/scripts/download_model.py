@@ -1,7 +1,7 @@
 """Fetch a published ESM-2 checkpoint.
 
 Example:
-  python download_model.py --model esm2_t33_650M_UR50D --out ~/.cache/torch/hub/checkpoints/esm2_t33_650M_UR50D.pt
+  python download_model.py --model esm2_t33_650M_UR50D --out esm2_t33_650M_UR50D.pt
 """
 
 import argparse

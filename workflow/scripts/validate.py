@@ -1,8 +1,8 @@
 """Check every row of merged embeddings, and compare a sample of them with fair-esm residue by residue.
 
 Example:
-  python validate.py --sample human=human.fasta=human.parquet --manifest manifest.parquet --stats 1-of-1.json \
-      --model esm2_t33_650M_UR50D --table validation.tsv --summary validation.json
+  python validate.py --sample human human.fasta human.parquet --manifest manifest.parquet \\
+      --stats 1-of-1.json --model esm2_t33_650M_UR50D --table validation.tsv --summary validation.json
 """
 
 import argparse
@@ -15,7 +15,12 @@ import _program
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sample", nargs=3, action="append", required=True, metavar=("NAME", "FASTA", "PARQUET"), help="repeatable"
+        "--sample",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("NAME", "FASTA", "PARQUET"),
+        help="repeatable",
     )
     parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
     parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")

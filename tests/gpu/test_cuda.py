@@ -1,0 +1,186 @@
+"""Every attention backend on a real GPU against fair-esm fp32. Run: pytest -m gpu tests/gpu"""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    RESIDUES,
+    ROOT,
+    pack,
+    random_esm2,
+    random_tokens,
+    relative_l2,
+    worst_residue_cosine,
+)
+from packed_esm.embed import Embedder, EmbedOptions
+from packed_esm.esm2_flash import ESM2WithFlashAttention
+from packed_esm.models import DEMO_PATH
+from packed_esm.packed_attention import BACKENDS, why_not
+from packed_esm.packing import iterate_packs
+from packed_esm.reference import reference_representations
+from packed_esm.validation import TOLERANCES
+
+pytestmark = pytest.mark.gpu
+
+LENGTHS = [2554, 1, 2, 127, 128, 129, 1023, 1024, 1025, 300]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+CASES = [(b, d) for b in BACKENDS for d in DTYPES if d != "fp32" or b in ("sdpa", "padded")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_cuda():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, and torch sees none")
+
+
+def usable(backend, dtype):
+    reason = why_not(backend, torch.device("cuda"), DTYPES[dtype])
+    if reason:
+        pytest.skip(f"{backend} in {dtype}: {reason}")
+
+
+def on_gpu(tokens):
+    input_ids, cu_seqlens, max_seqlen = pack(tokens)
+    return input_ids.cuda(), cu_seqlens, max_seqlen
+
+
+@pytest.mark.parametrize(("backend", "dtype"), CASES)
+@pytest.mark.parametrize("head_dim", [16, 24, 32, 64, 128])
+def test_backend_equals_fair_esm_within_the_tolerance_of_its_dtype(backend, dtype, head_dim):
+    usable(backend, dtype)
+    base = random_esm2(num_layers=4, embed_dim=4 * head_dim, heads=4)
+    reference = copy.deepcopy(base).cuda()
+    model = ESM2WithFlashAttention(copy.deepcopy(base), "cuda", DTYPES[dtype], backend)
+    plain = ESM2WithFlashAttention(copy.deepcopy(base), "cuda", DTYPES[dtype], "sdpa")
+    tokens = random_tokens(LENGTHS, letters=RESIDUES, masked=(0, 4))
+    layers = [0, 2, 4]
+    got = model.forward_packed(*on_gpu(tokens), layers)["representations"]
+    also = plain.forward_packed(*on_gpu(tokens), layers)["representations"]
+    cu_seqlens = pack(tokens)[1]
+    tolerance = TOLERANCES[dtype]
+    for i, one in enumerate(tokens):
+        want = reference_representations(reference, one, layers)
+        for layer in layers:
+            rows = slice(int(cu_seqlens[i]), int(cu_seqlens[i + 1]))
+            kernel, simple, truth = got[layer][rows], also[layer][rows], want[layer]
+            if layer == 0:
+                assert relative_l2(kernel, truth) <= 1e-6
+                continue
+            error = relative_l2(kernel, truth)
+            assert error <= tolerance.relative_l2
+            assert worst_residue_cosine(kernel, truth) >= tolerance.residue_cosine
+            # No worse than twice what the number format costs plain PyTorch (the rule of flash-attention's tests).
+            assert error <= 2 * relative_l2(simple, truth) + 1e-7
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [case for case in CASES if case[0] != "padded"])
+def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backend, dtype):
+    usable(backend, dtype)
+    embedder = Embedder(
+        EmbedOptions(DEMO_PATH, (0, 3, 6), ("mean", "bos", "max"), "cuda", dtype, backend, tokens_per_pack=4096)
+    )
+    tokens = random_tokens(np.random.default_rng(3).integers(1, 900, 60))
+    together = embedder.embed(tokens, ["?"] * 60).columns
+    order = np.random.default_rng(4).permutation(60)
+    shuffled = embedder.embed([tokens[i] for i in order], ["?"] * 60).columns
+    for name, matrix in together.items():
+        assert np.array_equal(shuffled[name], matrix[order]), name
+    for i in range(0, 60, 9):
+        alone = embedder.embed([tokens[i]], ["?"]).columns
+        for name, matrix in together.items():
+            assert np.array_equal(alone[name][0], matrix[i]), (name, i)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [case for case in CASES if case[0] != "padded"])
+def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backend, dtype):
+    usable(backend, dtype)
+    model = ESM2WithFlashAttention(demo, "cuda", DTYPES[dtype], backend)
+    one_pack = next(iterate_packs(random_tokens([100, 30, 500], masked=(1,)), 1024))
+    input_ids, cu_seqlens = (
+        torch.from_numpy(one_pack.input_ids).cuda().int(),
+        torch.from_numpy(one_pack.cu_seqlens),
+    )
+    expected = model.forward_packed(input_ids, cu_seqlens, one_pack.max_seqlen, [0, 6])["representations"]
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = model.forward_packed(input_ids, cu_seqlens, one_pack.max_seqlen, [0, 6])["representations"]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(got[6], expected[6])
+    on_device = model.forward_packed(input_ids, cu_seqlens.cuda(), one_pack.max_seqlen, [6])["representations"]
+    assert torch.equal(on_device[6], expected[6])
+
+
+def test_arguments_on_the_wrong_device_are_named(demo):
+    model = ESM2WithFlashAttention(demo, "cuda", torch.float16)
+    input_ids, cu_seqlens, max_seqlen = pack(random_tokens([5, 8]))
+    with pytest.raises(ValueError, match="input_ids: on cpu, but the model is on cuda"):
+        model.forward_packed(input_ids, cu_seqlens, max_seqlen)
+
+
+def test_overflow_in_fp16_is_recomputed_in_fp32(tmp_path):
+    checkpoint = torch.load(DEMO_PATH, weights_only=False)
+    (name,) = [name for name in checkpoint["model"] if name.endswith("layers.3.fc1.weight")]
+    checkpoint["model"][name] = checkpoint["model"][name].float() * 1e5
+    path = tmp_path / "loud.pt"
+    torch.save(checkpoint, path)
+    tokens = random_tokens([50, 80])
+    half = Embedder(EmbedOptions(path, device="cuda", dtype="fp16")).embed(tokens, ["a", "b"])
+    exact = Embedder(EmbedOptions(path, device="cuda", dtype="fp32")).embed(tokens, ["a", "b"])
+    assert half.recomputed == [0, 1]
+    assert np.isfinite(half.columns["mean_6"]).all()
+    assert np.allclose(half.columns["mean_6"], exact.columns["mean_6"], rtol=1e-4, atol=1e-4)
+
+
+def test_the_programs_embed_and_validate_on_the_gpu(tmp_path):
+    """FASTA to validated Parquet by the programs; after an out-of-memory the budget shrinks and is recorded."""
+    import subprocess
+    import sys
+
+    def program(name, *arguments):
+        subprocess.run(
+            [sys.executable, ROOT / "workflow/scripts" / name, *map(str, arguments)], check=True, cwd=tmp_path
+        )
+
+    fasta = ROOT / "config/example/domains.fasta"
+    program("chunk_fasta.py", "--sample", "s", fasta, "--chunks", "a.fasta", "b.fasta", "--manifest", "m.parquet",
+            "--rejected", "r.tsv", "--counts", "c.json")  # fmt: skip
+    for chunk in "ab":
+        program("embed_chunk.py", "--fasta", f"{chunk}.fasta", "--model", "demo", "--out", f"{chunk}.arrow",
+                "--stats", f"{chunk}.json", "--device", "cuda", "--layers", 3, 6)  # fmt: skip
+    program("merge_sample.py", "--manifest", "m.parquet", "--sample", "s", "--chunks", "a.arrow", "b.arrow",
+            "--out", "s.parquet")  # fmt: skip
+    program("validate.py", "--sample", "s", fasta, "s.parquet", "--manifest", "m.parquet", "--stats", "a.json", "b.json",
+            "--table", "v.tsv", "--summary", "v.json", "--model", "demo", "--device", "cuda", "--layers", 3, 6)  # fmt: skip
+    summary = json.loads((tmp_path / "v.json").read_text())
+    print(summary)
+    assert summary["passed"] and summary["bit_equal"] and summary["sequences_compared"] == 32
+
+
+def test_after_an_out_of_memory_the_chunk_starts_again_with_half_the_budget(tmp_path):
+    from packed_esm.chunk_job import embed_fasta
+
+    fasta = tmp_path / "many.fasta"
+    rng = np.random.default_rng(0)
+    letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
+    fasta.write_text("".join(f">{i}\n{''.join(rng.choice(letters, 500))}\n" for i in range(800)))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.75e9 / total)
+    try:
+        stats = embed_fasta(
+            fasta,
+            tmp_path / "o.arrow",
+            tmp_path / "o.json",
+            EmbedOptions(DEMO_PATH, device="cuda", tokens_per_pack=262144),
+        )
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert stats["settings"]["tokens_per_pack"] < 262144
+    small = EmbedOptions(DEMO_PATH, device="cuda", tokens_per_pack=stats["settings"]["tokens_per_pack"])
+    embed_fasta(fasta, tmp_path / "p.arrow", tmp_path / "p.json", small)
+    assert (tmp_path / "o.arrow").read_bytes() == (tmp_path / "p.arrow").read_bytes()

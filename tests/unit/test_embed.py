@@ -1,0 +1,134 @@
+"""Embedding whole sets: order, columns, fill, non-finite values, settings."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import fair_esm_alone, random_tokens
+from packed_esm.checkpoints import load_esm2
+from packed_esm.embed import Embedder, EmbedOptions, NonFiniteError, choose_device, choose_dtype
+from packed_esm.models import DEMO_PATH
+from packed_esm.settings import differences, fingerprint
+
+LENGTHS = [30, 700, 1, 5, 260, 90, 2, 44]
+NAMES = [f"protein {i}" for i in range(len(LENGTHS))]
+
+
+def embedder(**options):
+    return Embedder(EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=512, **options))
+
+
+def test_rows_are_in_input_order_and_equal_fair_esm(demo):
+    tokens = random_tokens(LENGTHS)
+    columns = embedder(layers=(0, -1), poolings=("mean", "bos", "max")).embed(tokens, NAMES).columns
+    assert list(columns) == ["mean_0", "bos_0", "max_0", "mean_6", "bos_6", "max_6"]
+    for i, one in enumerate(tokens):
+        for layer, rows in fair_esm_alone(copy.deepcopy(demo), one, [0, 6]).items():
+            for name, want in (("mean", rows[1:-1].mean(0)), ("bos", rows[0]), ("max", rows[1:-1].amax(0))):
+                assert np.allclose(columns[f"{name}_{layer}"][i], want, rtol=1e-5, atol=1e-5)
+
+
+def test_embedding_does_not_depend_on_what_is_embedded_with_it_to_the_bit():
+    tokens = random_tokens(LENGTHS)
+    one = embedder()
+    together = one.embed(tokens, NAMES).columns["mean_6"]
+    backwards = one.embed(tokens[::-1], NAMES[::-1]).columns["mean_6"][::-1]
+    alone = np.concatenate([one.embed([t], ["?"]).columns["mean_6"] for t in tokens])
+    assert np.array_equal(together, backwards) and np.array_equal(together, alone)
+
+
+def test_every_sequence_is_handed_out_once_with_its_own_rows():
+    tokens = random_tokens(LENGTHS)
+    seen = {}
+    columns = (
+        embedder(layers=(3, 6)).embed(tokens, NAMES, each_sequence=lambda i, rows: seen.setdefault(i, rows)).columns
+    )
+    assert sorted(seen) == list(range(len(tokens)))
+    for i, rows in seen.items():
+        assert rows[3].shape == (len(tokens[i]), 192)
+        assert np.array_equal(rows[6][1:-1].mean(0).numpy(), columns["mean_6"][i])
+
+
+def test_progress_counts_every_residue_and_fill_every_token():
+    done = []
+    result = embedder().embed(random_tokens(LENGTHS), NAMES, progress=done.append)
+    assert sum(done) == sum(LENGTHS)
+    assert result.real_tokens == sum(LENGTHS) + 2 * len(LENGTHS)
+    assert result.pack_tokens == 702 + 512 * (result.packs - 1)
+
+
+def test_nothing_to_embed_gives_columns_without_rows():
+    columns = embedder().embed([], []).columns
+    assert columns["mean_6"].shape == (0, 192)
+
+
+@pytest.fixture
+def loud(tmp_path):
+    """A checkpoint whose feed-forward overflows fp16 but not fp32."""
+    checkpoint = torch.load(DEMO_PATH, weights_only=False)
+    (name,) = [name for name in checkpoint["model"] if name.endswith("layers.3.fc1.weight")]
+    checkpoint["model"][name] = checkpoint["model"][name].float() * 1e4
+    torch.save(checkpoint, tmp_path / "esm2_loud.pt")
+    return tmp_path / "esm2_loud.pt"
+
+
+def test_values_that_are_not_finite_are_recomputed_in_fp32(loud, caplog):
+    tokens = random_tokens([50, 80])
+    seen = {}
+    half = Embedder(EmbedOptions(loud, device="cpu", dtype="fp16", tokens_per_pack=256))
+    result = half.embed(tokens, ["first", "second"], each_sequence=lambda i, rows: seen.setdefault(i, rows))
+    exact = Embedder(EmbedOptions(loud, device="cpu", dtype="fp32", tokens_per_pack=256)).embed(tokens, ["", ""])
+    assert result.recomputed == [0, 1] and sorted(seen) == [0, 1]
+    assert np.allclose(result.columns["mean_6"], exact.columns["mean_6"], rtol=1e-4, atol=1e-4)
+    assert "first: values that are not finite in fp16; recomputed in fp32" in caplog.text
+
+
+def test_values_that_are_not_finite_fail_by_choice_and_name_the_sequence(loud):
+    options = EmbedOptions(loud, device="cpu", dtype="fp16", on_nonfinite="fail")
+    with pytest.raises(NonFiniteError, match="second: values that are not finite in fp16"):
+        Embedder(options).embed(random_tokens([50]), ["second"])
+
+
+def test_a_broken_checkpoint_fails_even_in_fp32(tmp_path):
+    checkpoint = torch.load(DEMO_PATH, weights_only=False)
+    (name,) = [name for name in checkpoint["model"] if name.endswith("layers.3.fc1.bias")]
+    checkpoint["model"][name][0] = float("nan")
+    torch.save(checkpoint, tmp_path / "esm2_nan.pt")
+    for dtype in ("fp16", "fp32"):
+        with pytest.raises(NonFiniteError, match="only: values that are not finite"):
+            Embedder(EmbedOptions(tmp_path / "esm2_nan.pt", device="cpu", dtype=dtype)).embed(
+                random_tokens([9]), ["only"]
+            )
+
+
+def test_settings_hold_all_that_determines_the_bits():
+    settings = embedder().settings
+    assert settings["layers"] == [6] and settings["dtype"] == "fp32" and settings["attention"] == "sdpa"
+    changes = {"dtype": "fp16", "layers": (3,), "poolings": ("max",), "attention": "padded"}
+    for name, value in changes.items():
+        assert fingerprint(embedder(**{name: value}).settings) != fingerprint(settings), name
+    other = Embedder(EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=600)).settings
+    assert differences(settings, other) == ["tokens_per_pack: 512 / 600"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none_says_what_to_do():
+    with pytest.raises(ValueError, match="device: cuda was asked for, but torch .* use device: cpu"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"
+
+
+def test_unknown_words_are_refused():
+    for call, word in (
+        (lambda: choose_device("gpu"), "device: 'gpu' is not one of"),
+        (lambda: choose_dtype("fp64", torch.device("cpu")), "dtype: 'fp64' is not one of"),
+        (lambda: embedder(poolings=("median",)), "pooling: 'median' is not one of"),
+        (lambda: embedder(layers=(7,)), "repr_layers: 7 is out of range"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            call()
+
+
+def test_the_demo_is_a_whole_checkpoint():
+    assert load_esm2(DEMO_PATH).num_layers == 6

@@ -1,0 +1,79 @@
+"""Configuration values and the sample sheet, before a schema judges them."""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+
+def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
+    """Return a config value with the types of its JSON schema: a command line gives strings inside lists and objects.
+
+    A string is read as YAML where the schema does not want a string, and a single value is a list of one.
+    """
+    if schema.get("type") == "object":
+        properties = schema["properties"]
+        return {key: coerced(item, properties.get(key, {})) for key, item in dict(value or {}).items()}
+    if schema.get("type") == "array":
+        value = yaml.safe_load(value) if isinstance(value, str) else value
+        return [coerced(item, schema["items"]) for item in (value if isinstance(value, list) else [value])]
+    if isinstance(value, str) and schema.get("type") != "string":
+        return yaml.safe_load(value)
+    return value
+
+
+def read_sample_sheet(sheet: Path) -> pd.DataFrame:
+    """Return the sample sheet (TSV), every cell as text, so that `NA` and `001` stay what they are.
+
+    Raises:
+        ValueError: no such file, no row, or a sample that stands twice.
+    """
+    if not sheet.exists():
+        raise ValueError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
+    table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False, comment="#")
+    if table.empty:
+        raise ValueError(f"{sheet}: no sample in it; each row has a sample and its fasta")
+    if "sample" in table:
+        repeated = table["sample"][table["sample"].duplicated()].tolist()
+        if repeated:
+            raise ValueError(f"{sheet}: sample {repeated[0]!r} stands in more than one row; names must differ")
+    return table
+
+
+def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
+    """Return a number of chunks from the sizes of FASTA files, which are not read; gzip is taken to halve them.
+
+    Raises:
+        ValueError: a file that is not there (yet).
+    """
+    size = 0
+    for fasta in fastas:
+        if not Path(fasta).exists():
+            raise ValueError(f"there is no {fasta}; mend the sample sheet, or set `chunks` if a rule makes the file")
+        size += Path(fasta).stat().st_size * (2 if fasta.endswith(".gz") else 1)
+    return max(1, -(-size // residues_per_chunk))
+
+
+def code_version(program: Path) -> str:
+    """Return a digest of a program and of all modules of this library that it imports, itself or through others."""
+    library = Path(__file__).parent
+    seen: dict[Path, bytes] = {}
+    queue = [program, program.with_name("_program.py"), library / "__init__.py"]
+    while queue:
+        file = queue.pop()
+        if file not in seen and file.exists():
+            seen[file] = file.read_bytes()
+            modules = re.findall(rb"from (?:packed_esm)?\.(\w+) import", seen[file])
+            queue += [library / f"{module.decode()}.py" for module in modules]
+    return hashlib.sha256(b"".join(seen[file] for file in sorted(seen))).hexdigest()[:12]
+
+
+def put_running_python_first() -> None:
+    """Make `python` in child processes the interpreter of this one, also where its environment is not activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
