@@ -141,21 +141,22 @@ def test_the_programs_embed_and_validate_on_the_gpu(tmp_path):
     import subprocess
     import sys
 
-    def program(name, *arguments):
-        subprocess.run(
-            [sys.executable, ROOT / "workflow/scripts" / name, *map(str, arguments)], check=True, cwd=tmp_path
-        )
+    def program(name, arguments):
+        command = [sys.executable, str(ROOT / "workflow/scripts" / name), *arguments.split()]
+        subprocess.run(command, check=True, cwd=tmp_path)
 
     fasta = ROOT / "config/example/domains.fasta"
-    program("chunk_fasta.py", "--sample", "s", fasta, "--chunks", "a.fasta", "b.fasta", "--manifest", "m.parquet",
-            "--rejected", "r.tsv", "--counts", "c.json")  # fmt: skip
+    embedding = "--model demo --device cuda --layers 3 6"
+    files = "--manifest m.parquet --rejected r.tsv --counts c.json"
+    program("chunk_fasta.py", f"--sample s {fasta} --chunks a.fasta b.fasta {files}")
     for chunk in "ab":
-        program("embed_chunk.py", "--fasta", f"{chunk}.fasta", "--model", "demo", "--out", f"{chunk}.arrow",
-                "--stats", f"{chunk}.json", "--device", "cuda", "--layers", 3, 6)  # fmt: skip
-    program("merge_sample.py", "--manifest", "m.parquet", "--sample", "s", "--chunks", "a.arrow", "b.arrow",
-            "--out", "s.parquet")  # fmt: skip
-    program("validate.py", "--sample", "s", fasta, "s.parquet", "--manifest", "m.parquet", "--stats", "a.json", "b.json",
-            "--table", "v.tsv", "--summary", "v.json", "--model", "demo", "--device", "cuda", "--layers", 3, 6)  # fmt: skip
+        program("embed_chunk.py", f"--fasta {chunk}.fasta --out {chunk}.arrow --stats {chunk}.json {embedding}")
+    program("merge_sample.py", "--manifest m.parquet --sample s --chunks a.arrow b.arrow --out s.parquet")
+    program(
+        "validate.py",
+        f"--sample s {fasta} s.parquet --manifest m.parquet --stats a.json b.json --table v.tsv --summary v.json "
+        + embedding,
+    )
     summary = json.loads((tmp_path / "v.json").read_text())
     print(summary)
     assert summary["passed"] and summary["bit_equal"] and summary["sequences_compared"] == 32

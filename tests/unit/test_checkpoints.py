@@ -1,8 +1,6 @@
 """Checkpoints: both formats read back equal, damaged and foreign ones are refused by name, no pickle runs."""
 
-import argparse
 import copy
-import json
 import os
 import pickle
 import shutil
@@ -11,24 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoint_files import save_fair_esm, save_hugging_face
 from conftest import fair_esm_alone, random_esm2, random_tokens, relative_l2
 from packed_esm.checkpoints import CheckpointError, checkpoint_sha256, load_esm2
 from packed_esm.esm2_flash import ESM2WithFlashAttention
 from packed_esm.fair_esm import require_fair_esm
 from packed_esm.models import DEMO_PATH, MODELS, find_model, hub_path, shape_of
 from safetensors.torch import load_file, save_file
-
-HF_LAYER = {
-    "self_attn.q_proj": "attention.self.query",
-    "self_attn.k_proj": "attention.self.key",
-    "self_attn.v_proj": "attention.self.value",
-    "self_attn.rot_emb": "attention.self.rotary_embeddings",
-    "self_attn.out_proj": "attention.output.dense",
-    "self_attn_layer_norm": "attention.LayerNorm",
-    "fc1": "intermediate.dense",
-    "fc2": "output.dense",
-    "final_layer_norm": "LayerNorm",
-}
 
 
 @pytest.fixture
@@ -37,58 +24,6 @@ def base():
     for layer in model.layers:  # as in Meta's files
         layer.self_attn.rot_emb.inv_freq.copy_(layer.self_attn.rot_emb.inv_freq.half().float())
     return model
-
-
-def save_fair_esm(model, path, contacts=False, **changes):
-    state = {}
-    for name, tensor in model.state_dict().items():
-        if "contact_head" not in name or contacts:
-            prefix = "encoder." if name.startswith(("lm_head", "contact_head")) else "encoder.sentence_encoder."
-            state[prefix + name] = tensor
-    cfg = argparse.Namespace(
-        encoder_layers=model.num_layers,
-        encoder_embed_dim=model.embed_dim,
-        encoder_attention_heads=model.attention_heads,
-        token_dropout=model.token_dropout,
-    )
-    for name, tensor in changes.items():
-        state.pop(name) if tensor is None else state.update({name: tensor})
-    torch.save({"cfg": {"model": cfg}, "model": state}, path)
-    return path
-
-
-def save_hugging_face(model, folder, **config):
-    """Write what transformers' EsmForMaskedLM.save_pretrained writes."""
-    folder.mkdir()
-    state = {}
-    for name, tensor in model.state_dict().items():
-        if name.startswith("layers."):
-            _, index, rest = name.split(".", 2)
-            module, parameter = rest.rsplit(".", 1)
-            name = f"esm.encoder.layer.{index}.{HF_LAYER[module]}.{parameter}"
-        elif name.startswith("emb_layer_norm_after"):
-            name = f"esm.encoder.{name}"
-        elif name.startswith("embed_tokens"):
-            name = "esm.embeddings.word_embeddings.weight"
-        elif name.startswith("contact_head"):
-            name = f"esm.{name}"
-        elif name == "lm_head.weight":
-            continue  # tied to the embedding
-        state[name] = tensor.clone()
-    state["esm.embeddings.position_ids"] = torch.arange(1026)[None]
-    save_file(state, folder / "model.safetensors")
-    settings = {
-        "model_type": "esm",
-        "position_embedding_type": "rotary",
-        "num_hidden_layers": model.num_layers,
-        "hidden_size": model.embed_dim,
-        "num_attention_heads": model.attention_heads,
-        "token_dropout": model.token_dropout,
-        "emb_layer_norm_before": False,
-        "layer_norm_eps": 1e-5,
-    } | config
-    (folder / "config.json").write_text(json.dumps(settings))
-    return folder
 
 
 def assert_same_model(loaded, base):

@@ -126,7 +126,7 @@ def test_a_used_reference_would_hide_other_frequencies():
 @pytest.mark.parametrize(
     ("dtype", "length", "sequence_l2", "cosine"),
     [
-        # 1.5 times the worst of 300, 1,427 and 2,500 residues on CPU (bf16 4.5e-3, fp16 5.2e-4); positions in half: 0.1 and more.
+        # 1.5 times the worst of 300, 1,427 and 2,500 residues on CPU (bf16 4.5e-3, fp16 5.2e-4).
         pytest.param(torch.bfloat16, 1427, 7e-3, 0.9999, id="bf16-beyond-256"),
         pytest.param(torch.float16, 2500, 8e-4, 0.999999, id="fp16-beyond-2048"),
     ],

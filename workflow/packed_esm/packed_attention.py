@@ -24,21 +24,30 @@ INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or conda-forg
 HALF = (torch.float16, torch.bfloat16)
 
 
-def _optional(module: str, name: str) -> tuple[Any, str | None]:
-    """Return (attribute or None, why it is missing or None)."""
-    try:
-        return getattr(importlib.import_module(module), name), None
-    except (ImportError, OSError, AttributeError) as error:  # OSError: a wheel built for another ABI
-        return None, f"{type(error).__name__}: {error}"
+# Where each kernel comes from: (module, function), the first that imports. Importing one can take seconds.
+_SOURCES = {
+    "flash-attn": [("flash_attn", "flash_attn_varlen_func")],
+    "flash-attn-3": [
+        ("fa3_fwd_interface", "flash_attn_varlen_func"),
+        ("flash_attn_interface", "flash_attn_varlen_func"),
+    ],
+    "torch-varlen": [("torch.nn.attention.varlen", "varlen_attn")],
+}
 
 
-_flash_attn_2, FLASH_ATTN_MISSING = _optional("flash_attn", "flash_attn_varlen_func")
-_flash_attn_3, FLASH_ATTN_3_MISSING = _optional("fa3_fwd_interface", "flash_attn_varlen_func")
-if _flash_attn_3 is None:
-    _flash_attn_3, FLASH_ATTN_3_MISSING = _optional("flash_attn_interface", "flash_attn_varlen_func")
-_torch_varlen, TORCH_VARLEN_MISSING = _optional("torch.nn.attention.varlen", "varlen_attn")
+@functools.cache
+def _kernel(backend: str) -> tuple[Callable | None, str | None]:
+    """Return (function of a backend or None, why it is missing or None)."""
+    reason = None
+    for module, name in _SOURCES[backend]:
+        try:
+            return getattr(importlib.import_module(module), name), None
+        except (ImportError, OSError, AttributeError) as error:  # OSError: a wheel built for another ABI
+            reason = reason or f"{type(error).__name__}: {error}"
+    return None, reason
 
-FLASH_ATTN_AVAILABLE = _flash_attn_2 is not None
+
+FLASH_ATTN_AVAILABLE = _kernel("flash-attn")[0] is not None
 
 
 def create_position_ids_packed(cu_seqlens: torch.Tensor, total: int | None = None) -> torch.Tensor:
@@ -79,11 +88,12 @@ def flash_attn_varlen_wrapper(
         ImportError: flash-attn is not installed or does not load; the message has the install line.
         ValueError: a dtype that the kernels do not take.
     """
-    if _flash_attn_2 is None:
-        raise ImportError(f"flash-attn cannot be used ({FLASH_ATTN_MISSING}); {INSTALL_FLASH_ATTN}")
+    kernel, missing = _kernel("flash-attn")
+    if kernel is None:
+        raise ImportError(f"flash-attn cannot be used ({missing}); {INSTALL_FLASH_ATTN}")
     if q.dtype not in HALF:
         raise ValueError(f"q: flash-attn takes float16 or bfloat16, not {q.dtype}")
-    return _flash_attn_2(
+    return kernel(
         q,
         k,
         v,
@@ -103,7 +113,8 @@ def _flash_attn_2_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None)
 
 def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
     # num_splits=1: splitting the keys would make the order of summation depend on the neighbours.
-    out = _flash_attn_3(
+    kernel, _ = _kernel("flash-attn-3")
+    out = kernel(
         q,
         k,
         v,
@@ -112,13 +123,14 @@ def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None)
         max_seqlen_q=max_seqlen,
         max_seqlen_k=max_seqlen,
         softmax_scale=softmax_scale,
-        **_supported(_flash_attn_3, num_splits=1),
+        **_supported(kernel, num_splits=1),
     )
     return out[0] if isinstance(out, tuple) else out
 
 
 def _torch_varlen_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
-    return _torch_varlen(
+    kernel, _ = _kernel("torch-varlen")
+    return kernel(
         q,
         k,
         v,
@@ -126,7 +138,7 @@ def _torch_varlen_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None)
         cu_seqlens,
         max_seqlen,
         max_seqlen,
-        **_supported(_torch_varlen, num_splits=1),
+        **_supported(kernel, num_splits=1),
         **({} if softmax_scale is None else {"scale": softmax_scale}),
     )
 
@@ -192,11 +204,7 @@ def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | Non
             return f"its kernels are built for Hopper (9.x), not {capability[0]}.{capability[1]}"
         if dtype != torch.bfloat16:
             return f"its forward-only build takes bfloat16, not {_name(dtype)}"
-    missing = {
-        "flash-attn": FLASH_ATTN_MISSING,
-        "flash-attn-3": FLASH_ATTN_3_MISSING,
-        "torch-varlen": TORCH_VARLEN_MISSING,
-    }[backend]
+    _, missing = _kernel(backend)
     return f"it does not import ({missing})" if missing else None
 
 
@@ -229,7 +237,7 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype) -> 
 def _warn_flash_attn_missing(instead: str) -> None:
     log.warning(
         "flash-attn is not used (%s); attention by %s instead. To install: %s",
-        FLASH_ATTN_MISSING,
+        _kernel("flash-attn")[1],
         instead,
         INSTALL_FLASH_ATTN,
     )

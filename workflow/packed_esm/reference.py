@@ -14,7 +14,8 @@ import torch
 if TYPE_CHECKING:
     from esm.model.esm2 import ESM2
 
-MAP_BYTES = 512 * 2**20  # of the attention scores of one layer, all heads, fp32
+MAP_BYTES = 512 * 2**20  # attention scores of one layer, all heads, fp32: larger ones are computed in blocks
+BLOCK_BYTES = 64 * 2**20  # of such a block: 24 to 256 MiB are alike in speed, smaller ones slower
 
 
 @contextlib.contextmanager
@@ -30,7 +31,11 @@ def full_precision() -> Iterator[None]:
 
 @torch.inference_mode()
 def reference_representations(
-    model: "ESM2", tokens: np.ndarray, layers: Sequence[int], map_bytes: int = MAP_BYTES
+    model: "ESM2",
+    tokens: np.ndarray,
+    layers: Sequence[int],
+    map_bytes: int = MAP_BYTES,
+    block_bytes: int = BLOCK_BYTES,
 ) -> dict[int, torch.Tensor]:
     """Return {layer: fp32 [T, E]} of one sequence by fair-esm itself.
 
@@ -38,13 +43,15 @@ def reference_representations(
         model: fair-esm `ESM2`, fp32, in eval mode.
         tokens: integer [T], with cls and eos.
         layers: 0 to N, as fair-esm counts them.
-        map_bytes: attention scores of a layer larger than this are computed in blocks of queries.
+        map_bytes: attention scores of a layer larger than this are computed in blocks of queries...
+        block_bytes: ...of this size.
     """
     device = model.embed_tokens.weight.device
     batch = torch.as_tensor(tokens.astype(np.int64), device=device)[None]
-    rows = max(1, map_bytes // (4 * model.attention_heads * len(tokens)))
+    row_bytes = 4 * model.attention_heads * len(tokens)
+    rows = max(1, block_bytes // row_bytes)
     with full_precision():
-        if rows >= len(tokens):
+        if row_bytes * len(tokens) <= map_bytes:
             representations = model(batch, repr_layers=list(layers))["representations"]
         else:
             with _attention_in_blocks(model, rows):
@@ -84,10 +91,13 @@ class _BlockedAttention:
         k, v = heads(module.k_proj(query)), heads(module.v_proj(query))
         q, k = module.rot_emb(q, k)
         out = torch.empty_like(q)
+        buffer = q.new_empty(module.num_heads * self.rows * length)  # memory anew for each block takes twice as long
         for start in range(0, length, self.rows):
-            block = slice(start, start + self.rows)
-            scores = torch.bmm(q[:, block], k.transpose(1, 2))
-            out[:, block] = torch.bmm(torch.softmax(scores, dim=-1), v)
+            block = q[:, start : start + self.rows]
+            scores = buffer[: block.shape[0] * block.shape[1] * length].view(*block.shape[:2], length)
+            torch.bmm(block, k.transpose(1, 2), out=scores)
+            torch.softmax(scores, dim=-1, out=scores)
+            out[:, start : start + self.rows] = torch.bmm(scores, v)
         return module.out_proj(out.transpose(0, 1).reshape(length, batch, -1)), None
 
 

@@ -247,7 +247,7 @@ def compare_residues(packed: torch.Tensor, truth: torch.Tensor) -> dict[str, flo
 
 
 def find_failures(table: pd.DataFrame, tolerance: Tolerance, bit_equal: bool) -> list[str]:
-    """Return a sentence for each sequence and layer out of tolerance; `bit_equal`: demand equal bits of a second run."""
+    """Return a sentence for each sequence and layer out of tolerance; `bit_equal`: demand equal bits."""
     failures = []
     for row in table.to_dict("records"):
         where = f"{row['sample']}|{row['id']}, {row['length']} residues, layer {row['layer']}"

@@ -113,8 +113,11 @@ def final_results():
 
 
 def summary_of_run():
-    """Return what a person wants to know at the end: where things lie, and what the validation found."""
+    """Return where things lie and what the validation found; nothing where this run did not come so far."""
     *embeddings, validation, report = final_results()
+    times = [Path(path).stat().st_mtime if Path(path).exists() else 0 for path in (*embeddings, validation)]
+    if 0 in times or max(times) > times[-1]:
+        return ""
     found = json.loads(Path(validation).read_text())
     verdict = "there was no sequence to validate"
     if found["sequences_compared"]:

@@ -2,7 +2,7 @@ if config["model"] in models.MODELS and not MODEL.exists():
 
     rule download_model:
         output:
-            str(MODEL),
+            path_inside(MODEL),
         log:
             "logs/download_model.log",
         localrule: True

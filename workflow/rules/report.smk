@@ -46,4 +46,4 @@ rule make_report:
         "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --counts {input.counts:q} "
         "--rejected {input.rejected:q} --stats {input.stats:q} --validation {input.validation:q} "
         "--validation-table {input.table:q} --figures {params.figures:q} --html {output.html:q} "
-        "--color-by {params.color_by:q} > {log:q} 2>&1"
+        "--color-by={params.color_by:q} > {log:q} 2>&1"

@@ -1,0 +1,90 @@
+"""The programs as a user calls them: help, one line for bad input, nothing half-written."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+SCRIPTS = sorted(p for p in (ROOT / "workflow" / "scripts").glob("*.py") if not p.name.startswith("_"))
+
+
+def program(folder, name, arguments):
+    command = [sys.executable, str(ROOT / "workflow" / "scripts" / name), *arguments.split()]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_help_tells_what_the_program_does(tmp_path, script):
+    done = program(tmp_path, script.name, "--help")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) > 8
+
+
+def test_fasta_to_embeddings_by_hand_without_an_install(tmp_path):
+    (tmp_path / "a.fasta").write_text(">x\nMKVLLA\n>y\nmkvlla*\n>z\nGGGSGGG\n>bad\nM*J\n")
+    chunks = "--chunks 1.fasta 2.fasta --manifest m.parquet --rejected r.tsv --counts c.json"
+    done = program(tmp_path, "chunk_fasta.py", f"--sample s a.fasta {chunks}")
+    assert "4 records of 1 samples: 3 accepted, 0 replaced, 1 rejected; 2 unique sequences" in done.stdout
+    for i in (1, 2):
+        done = program(tmp_path, "embed_chunk.py", f"--fasta {i}.fasta --model demo --out {i}.arrow --stats {i}.json")
+        assert done.returncode == 0, done.stderr
+        assert "residues/s" in done.stderr and "Traceback" not in done.stderr
+    done = program(
+        tmp_path, "merge_sample.py", "--manifest m.parquet --sample s --chunks 1.arrow 2.arrow --out s.parquet"
+    )
+    assert done.stdout == "s.parquet: 3 embeddings\n"
+    done = program(
+        tmp_path,
+        "validate.py",
+        "--sample s a.fasta s.parquet --manifest m.parquet --stats 1.json 2.json --model demo "
+        "--table v.tsv --summary v.json",
+    )
+    assert done.stdout == "3 rows checked, 2 sequences compared: passed\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("chunk_fasta.py", "--sample s nowhere.fasta {chunk}", "nowhere.fasta"),
+        ("chunk_fasta.py", "--sample s text.txt {chunk}", "text.txt, line 1: not FASTA"),
+        ("chunk_fasta.py", "--sample s twice.fasta {chunk}", "twice.fasta, line 3: id 'a' stands already on line 1"),
+        ("chunk_fasta.py", "--sample s bad.fasta --on-invalid fail {chunk}", "bad.fasta, line 1: record 'b'"),
+        ("embed_chunk.py", "--fasta ok.fasta --model esm2_8M {embed}", "model: 'esm2_8M' is no known name"),
+        ("embed_chunk.py", "--fasta ok.fasta --model no/such.pt {embed}", "there is nothing at no/such.pt"),
+        ("embed_chunk.py", "--fasta ok.fasta --model text.txt.pt {embed}", "text.txt.pt: "),
+        ("embed_chunk.py", "--fasta ok.fasta --model demo --layers 99 {embed}", "repr_layers: 99 is out of range"),
+        ("embed_chunk.py", "--fasta ok.fasta --model demo --tokens-per-pack 2 {embed}", "tokens_per_pack: 2"),
+        (
+            "embed_chunk.py",
+            "--fasta ok.fasta --model demo --attention flash-attn {embed}",
+            "attention: flash-attn cannot",
+        ),
+        ("embed_chunk.py", "--fasta bad.fasta --model demo {embed}", "bad.fasta, line 1: record 'b' is empty or has"),
+        ("embed_chunk.py", "--fasta changed.fasta --model demo {embed}", "is not that of its digest"),
+        (
+            "merge_sample.py",
+            "--manifest text.txt --sample s --chunks x --out s.parquet",
+            "text.txt: not a whole manifest",
+        ),
+        ("download_model.py", "--model esm2 --out x.pt", "--model: 'esm2' is not one of esm2_t6_8M_UR50D"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, name, arguments, message):
+    files = {
+        "text.txt": "not FASTA at all\n",
+        "text.txt.pt": "not a checkpoint\n",
+        "ok.fasta": ">a\nMKV\n",
+        "twice.fasta": ">a\nMKV\n>a\nMK\n",
+        "bad.fasta": ">b\nMJ\n",
+        "changed.fasta": ">SQ.aKF498dAxcJAqme6QYQ7EZ07-fiw8Kw2 s|a\nMKV\n",
+    }
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    arguments = arguments.format(
+        chunk="--chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json", embed="--out o --stats j"
+    )
+    done = program(tmp_path, name, arguments)
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1] and f"{name}: error: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == set(files)

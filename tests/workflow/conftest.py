@@ -1,0 +1,75 @@
+"""Run the workflow in a folder of its own, from outside the clone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, random_sequence
+
+
+class Project:
+    """A working directory with a sample sheet, and the workflow to run on it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def write_samples(self, **samples: str):
+        """Write FASTA texts as samples, and the sheet."""
+        lines = ["sample\tfasta"]
+        for name, text in samples.items():
+            (self.folder / f"{name}.fasta").write_text(text)
+            lines.append(f"{name}\t{name}.fasta")
+        (self.folder / "samples.tsv").write_text("\n".join(lines) + "\n")
+
+    def run(self, *arguments: str, config: tuple[str, ...] = (), snakefile: Path = ROOT / "workflow/Snakefile"):
+        """Run snakemake here; `samples=samples.tsv` and few validated sequences unless said otherwise."""
+        settings = {"samples": "samples.tsv", "validation": "{sequences: 4}"}
+        settings |= dict(item.split("=", 1) for item in config)
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", "2", *arguments]
+        if settings:
+            command += ["--config", *(f"{key}={value}" for key, value in settings.items())]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, timeout=600)
+        done.output = done.stdout + done.stderr
+        return done
+
+    def passes(self, *arguments: str, **options):
+        done = self.run(*arguments, **options)
+        assert done.returncode == 0, done.output[-6000:]
+        return done
+
+    def fails(self, *arguments: str, **options):
+        done = self.run(*arguments, **options)
+        assert done.returncode != 0, done.output[-6000:]
+        return done
+
+    def embeddings(self, sample: str) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / "results" / "embeddings" / f"{sample}.parquet")
+
+    def matrix(self, sample: str, column: str = "mean_6") -> np.ndarray:
+        return np.stack(self.embeddings(sample)[column])
+
+    def stats(self) -> list[dict]:
+        return [json.loads(p.read_text()) for p in sorted((self.folder / "results/chunks").glob("*.json"))]
+
+    def validation(self) -> dict:
+        return json.loads((self.folder / "results/validation/summary.json").read_text())
+
+
+def proteins(count: int, seed: int = 0, shortest: int = 5, longest: int = 200) -> str:
+    """Return FASTA text of random proteins p0, p1 ...; those of a smaller count are the first of a larger one."""
+    text = ""
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        text += f">p{i} family={'ab'[i % 2]}\n{random_sequence(rng.integers(shortest, longest), rng)}\n"
+    return text
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project(tmp_path)

@@ -1,0 +1,303 @@
+"""The workflow end to end through snakemake, each config key included."""
+
+import gzip
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from checkpoint_files import save_fair_esm, save_hugging_face
+from conftest import ROOT, fair_esm_alone, random_esm2
+from packed_esm.fasta import normalise, read_records
+from packed_esm.tokenize import tokenize
+
+from .conftest import proteins
+
+MERGE = ("--until", "merge_sample")  # for what the validation and the report add nothing to
+
+
+def reference(demo, fasta, layer):
+    """Return {id: mean of fair-esm's residues} of a FASTA file."""
+    return {
+        r.id: fair_esm_alone(demo, tokenize(normalise(r.sequence)), [layer])[layer][1:-1].mean(0).numpy()
+        for r in read_records(fasta)
+    }
+
+
+def test_samples_plain_and_gzip_with_duplicates_and_rejects(project, demo):
+    """Two samples share sequences; every accepted record has fair-esm's embedding, in input order."""
+    project.write_samples(one=proteins(9), two=">q0\nMKV\n>bad\nM*V\n" + proteins(5))
+    data = (project.folder / "two.fasta").read_bytes()
+    (project.folder / "two.fasta").write_bytes(gzip.compress(data))
+    done = project.passes(config=("chunks=3",))
+    for sample, count in (("one", 9), ("two", 6)):
+        table = project.embeddings(sample)
+        want = reference(demo, project.folder / f"{sample}.fasta" if sample == "one" else _plain(project, data), 6)
+        assert len(table) == count
+        for name, embedding in zip(table["id"], table["mean_6"], strict=True):
+            assert np.allclose(embedding, want[name], rtol=1e-5, atol=1e-5)
+    assert sum(job["sequences"] for job in project.stats()) == 10 and len(project.stats()) == 3
+    rejected = pd.read_csv(project.folder / "results/rejected.tsv", sep="\t")
+    assert rejected["id"].tolist() == ["bad"] and rejected["line"].tolist() == [3]
+    assert "Validation: passed; 15 rows checked, 4 sequences" in done.output
+    assert "Report:     results/report.html" in done.output
+    assert "Nothing to be done" in project.passes(config=("chunks=3",)).output
+
+
+def _plain(project, data):
+    path = project.folder / "plain.fasta"
+    path.write_bytes(data.replace(b">bad\nM*V\n", b""))
+    return path
+
+
+def test_every_embedding_option_reaches_the_embeddings(project):
+    """layers, pooling, dtype, attention, tokens_per_pack, device, on_nonfinite, residues_per_chunk by --config."""
+    project.write_samples(s=proteins(12))
+    project.passes(
+        config=(
+            "layers=[0,3,-1]",
+            "pooling=[mean,bos,max]",
+            "dtype=bf16",
+            "attention=padded",
+            "tokens_per_pack=300",
+            "device=cpu",
+            "on_nonfinite=fail",
+            "residues_per_chunk=1000",
+            "color_by=family",
+            "validation={sequences: 3, seed: 5, max_relative_l2: 0.05, min_residue_cosine: 0.99}",
+        )
+    )
+    columns = [f"{pooling}_{layer}" for layer in (0, 3, 6) for pooling in ("mean", "bos", "max")]
+    assert list(project.embeddings("s")) == ["id", "digest", "length", *columns, "checksum"]
+    settings = project.validation()["settings"]
+    assert settings["layers"] == [0, 3, 6] and settings["dtype"] == "bf16" and settings["attention"] == "padded"
+    assert settings["tokens_per_pack"] == 300 and settings["device"] == "cpu"
+    assert project.validation()["sequences_compared"] == 3
+    assert project.validation()["tolerance"] == {"relative_l2": 0.05, "residue_cosine": 0.99}
+    assert len(project.stats()) == 2
+
+
+def test_records_are_replaced_and_ids_suffixed_by_choice(project):
+    project.write_samples(s=">a\nMJV\n>a\nMKV\n>a\nMXV\n")
+    project.passes(*MERGE, config=("on_invalid=replace", "on_duplicate_id=suffix"))
+    table = project.embeddings("s")
+    assert table["id"].tolist() == ["a", "a_2", "a_3"]
+    assert np.array_equal(table["mean_6"][0], table["mean_6"][2])  # J became X
+    for option, message in (("on_invalid=fail", "record 'a'"), ("on_invalid=replace", "id 'a' stands already")):
+        done = project.fails(config=(option,))
+        assert message in done.output
+
+
+def test_chunking_does_not_change_one_bit_nor_one_byte(project):
+    project.write_samples(s=proteins(20), t=proteins(7, seed=1))
+    files = {}
+    for chunks in (1, 3):
+        shutil.rmtree(project.folder / "results", ignore_errors=True)
+        project.passes(*MERGE, config=(f"chunks={chunks}",))
+        files[chunks] = [(project.folder / f"results/embeddings/{s}.parquet").read_bytes() for s in "st"]
+    assert files[1] == files[3]
+
+
+def test_scatter_can_be_set_on_the_command_line(project):
+    project.write_samples(s=proteins(6))
+    project.passes("--set-scatter", "chunk=4", "--until", "chunk_fasta")
+    assert len(list((project.folder / "results/chunks").glob("*-of-4.fasta"))) == 4
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param({"s": ""}, id="an-empty-sample-alone"),
+        pytest.param({"s": "", "t": ">only\nM\n"}, id="an-empty-sample-and-one-residue"),
+        pytest.param({"s": ">bad\n123\n"}, id="all-rejected"),
+    ],
+)
+def test_samples_with_nothing_or_next_to_nothing(project, samples):
+    project.write_samples(**samples)
+    project.passes(config=("chunks=2",))
+    for sample, text in samples.items():
+        assert len(project.embeddings(sample)) == text.count("only")
+    assert (project.folder / "results/report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (("modle=demo",), "'modle' was unexpected"),
+        (("layers=[a]",), "'a' is not of type 'integer'"),
+        (("pooling=[median]",), "'median' is not one of ['mean', 'bos', 'max']"),
+        (("tokens_per_pack=-5",), "-5"),
+        (("validation={sequence: 3}",), "'sequence' was unexpected"),
+        (("model=esm2_9B",), "model: 'esm2_9B' is no known name"),
+        (("model=no/such.pt",), "there is nothing at no/such.pt"),
+        (("samples=nowhere.tsv",), "there is no sample sheet nowhere.tsv"),
+    ],
+)
+def test_config_mistakes_are_named_before_anything_runs(project, config, message):
+    project.write_samples(s=proteins(2))
+    assert message in project.fails(config=config).output
+    assert not (project.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [
+        ("sample\tfile\ns\ts.fasta\n", "'file' was unexpected"),
+        ("sample\tfasta\ns\ts.fasta\ns\ts.fasta\n", "sample 's' stands in more than one row"),
+        ("sample\tfasta\na/b\ts.fasta\n", "'a/b' does not match"),
+        ("sample\tfasta\ns\t\n", "'' should be non-empty"),
+        ("sample\tfasta\n", "no sample in it"),
+        ("sample\tfasta\ns\tnowhere.fasta\n", "there is no nowhere.fasta"),
+    ],
+)
+def test_sample_sheet_mistakes_are_named(project, sheet, message):
+    project.write_samples(s=proteins(2))
+    (project.folder / "samples.tsv").write_text(sheet)
+    assert message in project.fails().output
+
+
+def test_sample_names_are_text_and_sheets_can_be_elsewhere(project):
+    project.write_samples(s=proteins(2))
+    (project.folder / "sheets").mkdir()
+    (project.folder / "sheets" / "my.tsv").write_text(f"sample\tfasta\nNA\t../s.fasta\n001\t{project.folder}/s.fasta\n")
+    project.passes(*MERGE, config=("samples=sheets/my.tsv",))
+    assert len(project.embeddings("NA")) == len(project.embeddings("001")) == 2
+
+
+def test_the_config_file_of_the_working_directory_wins(project):
+    project.write_samples(s=proteins(3))
+    (project.folder / "config").mkdir()
+    (project.folder / "config" / "config.yaml").write_text("samples: samples.tsv\nlayers: [2]\n")
+    project.passes(*MERGE, config=())
+    assert "mean_2" in project.embeddings("s")
+
+
+def test_directory_elsewhere_embeds_the_shipped_example_sheet(project):
+    done = project.run("--dry-run", config=(f"samples={ROOT}/config/samples.tsv",))
+    assert done.returncode == 0 and "embed_chunk" in done.output
+
+
+def test_as_a_module_of_another_workflow(project):
+    project.write_samples(s=proteins(3))
+    (project.folder / "Snakefile").write_text(
+        f"""
+module embeddings:
+    snakefile: "{ROOT}/workflow/Snakefile"
+    config: {{"samples": "samples.tsv", "pooling": ["max"], "validation": {{"sequences": 2}}}}
+
+use rule * from embeddings as embeddings_*
+
+rule done:
+    default_target: True
+    input: "results/embeddings/s.parquet", "results/report.html"
+    output: "done.txt"
+    shell: "touch {{output}}"
+"""
+    )
+    done = project.run(snakefile=project.folder / "Snakefile", config=("samples=unused",))
+    assert done.returncode == 0, done.output[-5000:]
+    assert "max_6" in project.embeddings("s") and (project.folder / "done.txt").exists()
+
+
+def test_a_checkpoint_by_path_and_a_hugging_face_folder(project):
+    base = random_esm2(num_layers=2, embed_dim=32, heads=2)
+    save_fair_esm(base, project.folder / "esm2_small.pt")
+    save_hugging_face(base, project.folder / "hf")
+    project.write_samples(s=proteins(4))
+    found = []
+    for model in ("./esm2_small.pt", "hf"):
+        project.passes(*MERGE, config=(f"model={model}",))
+        found.append(project.matrix("s", "mean_2"))
+    assert np.array_equal(*found)
+
+
+def test_a_named_model_is_downloaded_by_a_rule_of_its_own_and_says_what_to_do_without_a_network(project, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(project.folder / "torch"))
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    project.write_samples(s=proteins(2))
+    done = project.fails(config=("model=esm2_t6_8M_UR50D",))
+    assert "by other means and put it at" in done.output and "hub/checkpoints/esm2_t6_8M_UR50D.pt" in done.output
+    assert not list((project.folder / "torch").rglob("*.pt"))
+    path = project.folder / "torch/hub/checkpoints/esm2_t6_8M_UR50D.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "workflow/models/esm2_t6_3M_demo.pt", path)
+    done = project.passes(*MERGE, config=("model=esm2_t6_8M_UR50D",))
+    assert "download_model" not in done.output and "mean_6" in project.embeddings("s")
+
+
+@pytest.mark.parametrize(
+    ("rule", "file"), [("merge_sample", "results/chunks/1-of-1.arrow"), ("validate", "results/embeddings/s.parquet")]
+)
+def test_a_bit_flipped_between_rules_stops_the_run_with_the_name(project, rule, file):
+    project.write_samples(s=proteins(8))
+    project.passes("--until", "embed_chunk" if rule == "merge_sample" else "merge_sample")
+    path = project.folder / file
+    data = bytearray(path.read_bytes())
+    needle = np.float32(_a_value(path)).tobytes()
+    data[data.index(needle)] ^= 1
+    path.write_bytes(data)
+    done = project.fails("--rerun-triggers", "params")
+    assert "Error in rule " + rule in done.output
+    log = (project.folder / "logs").rglob("*.log")
+    assert any("checksum" in p.read_text() and ("SQ." in p.read_text() or "'p" in p.read_text()) for p in log)
+
+
+def _a_value(path):
+    from packed_esm.writers import ChunkFile
+
+    if path.suffix == ".arrow":
+        return ChunkFile(path).columns["mean_6"][3, 7]
+    return pd.read_parquet(path)["mean_6"][3][7]
+
+
+def test_logs_benchmarks_and_the_page_are_left(project):
+    project.write_samples(s=proteins(6) + "><script>alert(1)</script>\nM1\n")
+    project.passes()
+    folder = project.folder
+    assert "residues/s" in (folder / "logs/embed_chunk/1-of-1.log").read_text()
+    assert "rejected" in (folder / "logs/chunk_fasta.log").read_text()
+    assert (folder / "benchmarks/embed_chunk/1-of-1.tsv").exists()
+    page = (folder / "results/report.html").read_text()
+    assert "Validation passed" in page and page.count("data:image/png;base64,") == 4
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert json.loads((folder / "results/counts.json").read_text())["rejected"] == 1
+
+
+def test_config_file_schema_and_table_have_the_same_keys():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    shipped = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    table = (ROOT / "config/README.md").read_text().split("## Sample sheet")[0]
+
+    def keys(value, prefix=""):
+        return {f"{prefix}{k}" for k in value} | {
+            f"{prefix}{k}.{inner}" for k, v in value.items() if isinstance(v, dict) for inner in v
+        }
+
+    properties = schema["properties"]
+    in_schema = set(properties) | {f"validation.{k}" for k in properties["validation"]["properties"]}
+    assert keys(shipped) == in_schema
+    assert {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")} == in_schema
+    for name, rule in (
+        properties | {f"validation.{k}": v for k, v in properties["validation"]["properties"].items()}
+    ).items():
+        value = shipped
+        for part in name.split("."):
+            value = value[part]
+        if name not in ("validation", "color_by"):
+            assert rule["default"] == value, name
+
+
+def test_titin_is_embedded_whole_within_4_gb(project, shared):
+    """34,350 residues on CPU; its first 4,000, where fair-esm's attention is computed in blocks, are validated too."""
+    (titin,) = read_records(shared / "fasta/titin_34350.faa")
+    project.write_samples(titin=f">titin\n{titin.sequence}\n>start\n{titin.sequence[:4000]}\n>m\nM\n")
+    project.passes(*MERGE)
+    assert project.embeddings("titin")["length"].tolist() == [34350, 4000, 1]
+    assert np.isfinite(project.matrix("titin")).all()
+    assert project.stats()[0]["peak_memory_mb"] < 4096
+    project.write_samples(titin=f">start\n{titin.sequence[:4000]}\n>m\nM\n")
+    project.passes()
+    assert project.validation()["longest"] == 4000
