@@ -1,6 +1,7 @@
 """What several test files share: the library on the path, models, sequences and the fair-esm reference."""
 
 import copy
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from packed_esm.checkpoints import load_esm2  # noqa: E402
 from packed_esm.fasta import RESIDUES  # noqa: E402
 from packed_esm.models import DEMO_PATH  # noqa: E402
 from packed_esm.tokenize import MASK, tokenize  # noqa: E402
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # as many workers as cores
 
 SHARED = ROOT.parent / "shared"
 STANDARD = "ACDEFGHIKLMNPQRSTVWY"

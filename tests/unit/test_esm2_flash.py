@@ -205,6 +205,18 @@ def test_padded_forward_in_half_precision_gives_logits_and_refuses_contacts(demo
         model(tokens, return_contacts=True)
 
 
+def test_padding_is_zero_at_the_embedding_as_in_fair_esm(demo):
+    """Row 10, for the padded forward in half precision."""
+    base = copy.deepcopy(demo)
+    tokens = torch.full((2, 20), PAD)
+    for row, one in enumerate(random_tokens([18, 4], masked=(1,))):
+        tokens[row, : len(one)] = torch.from_numpy(one.astype(np.int64))
+    with torch.inference_mode():
+        want = base(tokens, repr_layers=[0])["representations"][0]
+    got = ESM2WithFlashAttention(demo, "cpu", dtype=torch.float16)(tokens, [0])["representations"][0]
+    assert torch.equal(got, want) and not got[1, 6:].any()
+
+
 def test_negative_layers_count_from_the_last_as_extract_py_does():
     """Row 6: -1 is the last, -(N + 1) the embedding."""
     assert resolve_layers([-1, -7, 0, 3, 6], 6) == [6, 0, 3]

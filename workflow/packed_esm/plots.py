@@ -40,26 +40,34 @@ def group_by_key(descriptions: Sequence[str], samples: Sequence[str], key: str) 
 
 
 def plot_pca(path: Path, matrix: np.ndarray, groups: Sequence[str], column: str) -> None:
-    """Draw the first two principal components of the embeddings, coloured by group."""
-    figure, axes = plt.subplots(figsize=(7, 5.2), layout="constrained")
-    if len(matrix) > MAX_POINTS:
-        chosen = np.sort(np.random.default_rng(0).choice(len(matrix), MAX_POINTS, replace=False))
+    """Draw the first four principal components of the embeddings, two a panel, coloured by group."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    total = len(matrix)
+    if total > MAX_POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(total, MAX_POINTS, replace=False))
         matrix, groups = matrix[chosen], [groups[i] for i in chosen]
-    if len(matrix) < 3:
-        axes.text(0.5, 0.5, "fewer than three embeddings", ha="center", transform=axes.transAxes)
+    if total < 3:
+        panels[0].text(0.5, 0.5, "fewer than three embeddings", ha="center", transform=panels[0].transAxes)
     else:
-        scores, share = principal_components(matrix)
-        sizes = pd.Series(groups).value_counts()
-        shown = sizes.index[:MAX_GROUPS] if len(sizes) > MAX_GROUPS + 1 else sizes.index
-        label = np.array([group if group in set(shown) else "other" for group in groups])
-        for group in [*shown, *({"other"} & set(label) - set(shown))]:
-            points = scores[label == group]
-            axes.scatter(*points.T, s=18, alpha=0.75, linewidths=0, label=f"{group} ({len(points)})")
-        axes.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
-        axes.set_ylabel(f"second component ({share[1]:.0%})")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    axes.set_title(f"Embeddings ({column}) of {len(matrix):,} proteins")
+        scores, share = principal_components(matrix, 4)
+        labels = with_other(groups)
+        names = list(pd.Series(labels).value_counts().index)
+        for panel, first in zip(panels, (0, 2), strict=True):
+            for name in sorted(names, key=lambda name: name == "other"):
+                points = scores[labels == name, first : first + 2]
+                panel.scatter(*points.T, s=18, alpha=0.75, linewidths=0, label=f"{name} ({len(points):,})")
+            panel.set_xlabel(f"component {first + 1} ({share[first]:.0%} of the variance)")
+            panel.set_ylabel(f"component {first + 2} ({share[first + 1]:.0%})")
+        panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.suptitle(f"Embeddings ({column}) of {total:,} proteins")
     _save(figure, path)
+
+
+def with_other(groups: Sequence[str]) -> np.ndarray:
+    """Return the groups with all but the largest, as many as there are colours, called `other`."""
+    sizes = pd.Series(groups).value_counts()
+    shown = set(sizes.index if len(sizes) <= MAX_GROUPS + 1 else sizes.index[:MAX_GROUPS])
+    return np.array([group if group in shown else "other" for group in groups])
 
 
 def plot_lengths(path: Path, lengths: Mapping[str, np.ndarray]) -> None:
