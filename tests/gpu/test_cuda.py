@@ -2,6 +2,9 @@
 
 import copy
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,10 +97,11 @@ def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backe
             assert np.array_equal(alone[name][0], matrix[i]), (name, i)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("backend", "dtype"), [case for case in CASES if case[0] != "padded"])
-def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backend, dtype):
+def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backend, dtype, compiled):
     usable(backend, dtype)
-    model = ESM2WithFlashAttention(demo, "cuda", DTYPES[dtype], backend)
+    model = ESM2WithFlashAttention(demo, "cuda", DTYPES[dtype], backend, 1024 if compiled else 0)
     one_pack = next(iterate_packs(random_tokens([100, 30, 500], masked=(1,)), 1024))
     input_ids, cu_seqlens = (
         torch.from_numpy(one_pack.input_ids).cuda().int(),
@@ -113,6 +117,24 @@ def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backen
     assert torch.equal(got[6], expected[6])
     on_device = model.forward_packed(input_ids, cu_seqlens.cuda(), one_pack.max_seqlen, [6])["representations"]
     assert torch.equal(on_device[6], expected[6])
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("head_dim", [16, 24, 32, 64, 128])
+def test_compiled_layers_equal_fair_esm_within_the_tolerance_of_the_dtype(dtype, head_dim):
+    base = random_esm2(num_layers=4, embed_dim=4 * head_dim, heads=4)
+    reference = copy.deepcopy(base).cuda()
+    model = ESM2WithFlashAttention(base, "cuda", DTYPES[dtype], "auto", compile_tokens=4096)
+    tokens = random_tokens([1500, 1, 300, 1022, 128, 77], letters=RESIDUES, masked=(0, 4))
+    (one_pack,) = iterate_packs(tokens, 4096)
+    arguments = (torch.from_numpy(one_pack.cu_seqlens), one_pack.max_seqlen, [2, 4])
+    got = model.forward_packed(torch.from_numpy(one_pack.input_ids).cuda().int(), *arguments)["representations"]
+    for place, i in enumerate(one_pack.indices):
+        want = reference_representations(reference, tokens[i], [2, 4])
+        rows = slice(int(one_pack.cu_seqlens[place]), int(one_pack.cu_seqlens[place + 1]))
+        for layer in (2, 4):
+            assert relative_l2(got[layer][rows], want[layer]) <= TOLERANCES[dtype].relative_l2
+            assert worst_residue_cosine(got[layer][rows], want[layer]) >= TOLERANCES[dtype].residue_cosine
 
 
 def test_arguments_on_the_wrong_device_are_named(demo):
@@ -137,13 +159,11 @@ def test_overflow_in_fp16_is_recomputed_in_fp32(tmp_path):
 
 
 def test_the_programs_embed_and_validate_on_the_gpu(tmp_path):
-    """FASTA to validated Parquet by the programs; after an out-of-memory the budget shrinks and is recorded."""
-    import subprocess
-    import sys
+    """FASTA to validated Parquet by the programs; another process that compiles anew gives the same bytes."""
 
-    def program(name, arguments):
+    def program(name, arguments, **environment):
         command = [sys.executable, str(ROOT / "workflow/scripts" / name), *arguments.split()]
-        subprocess.run(command, check=True, cwd=tmp_path)
+        subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | environment)
 
     fasta = ROOT / "config/example/domains.fasta"
     embedding = "--model demo --device cuda --layers 3 6"
@@ -151,6 +171,9 @@ def test_the_programs_embed_and_validate_on_the_gpu(tmp_path):
     program("chunk_fasta.py", f"--sample s {fasta} --chunks a.fasta b.fasta {files}")
     for chunk in "ab":
         program("embed_chunk.py", f"--fasta {chunk}.fasta --out {chunk}.arrow --stats {chunk}.json {embedding}")
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "TRITON_CACHE_DIR": str(tmp_path / "triton")}
+    program("embed_chunk.py", f"--fasta a.fasta --out again.arrow --stats again.json {embedding}", **cache)
+    assert (tmp_path / "again.arrow").read_bytes() == (tmp_path / "a.arrow").read_bytes()
     program("merge_sample.py", "--manifest m.parquet --sample s --chunks a.arrow b.arrow --out s.parquet")
     program(
         "validate.py",

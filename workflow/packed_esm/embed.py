@@ -1,5 +1,6 @@
 """Embed sequences: tokens in, one vector a sequence, pooling and layer out."""
 
+import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -69,10 +70,13 @@ class Embedder:
             if pooling not in POOLINGS:
                 raise ValueError(f"pooling: {pooling!r} is not one of {', '.join(POOLINGS)}")
         base = load_esm2(options.model)
-        self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
-        self.layers = resolve_layers(options.layers, self.model.num_layers)
+        self.layers = resolve_layers(options.layers, base.num_layers)
         self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
-            self.device, self.model.num_layers, self.model.embed_dim
+            self.device, base.num_layers, base.embed_dim
+        )
+        compiled = can_compile(self.device, dtype)
+        self.model = ESM2WithFlashAttention(
+            base, self.device, DTYPES[dtype], options.attention, self.tokens_per_pack if compiled else 0
         )
         self.settings = {
             "model": Path(options.model).name,
@@ -82,6 +86,7 @@ class Embedder:
             "dtype": dtype,
             "attention": backend_version(self.model.attention),
             "device": self.device.type,
+            "compiled": compiled,
             "tokens_per_pack": self.tokens_per_pack,
             "packed_esm": __version__,
             "torch": torch.__version__,
@@ -202,6 +207,16 @@ def choose_dtype(requested: str, device: torch.device) -> str:
     if requested not in DTYPES:
         raise ValueError(f"dtype: {requested!r} is not one of auto, {', '.join(DTYPES)}")
     return requested
+
+
+def can_compile(device: torch.device, dtype: str) -> bool:
+    """Return whether to compile: on a GPU in half precision, where Triton is installed; else say why not."""
+    if device.type != "cuda" or dtype == "fp32":
+        return False
+    if importlib.util.find_spec("triton") is None:
+        log.warning("not compiled, about half as fast: triton is not installed; pip install triton")
+        return False
+    return True
 
 
 CPU_TOKENS_PER_PACK = 4096

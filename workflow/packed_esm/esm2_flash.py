@@ -9,7 +9,7 @@ layer norms and rotary tables stay fp32.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,9 @@ from .packed_attention import (
     create_position_ids_packed,
     per_token,
 )
-from .packed_layer import Attend, PackedLayer
+from .packed_layer import CompiledHalves, PackedLayer
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in training
 PADDED_BATCH_SCORES = 2**24  # B * T^2 of one padded batch: 64 MiB of fp32 scores a head
@@ -66,6 +68,7 @@ class ESM2WithFlashAttention(nn.Module):
         device: where to run.
         dtype: of the matrix products; by default float32 on CPU, float16 elsewhere.
         attention: `auto`, or one of `packed_attention.BACKENDS`.
+        compile_tokens: packs of this many tokens run through compiled kernels (torch.compile), others do not.
 
     Raises:
         ValueError: an attention backend that cannot run here, or rotary frequencies that differ by layer.
@@ -77,11 +80,13 @@ class ESM2WithFlashAttention(nn.Module):
         device: torch.device | str,
         dtype: torch.dtype | None = None,
         attention: str = "auto",
+        compile_tokens: int = 0,
     ) -> None:
         super().__init__()
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
         self.attention = choose_backend(attention, self.device, self.dtype)
+        self._halves = CompiledHalves(compile_tokens)
         self.num_layers = base_model.num_layers
         self.embed_dim = base_model.embed_dim
         self.attention_heads = base_model.attention_heads
@@ -196,9 +201,11 @@ class ESM2WithFlashAttention(nn.Module):
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend, layers: list[int]
     ) -> dict[int, torch.Tensor]:
         """Run as many blocks as the wanted layers need; the last of all is taken after the final norm."""
+        before, after = self._halves.of(len(x))
         representations = {0: x} if 0 in layers else {}
         for index in range(1, max(layers, default=0) + 1):
-            x = self.layers[index - 1](x, cos, sin, attend)
+            layer = self.layers[index - 1]
+            x = after(layer, x, attend(*before(layer, x, cos, sin)))
             if index in layers:
                 representations[index] = self.emb_layer_norm_after(x) if index == self.num_layers else x
         return representations

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# Kernels are chosen by shape alone: a choice by timing could pick another order of summation in another process.
+COMPILE_OPTIONS = {"deterministic": True, "max_autotune": False}
 
 
 class PackedLayer(nn.Module):
@@ -27,14 +28,43 @@ class PackedLayer(nn.Module):
         self.attention_norm = copy.deepcopy(layer.self_attn_layer_norm).float()
         self.final_norm = copy.deepcopy(layer.final_layer_norm).float()
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """Return the block's output, fp32 [rows, E]; cos, sin: fp32 [rows, 1, D]."""
+    def before_attention(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return q, k, v, [rows, H, D] each, q and k rotated; x: fp32 [rows, E]; cos, sin: fp32 [rows, 1, D]."""
         normed = self.attention_norm(x).to(self.dtype)
-        q, k, v = self.qkv(normed).view(-1, 3, self.heads, self.head_dim).unbind(1)  # [rows, H, D] each
-        attended = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        q, k, v = self.qkv(normed).view(-1, 3, self.heads, self.head_dim).unbind(1)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Return the block's output, fp32 [rows, E]; attended: [rows, H, D]."""
         x = x + self.out_proj(attended.flatten(1))
         normed = self.final_norm(x).to(self.dtype)
         return x + self.fc2(F.gelu(self.fc1(normed)))
+
+
+class CompiledHalves:
+    """What stands before and after the attention of a block, compiled for packs of one number of tokens.
+
+    One compilation serves all layers. The attention stays outside: its shapes change from pack to pack
+    (number of sequences, longest sequence), those of the rest never do. Other shapes run uncompiled.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._before = _compile(PackedLayer.before_attention)
+        self._after = _compile(PackedLayer.after_attention)
+
+    def of(self, rows: int) -> tuple[Callable, Callable]:
+        """Return (before, after) for packs of `rows` tokens."""
+        if rows == self.tokens:
+            return self._before, self._after
+        return PackedLayer.before_attention, PackedLayer.after_attention
+
+
+def _compile(function: Callable) -> Callable:
+    from torch._inductor import config
+
+    options = {key: value for key, value in COMPILE_OPTIONS.items() if hasattr(config, key)}
+    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

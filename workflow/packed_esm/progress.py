@@ -31,5 +31,6 @@ def progress_bar(total: int | None, unit: str, description: str) -> tqdm:
         desc=description,
         bar_format=_LINE if total else _LINE_WITHOUT_TOTAL,
         mininterval=SECONDS_BETWEEN_LINES,
+        miniters=1,  # else tqdm guesses how many updates to skip, and a slow pack makes it silent
         file=io.StringIO(),  # lines go to the log; tqdm itself would add empty ones
     )
