@@ -94,7 +94,8 @@ def measure_fair_esm(base, tokens, device, passes) -> float:
 
 
 def measure_packed(base, tokens, device, passes, dtype, backend, budget, compiled) -> float:
-    model = ESM2WithFlashAttention(base, device, DTYPES[dtype], backend, budget if compiled else 0)
+    model = ESM2WithFlashAttention(base, device, DTYPES[dtype], backend)
+    model.compile_for(budget if compiled else 0)
     packs = [
         (torch.from_numpy(p.input_ids).to(device).int(), torch.from_numpy(p.cu_seqlens), p.max_seqlen)
         for p in iterate_packs(tokens, budget)
@@ -137,14 +138,14 @@ def main() -> None:
         shape = MODELS[model]
         flops = sum(24 * shape.embed_dim**2 * len(t) + 4 * shape.embed_dim * len(t) ** 2 for t in tokens)
         tflops = flops * shape.num_layers / seconds / 1e12
-        base = rows and next((r["residues_per_second"] for r in rows if r["model"] == model), None)
         rate = residues / seconds
+        first = next((r["residues_per_second"] for r in rows if r["model"] == model), rate)
         rows.append(
             {"model": model, "what": what, "residues_per_second": rate, "tflops": tflops, "memory_mb": memory_mb}
         )
         print(
             f"{model:22} {what:36} {rate:12,.0f} residues/s {tflops:7.1f} TFLOP/s {tflops / ceiling:5.2f} of ceiling "
-            f"{rate / (base or rate):6.1f}x fair-esm  {memory_mb or '-'} MiB",
+            f"{rate / first:6.1f}x fair-esm  {memory_mb or '-'} MiB",
             flush=True,
         )
 

@@ -101,7 +101,8 @@ def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backe
 @pytest.mark.parametrize(("backend", "dtype"), [case for case in CASES if case[0] != "padded"])
 def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backend, dtype, compiled):
     usable(backend, dtype)
-    model = ESM2WithFlashAttention(demo, "cuda", DTYPES[dtype], backend, 1024 if compiled else 0)
+    model = ESM2WithFlashAttention(demo, "cuda", DTYPES[dtype], backend)
+    model.compile_for(1024 if compiled else 0)
     one_pack = next(iterate_packs(random_tokens([100, 30, 500], masked=(1,)), 1024))
     input_ids, cu_seqlens = (
         torch.from_numpy(one_pack.input_ids).cuda().int(),
@@ -124,7 +125,8 @@ def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backen
 def test_compiled_layers_equal_fair_esm_within_the_tolerance_of_the_dtype(dtype, head_dim):
     base = random_esm2(num_layers=4, embed_dim=4 * head_dim, heads=4)
     reference = copy.deepcopy(base).cuda()
-    model = ESM2WithFlashAttention(base, "cuda", DTYPES[dtype], "auto", compile_tokens=4096)
+    model = ESM2WithFlashAttention(base, "cuda", DTYPES[dtype])
+    model.compile_for(4096)
     tokens = random_tokens([1500, 1, 300, 1022, 128, 77], letters=RESIDUES, masked=(0, 4))
     (one_pack,) = iterate_packs(tokens, 4096)
     arguments = (torch.from_numpy(one_pack.cu_seqlens), one_pack.max_seqlen, [2, 4])
@@ -151,7 +153,10 @@ def test_overflow_in_fp16_is_recomputed_in_fp32(tmp_path):
     path = tmp_path / "loud.pt"
     torch.save(checkpoint, path)
     tokens = random_tokens([50, 80])
-    half = Embedder(EmbedOptions(path, device="cuda", dtype="fp16")).embed(tokens, ["a", "b"])
+    embedder = Embedder(EmbedOptions(path, device="cuda", dtype="fp16"))
+    half = embedder.embed(tokens, ["a", "b"])
+    assert not np.isfinite(half.columns["mean_6"]).any()
+    embedder.recompute(half, tokens, ["a", "b"])
     exact = Embedder(EmbedOptions(path, device="cuda", dtype="fp32")).embed(tokens, ["a", "b"])
     assert half.recomputed == [0, 1]
     assert np.isfinite(half.columns["mean_6"]).all()

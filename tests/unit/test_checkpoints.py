@@ -1,5 +1,6 @@
 """Checkpoints: both formats read back equal, damaged and foreign ones are refused by name, no pickle runs."""
 
+import argparse
 import copy
 import os
 import pickle
@@ -97,7 +98,9 @@ def test_truncated_and_foreign_files_say_so(base, tmp_path):
     (tmp_path / "text.pt").write_text("MKV\n" * 100)
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save({"weights": torch.ones(3)}, tmp_path / "other.pt")
-    for name in ("cut.pt", "text.pt", "empty.pt", "other.pt"):
+    torch.save({"cfg": {}, "model": {}}, tmp_path / "no_shape.pt")
+    torch.save({"cfg": {"model": argparse.Namespace(arch="esm1b")}, "model": {}}, tmp_path / "esm1.pt")
+    for name in ("cut.pt", "text.pt", "empty.pt", "other.pt", "no_shape.pt", "esm1.pt"):
         with pytest.raises(CheckpointError, match=name):
             load_esm2(tmp_path / name)
     folder = save_hugging_face(base, tmp_path / "hf")
@@ -136,6 +139,9 @@ def test_folders_without_weights_or_config_say_what_is_missing(base, tmp_path):
     folder = save_hugging_face(base, tmp_path / "hf")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="no \\*.safetensors"):
+        load_esm2(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="not the configuration of an ESM-2"):
         load_esm2(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):

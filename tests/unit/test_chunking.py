@@ -84,6 +84,17 @@ def test_repeated_ids_get_a_suffix_by_choice_and_never_a_taken_one(tmp_path):
     assert manifest["id"].tolist() == ["a", "a_2", "a_3", "a_4"]
 
 
+def test_many_repeated_ids_take_no_longer_than_others(tmp_path):
+    """Each looks for its suffix where the last one was found: 20,000 would take minutes otherwise."""
+    manifest, *_ = chunk(tmp_path, [">unnamed protein\nMKV\n" * 20_000], on_duplicate_id="suffix")
+    assert manifest["id"].is_unique and manifest["id"].iloc[-1] == "unnamed_20000"
+
+
+def test_headers_without_an_id_are_rejected_each(tmp_path):
+    _, _, rejected, counts = chunk(tmp_path, [">\nMK\n>\nGG\n>ok\nMKV\n"])
+    assert counts["accepted"] == 1 and rejected.reason.tolist() == ["header without an id"] * 2
+
+
 def test_the_same_id_in_two_samples_is_fine(tmp_path):
     manifest, *_ = chunk(tmp_path, [">a\nMK\n", ">a\nGG\n"])
     assert manifest["id"].tolist() == ["a", "a"]

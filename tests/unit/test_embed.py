@@ -1,14 +1,17 @@
 """Embedding whole sets: order, columns, fill, non-finite values, settings."""
 
 import copy
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import fair_esm_alone, random_tokens
 from packed_esm.checkpoints import load_esm2
+from packed_esm.chunk_job import embed_fasta
 from packed_esm.embed import Embedder, EmbedOptions, NonFiniteError, choose_device, choose_dtype
-from packed_esm.models import DEMO_PATH
+from packed_esm.models import DEMO_PATH, hub_path
 from packed_esm.settings import differences, fingerprint
 
 LENGTHS = [30, 700, 1, 5, 260, 90, 2, 44]
@@ -78,6 +81,8 @@ def test_values_that_are_not_finite_are_recomputed_in_fp32(loud, caplog):
     seen = {}
     half = Embedder(EmbedOptions(loud, device="cpu", dtype="fp16", tokens_per_pack=256))
     result = half.embed(tokens, ["first", "second"], each_sequence=lambda i, rows: seen.setdefault(i, rows))
+    assert not seen
+    half.recompute(result, tokens, ["first", "second"], each_sequence=lambda i, rows: seen.setdefault(i, rows))
     exact = Embedder(EmbedOptions(loud, device="cpu", dtype="fp32", tokens_per_pack=256)).embed(tokens, ["", ""])
     assert result.recomputed == [0, 1] and sorted(seen) == [0, 1]
     assert np.allclose(result.columns["mean_6"], exact.columns["mean_6"], rtol=1e-4, atol=1e-4)
@@ -86,8 +91,10 @@ def test_values_that_are_not_finite_are_recomputed_in_fp32(loud, caplog):
 
 def test_values_that_are_not_finite_fail_by_choice_and_name_the_sequence(loud):
     options = EmbedOptions(loud, device="cpu", dtype="fp16", on_nonfinite="fail")
+    embedder, tokens = Embedder(options), random_tokens([50])
+    result = embedder.embed(tokens, ["second"])
     with pytest.raises(NonFiniteError, match="second: values that are not finite in fp16"):
-        Embedder(options).embed(random_tokens([50]), ["second"])
+        embedder.recompute(result, tokens, ["second"])
 
 
 def test_a_broken_checkpoint_fails_even_in_fp32(tmp_path):
@@ -96,10 +103,13 @@ def test_a_broken_checkpoint_fails_even_in_fp32(tmp_path):
     checkpoint["model"][name][0] = float("nan")
     torch.save(checkpoint, tmp_path / "esm2_nan.pt")
     for dtype in ("fp16", "fp32"):
+        embedder, tokens = (
+            Embedder(EmbedOptions(tmp_path / "esm2_nan.pt", device="cpu", dtype=dtype)),
+            random_tokens([9]),
+        )
+        result = embedder.embed(tokens, ["only"])
         with pytest.raises(NonFiniteError, match="only: values that are not finite"):
-            Embedder(EmbedOptions(tmp_path / "esm2_nan.pt", device="cpu", dtype=dtype)).embed(
-                random_tokens([9]), ["only"]
-            )
+            embedder.recompute(result, tokens, ["only"])
 
 
 def test_settings_hold_all_that_determines_the_bits():
@@ -110,6 +120,46 @@ def test_settings_hold_all_that_determines_the_bits():
         assert fingerprint(embedder(**{name: value}).settings) != fingerprint(settings), name
     other = Embedder(EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=600)).settings
     assert differences(settings, other) == ["tokens_per_pack: 512 / 600"]
+
+
+def test_another_budget_is_part_of_the_settings_and_of_the_packs():
+    one = embedder()
+    one.set_budget(800)
+    assert one.settings["tokens_per_pack"] == 800
+    result = one.embed(random_tokens([20]), ["x"])
+    assert result.pack_tokens == 800
+
+
+def test_out_of_memory_starts_the_chunk_again_with_half_the_budget(tmp_path, monkeypatch, caplog):
+    """Simulated here; on a GPU it is real (tests/gpu)."""
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text("".join(f">{i}\n{'MKVL' * 50}\n" for i in range(30)))
+    forward = Embedder._embed_pack
+
+    def small_card(self, model, pack, *rest):
+        if len(pack.input_ids) > 1100:
+            raise torch.OutOfMemoryError("simulated")
+        return forward(self, model, pack, *rest)
+
+    monkeypatch.setattr(Embedder, "_embed_pack", small_card)
+    options = EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=4096)
+    stats = embed_fasta(fasta, tmp_path / "a.arrow", tmp_path / "a.json", options)
+    assert stats["settings"]["tokens_per_pack"] == 1024 and "again with 1024" in caplog.text
+    embed_fasta(fasta, tmp_path / "b.arrow", tmp_path / "b.json", replace(options, tokens_per_pack=1024))
+    assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
+    fasta.write_text(f">long\n{'MKVL' * 500}\n")
+    with pytest.raises(MemoryError, match=r"the longest sequence is long \(2000 residues\)"):
+        embed_fasta(fasta, tmp_path / "c.arrow", tmp_path / "c.json", options)
+
+
+def test_a_file_in_torch_hubs_cache_that_is_another_model_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("esm2_t6_8M_UR50D", "esm2_t33_650M_UR50D"):
+        path = hub_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DEMO_PATH, path)
+        with pytest.raises(ValueError, match=f"not the published {name} .*remove it to download it again"):
+            Embedder(EmbedOptions(path, device="cpu"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

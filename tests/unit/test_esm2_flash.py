@@ -16,6 +16,7 @@ from conftest import (
     worst_residue_cosine,
     worst_residue_l2,
 )
+from packed_esm import esm2_flash
 from packed_esm.esm2_flash import ESM2WithFlashAttention, resolve_layers
 from packed_esm.packing import build_pack
 from packed_esm.tokenize import CLS, MASK, PAD, tokenize
@@ -265,6 +266,13 @@ def test_fallback_has_the_contract_of_forward_packed(demo):
     assert packed.keys() == fallback.keys()
     for layer in packed:
         assert relative_l2(fallback[layer], packed[layer]) <= SEQUENCE_L2
+
+
+def test_a_protein_too_long_for_the_padded_map_is_refused_in_fp32(demo, monkeypatch):
+    monkeypatch.setattr(esm2_flash, "MAX_PADDED_FP32", 100)
+    model = ESM2WithFlashAttention(demo, "cpu", attention="padded")
+    with pytest.raises(ValueError, match="attention map of 152 tokens is too large .* use attention: auto"):
+        model.forward_packed(*pack(random_tokens([20, 150])))
 
 
 def test_int32_tokens_and_special_residues_are_taken(demo):

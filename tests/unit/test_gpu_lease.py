@@ -69,6 +69,18 @@ def test_a_device_set_by_the_scheduler_is_kept(tmp_path, monkeypatch):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7" and not list(tmp_path.iterdir())
 
 
+def test_of_several_given_gpus_one_is_taken(tmp_path, monkeypatch):
+    """As in an allocation of several GPUs: each job must take another one of them."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    other = job(tmp_path, ["4"], 5)
+    other.stdout.readline()
+    with leased_gpu(folder=tmp_path) as gpu:
+        assert gpu == "6" == os.environ["CUDA_VISIBLE_DEVICES"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
+    other.kill()
+    other.communicate()
+
+
 def test_without_a_gpu_nothing_is_leased(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi there
     assert gpu_lease.visible_gpus() == []
@@ -77,7 +89,11 @@ def test_without_a_gpu_nothing_is_leased(tmp_path, monkeypatch):
 
 
 def test_the_lock_file_of_another_user_can_be_locked(tmp_path):
-    with leased_gpu(["0"], tmp_path):
-        pass
+    before = os.umask(0o077)
+    try:
+        with leased_gpu(["0"], tmp_path):
+            pass
+    finally:
+        os.umask(before)
     (lock,) = tmp_path.iterdir()
     assert lock.stat().st_mode & 0o777 == 0o444  # readable is enough to lock it, writable by no one

@@ -67,6 +67,15 @@ def test_batches_do_not_change_what_is_merged(run, monkeypatch):
     check_file(path, rows)
 
 
+def test_a_chunk_is_mapped_and_not_copied(tmp_path):
+    columns = {"mean_6": np.zeros((2000, 500), np.float32)}
+    write_chunk(tmp_path / "big.arrow", [DIGESTS[0]] * 2000, [1] * 2000, columns, SETTINGS)
+    before = pa.total_allocated_bytes()
+    chunk = ChunkFile(tmp_path / "big.arrow")
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert chunk.columns["mean_6"].shape == (2000, 500)
+
+
 def test_merging_twice_gives_the_same_bytes(run):
     first = merged(run)[0].read_bytes()
     assert merged(run)[0].read_bytes() == first

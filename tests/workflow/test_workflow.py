@@ -174,9 +174,17 @@ def test_the_config_file_of_the_working_directory_wins(project):
     assert "mean_2" in project.embeddings("s")
 
 
-def test_directory_elsewhere_embeds_the_shipped_example_sheet(project):
-    done = project.run("--dry-run", config=(f"samples={ROOT}/config/samples.tsv",))
-    assert done.returncode == 0 and "embed_chunk" in done.output
+def test_directory_elsewhere_is_where_results_go(project):
+    project.write_samples(s=proteins(2))
+    elsewhere = project.folder / "elsewhere"
+    elsewhere.mkdir()
+    project.passes(*MERGE, "--directory", str(elsewhere), config=(f"samples={project.folder}/samples.tsv",))
+    assert (elsewhere / "results/embeddings/s.parquet").exists() and not (project.folder / "results").exists()
+
+
+def test_without_a_sheet_the_shipped_example_is_used_and_said(project):
+    done = project.run("--dry-run", config=("samples=config/samples.tsv",))
+    assert done.returncode == 0 and "the shipped example is used" in done.output
 
 
 def test_as_a_module_of_another_workflow(project):
@@ -221,11 +229,11 @@ def test_a_named_model_is_downloaded_by_a_rule_of_its_own_and_says_what_to_do_wi
     done = project.fails(config=("model=esm2_t6_8M_UR50D",))
     assert "by other means and put it at" in done.output and "hub/checkpoints/esm2_t6_8M_UR50D.pt" in done.output
     assert not list((project.folder / "torch").rglob("*.pt"))
-    path = project.folder / "torch/hub/checkpoints/esm2_t6_8M_UR50D.pt"
+    path = project.folder / "torch/hub/checkpoints/esm2_t12_35M_UR50D.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "workflow/models/esm2_t6_3M_demo.pt", path)
-    done = project.passes(*MERGE, config=("model=esm2_t6_8M_UR50D",))
-    assert "download_model" not in done.output and "mean_6" in project.embeddings("s")
+    save_fair_esm(random_esm2(12, 480, 20), path)
+    done = project.passes(*MERGE, config=("model=esm2_t12_35M_UR50D",))
+    assert "download_model" not in done.output and "mean_12" in project.embeddings("s")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ def checkpoint_sha256(path: str | Path) -> str:
 def _build(path: Path, shape: dict, state: dict[str, torch.Tensor]) -> "ESM2":
     from esm.model.esm2 import ESM2
 
+    if shape["embed_dim"] % shape["attention_heads"]:
+        raise CheckpointError(
+            f"{path}: dimension {shape['embed_dim']} does not divide by {shape['attention_heads']} heads"
+        )
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         model = ESM2(**shape)
     expected = model.state_dict()
@@ -105,13 +109,16 @@ def _read_fair_esm(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
             f"{path}: not an ESM-2 checkpoint of fair-esm (it has no `cfg` and `model`); "
             "use a file esm2_*.pt, or a Hugging Face folder"
         )
-    cfg = data["cfg"]["model"]
-    shape = {
-        "num_layers": cfg.encoder_layers,
-        "embed_dim": cfg.encoder_embed_dim,
-        "attention_heads": cfg.encoder_attention_heads,
-        "token_dropout": cfg.token_dropout,
-    }
+    try:
+        cfg = data["cfg"]["model"]
+        shape = {
+            "num_layers": cfg.encoder_layers,
+            "embed_dim": cfg.encoder_embed_dim,
+            "attention_heads": cfg.encoder_attention_heads,
+            "token_dropout": cfg.token_dropout,
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not an ESM-2 checkpoint, its `cfg` has no shape of one ({error})") from error
     state = {_FAIR_ESM_PREFIX.sub("", name): tensor for name, tensor in data["model"].items()}
     regression = path.with_name(f"{path.stem}-contact-regression.pt")
     if regression.exists():
@@ -171,6 +178,8 @@ def _hugging_face_config(folder: Path) -> dict:
         raise CheckpointError(f"{folder}: no config.json; give a Hugging Face ESM-2 folder") from error
     except ValueError as error:
         raise CheckpointError(f"{folder / 'config.json'}: not JSON ({error}); fetch it again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / 'config.json'}: not the configuration of an ESM-2; fetch it again")
     required = {"model_type": "esm", "position_embedding_type": "rotary", "emb_layer_norm_before": False}
     for key, value in required.items():
         if config.get(key, value) != value:

@@ -5,7 +5,6 @@ import logging
 import platform
 import resource
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,8 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
     embedder = Embedder(options)
     loaded = time.perf_counter()
     log.info("settings: %s", json.dumps(embedder.settings))
-    embeddings, embedder = _embed_within_memory(embedder, tokens, names, fasta.name)
+    embeddings = _embed_within_memory(embedder, tokens, names, fasta.name)
+    embedder.recompute(embeddings, tokens, names)
     if embedder.device.type == "cuda":
         torch.cuda.synchronize()
     embedded = time.perf_counter()
@@ -106,15 +106,13 @@ def _read(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
     return digests, names, tokens
 
 
-def _embed_within_memory(
-    embedder: Embedder, tokens: list[np.ndarray], names: list[str], title: str
-) -> tuple[Embeddings, Embedder]:
+def _embed_within_memory(embedder: Embedder, tokens: list[np.ndarray], names: list[str], title: str) -> Embeddings:
     """Embed all sequences; after an out-of-memory start all over with half the budget, so that one holds for all."""
     total = sum(len(t) - 2 for t in tokens)
     while True:
         try:
             with progress_bar(total, "residues", title) as bar:
-                return embedder.embed(tokens, names, progress=bar.update), embedder
+                return embedder.embed(tokens, names, progress=bar.update)
         except torch.OutOfMemoryError as error:
             smaller = embedder.tokens_per_pack // 2
             if smaller < MIN_TOKENS_PER_PACK:
@@ -125,7 +123,7 @@ def _embed_within_memory(
                 ) from error
             log.warning("out of GPU memory with %d tokens a pack; again with %d", embedder.tokens_per_pack, smaller)
         torch.cuda.empty_cache()
-        embedder = Embedder(replace(embedder.options, tokens_per_pack=smaller))
+        embedder.set_budget(smaller)
 
 
 def _peak_gpu_memory_mb(device: torch.device) -> int | None:

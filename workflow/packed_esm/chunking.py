@@ -69,9 +69,10 @@ def chunk_samples(
 
 def _read_sample(name: str, path: Path, reading: _Reading, on_invalid: str, on_duplicate_id: str) -> None:
     first_line: dict[str, int] = {}
+    last_suffix: dict[str, int] = {}
     with progress_bar(None, "records", f"reading {name}") as bar:
         for position, record in enumerate(read_records(path)):
-            record_id = _unique_id(path, record, first_line, on_duplicate_id)
+            record_id = record.id and _unique_id(path, record, first_line, last_suffix, on_duplicate_id)
             sequence, status, reason = _judge(path, record, on_invalid)
             digest = refget_digest(sequence) if status != REJECTED else ""
             if digest:
@@ -90,11 +91,15 @@ def _read_sample(name: str, path: Path, reading: _Reading, on_invalid: str, on_d
                 )
             )
             bar.update(1)
+    if last_suffix:
+        log.warning("%s: %d ids stood more than once and got suffixes", path, len(last_suffix))
     if not first_line:
-        log.warning("%s: sample %s has no record", path, name)
+        log.warning("%s: sample %s has no record with an id", path, name)
 
 
-def _unique_id(path: Path, record: Record, first_line: dict[str, int], on_duplicate_id: str) -> str:
+def _unique_id(
+    path: Path, record: Record, first_line: dict[str, int], last_suffix: dict[str, int], on_duplicate_id: str
+) -> str:
     """Return the record's id, with a suffix if the sample has it already, and remember its line."""
     name = record.id
     if name in first_line:
@@ -103,11 +108,11 @@ def _unique_id(path: Path, record: Record, first_line: dict[str, int], on_duplic
                 f"{path}, line {record.line}: id {name!r} stands already on line {first_line[name]}; "
                 "rename one, or set on_duplicate_id: suffix"
             )
-        number = 2
+        number = last_suffix.get(name, 1) + 1
         while f"{name}_{number}" in first_line:
             number += 1
+        last_suffix[name] = number
         name = f"{name}_{number}"
-        log.warning("%s, line %d: repeated id %r becomes %r", path, record.line, record.id, name)
     first_line[name] = record.line
     return name
 

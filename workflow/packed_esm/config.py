@@ -1,6 +1,8 @@
 """Configuration values and the sample sheet, before a schema judges them."""
 
+import contextlib
 import hashlib
+import io
 import os
 import re
 import sys
@@ -17,14 +19,17 @@ def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
 
     A string is read as YAML where the schema does not want a string, and a single value is a list of one.
     """
-    if schema.get("type") == "object":
+    if schema.get("type") == "object" and isinstance(value or {}, dict):
         properties = schema["properties"]
         return {key: coerced(item, properties.get(key, {})) for key, item in dict(value or {}).items()}
     if schema.get("type") == "array":
         value = yaml.safe_load(value) if isinstance(value, str) else value
         return [coerced(item, schema["items"]) for item in (value if isinstance(value, list) else [value])]
     if isinstance(value, str) and schema.get("type") != "string":
-        return yaml.safe_load(value)
+        value = yaml.safe_load(value)
+    if isinstance(value, str) and any(option.get("type") == "number" for option in schema.get("oneOf", ())):
+        with contextlib.suppress(ValueError):
+            return float(value)  # YAML 1.1 takes 1e-5 for a string
     return value
 
 
@@ -36,8 +41,13 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     """
     if not sheet.exists():
         raise ValueError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
-    table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False, comment="#")
-    if table.empty:
+    lines = [line for line in sheet.read_text(encoding="utf-8-sig").splitlines() if not line.startswith("#")]
+    rows = [line for line in lines if line.strip()]
+    for row in rows:
+        if row.count("\t") != rows[0].count("\t"):
+            raise ValueError(f"{sheet}: the row {row!r} has not as many cells as the header {rows[0]!r}")
+    table = pd.read_csv(io.StringIO("\n".join(rows)), sep="\t", dtype=str, keep_default_na=False) if rows else None
+    if table is None or table.empty:
         raise ValueError(f"{sheet}: no sample in it; each row has a sample and its fasta")
     if "sample" in table:
         repeated = table["sample"][table["sample"].duplicated()].tolist()
@@ -61,16 +71,18 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
 
 
 def code_version(program: Path) -> str:
-    """Return a digest of a program and of all modules of this library that it imports, itself or through others."""
+    """Return a digest of a program and of all modules, beside it and of this library, that it imports at any depth."""
     library = Path(__file__).parent
     seen: dict[Path, bytes] = {}
-    queue = [program, program.with_name("_program.py"), library / "__init__.py"]
+    queue = [program, library / "__init__.py"]
     while queue:
         file = queue.pop()
         if file not in seen and file.exists():
             seen[file] = file.read_bytes()
             modules = re.findall(rb"from (?:packed_esm)?\.(\w+) import", seen[file])
-            queue += [library / f"{module.decode()}.py" for module in modules]
+            beside = re.findall(rb"^import (_\w+)", seen[file], re.MULTILINE)
+            queue += [library / f"{name.decode()}.py" for name in modules]
+            queue += [program.with_name(f"{name.decode()}.py") for name in beside]
     return hashlib.sha256(b"".join(seen[file] for file in sorted(seen))).hexdigest()[:12]
 
 

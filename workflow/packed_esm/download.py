@@ -35,7 +35,7 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
                     digest.update(block)
                     received += len(block)
                     bar.update(len(block))
-            if size and received != size:
+            if received != size:
                 raise DownloadError(f"{url}: received {received} of {size} bytes; run again, or {remedy}")
             if sha256 and digest.hexdigest() != sha256:
                 raise DownloadError(f"{url}: sha256 is {digest.hexdigest()}, expected {sha256}; {remedy}")

@@ -2,6 +2,10 @@
 
 import importlib.util
 import logging
+import os
+import platform
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +16,7 @@ import torch
 from . import __version__
 from .checkpoints import checkpoint_sha256, load_esm2
 from .esm2_flash import ESM2WithFlashAttention, resolve_layers
+from .models import ModelShape, check_published
 from .packed_attention import backend_version
 from .packing import Pack, iterate_packs
 from .pooling import POOLINGS, nonfinite_sequences, pool_packed
@@ -48,7 +53,7 @@ class Embeddings:
 
     Attributes:
         columns: {"mean_33": float32 [n, E], ...}.
-        recomputed: indices of sequences that were recomputed in fp32.
+        recomputed: indices of sequences with values that were not finite.
         packs, real_tokens, pack_tokens: how the work was packed; fill = real_tokens / pack_tokens.
     """
 
@@ -71,27 +76,37 @@ class Embedder:
                 raise ValueError(f"pooling: {pooling!r} is not one of {', '.join(POOLINGS)}")
         base = load_esm2(options.model)
         self.layers = resolve_layers(options.layers, base.num_layers)
-        self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
-            self.device, base.num_layers, base.embed_dim
-        )
-        compiled = can_compile(self.device, dtype)
-        self.model = ESM2WithFlashAttention(
-            base, self.device, DTYPES[dtype], options.attention, self.tokens_per_pack if compiled else 0
-        )
-        self.settings = {
-            "model": Path(options.model).name,
-            "model_sha256": checkpoint_sha256(options.model),
+        budget = options.tokens_per_pack or default_tokens_per_pack(self.device, base.num_layers, base.embed_dim)
+        self.compiled = can_compile(self.device, dtype)
+        self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
+        self.set_budget(budget)
+        self._dtype = dtype
+        self._model_sha256 = checkpoint_sha256(options.model)
+        self._exact: ESM2WithFlashAttention | None = None
+        shape = ModelShape(base.num_layers, base.embed_dim, base.attention_heads, self._model_sha256)
+        check_published(Path(options.model), shape)
+
+    def set_budget(self, tokens_per_pack: int) -> None:
+        """Use packs of this many tokens from now on; it is part of the settings."""
+        self.tokens_per_pack = tokens_per_pack
+        self.model.compile_for(tokens_per_pack if self.compiled else 0)
+
+    @property
+    def settings(self) -> dict:
+        """All that determines an embedding, as plain JSON values."""
+        return {
+            "model": Path(self.options.model).name,
+            "model_sha256": self._model_sha256,
             "layers": self.layers,
-            "pooling": list(options.poolings),
-            "dtype": dtype,
+            "pooling": list(self.options.poolings),
+            "dtype": self._dtype,
             "attention": backend_version(self.model.attention),
             "device": self.device.type,
-            "compiled": compiled,
+            "compiled": self.compiled,
             "tokens_per_pack": self.tokens_per_pack,
             "packed_esm": __version__,
             "torch": torch.__version__,
         }
-        self._exact: ESM2WithFlashAttention | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -113,8 +128,7 @@ class Embedder:
             each_sequence: called with (index, {layer: fp32 [L + 2, E] on the device}) of each sequence.
             progress: called with the residues done since the last call.
 
-        Raises:
-            NonFiniteError: values that are not finite where `on_nonfinite` is `fail`, or even in fp32.
+        Sequences whose values are not finite are listed in the result's `recomputed`: call `recompute` for them.
         """
         shape = (len(tokens), self.model.embed_dim)
         result = Embeddings({name: np.empty(shape, dtype=np.float32) for name in self.columns})
@@ -126,9 +140,22 @@ class Embedder:
             result.pack_tokens += len(pack.input_ids)
             progress(pack.real_tokens - 2 * len(pack.indices))
         result.recomputed.sort()
+        return result
+
+    def recompute(
+        self,
+        result: Embeddings,
+        tokens: Sequence[np.ndarray],
+        names: Sequence[str],
+        each_sequence: EachSequence | None = None,
+    ) -> None:
+        """Replace what `embed` found not finite (`result.recomputed`) by its embedding in fp32, alone.
+
+        Raises:
+            NonFiniteError: where `on_nonfinite` is `fail`, or the values are not finite even in fp32.
+        """
         for index in result.recomputed:
             self._recompute(index, tokens, names[index], result, each_sequence)
-        return result
 
     def _embed_pack(
         self,
@@ -213,10 +240,14 @@ def can_compile(device: torch.device, dtype: str) -> bool:
     """Return whether to compile: on a GPU in half precision, where Triton is installed; else say why not."""
     if device.type != "cuda" or dtype == "fp32":
         return False
+    missing = None
     if importlib.util.find_spec("triton") is None:
-        log.warning("not compiled, about half as fast: triton is not installed; pip install triton")
-        return False
-    return True
+        missing = "triton is not installed; pip install triton"
+    elif not any(shutil.which(compiler) for compiler in (os.environ.get("CC", ""), "gcc", "cc", "clang")):
+        missing = "triton needs a C compiler; install gcc or set CC"
+    if missing:
+        log.warning("not compiled, two thirds as fast: %s", missing)
+    return missing is None
 
 
 CPU_TOKENS_PER_PACK = 4096
@@ -240,5 +271,9 @@ def default_tokens_per_pack(device: torch.device, num_layers: int, embed_dim: in
 
 
 def device_name(device: torch.device) -> str:
-    """Return the kind of device: the GPU's name, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    """Return the kind of device, on which the last bits depend: the GPU's name, or the CPU's model and vector unit."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return f"{models[0] if models else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})"

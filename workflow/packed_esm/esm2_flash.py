@@ -27,6 +27,7 @@ from .packed_layer import CompiledHalves, PackedLayer
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in training
+MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores a head
 PADDED_BATCH_SCORES = 2**24  # B * T^2 of one padded batch: 64 MiB of fp32 scores a head
 
 
@@ -68,7 +69,6 @@ class ESM2WithFlashAttention(nn.Module):
         device: where to run.
         dtype: of the matrix products; by default float32 on CPU, float16 elsewhere.
         attention: `auto`, or one of `packed_attention.BACKENDS`.
-        compile_tokens: packs of this many tokens run through compiled kernels (torch.compile), others do not.
 
     Raises:
         ValueError: an attention backend that cannot run here, or rotary frequencies that differ by layer.
@@ -80,13 +80,11 @@ class ESM2WithFlashAttention(nn.Module):
         device: torch.device | str,
         dtype: torch.dtype | None = None,
         attention: str = "auto",
-        compile_tokens: int = 0,
     ) -> None:
         super().__init__()
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
         self.attention = choose_backend(attention, self.device, self.dtype)
-        self._halves = CompiledHalves(compile_tokens)
         self.num_layers = base_model.num_layers
         self.embed_dim = base_model.embed_dim
         self.attention_heads = base_model.attention_heads
@@ -101,7 +99,12 @@ class ESM2WithFlashAttention(nn.Module):
         self.emb_layer_norm_after = copy.deepcopy(base_model.emb_layer_norm_after).to(self.device, torch.float32)
         self.lm_head = copy.deepcopy(base_model.lm_head).to(self.device, torch.float32)
         self.register_buffer("inv_freq", _rotary_frequencies(base_model).to(self.device), persistent=False)
+        self.compile_for(0)
         self.requires_grad_(False).eval()
+
+    def compile_for(self, tokens: int) -> None:
+        """Run packs of this many tokens through compiled kernels (torch.compile) from now on; 0 for none."""
+        self._compiled = CompiledHalves(tokens) if tokens else None
 
     @torch.inference_mode()
     def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:
@@ -169,6 +172,11 @@ class ESM2WithFlashAttention(nn.Module):
         packed = {layer: torch.empty(layout.total, self.embed_dim, device=self.device) for layer in layers}
         for batch in _padded_batches(lengths):
             width = max(lengths[i] for i in batch)
+            if self.dtype == torch.float32 and width > MAX_PADDED_FP32:
+                raise ValueError(
+                    f"attention: padded in fp32 is fair-esm's forward, whose attention map of {width} tokens is too "
+                    f"large (limit {MAX_PADDED_FP32}); use attention: auto"
+                )
             tokens = torch.full((len(batch), width), self.padding_idx, device=self.device)
             for row, i in enumerate(batch):
                 tokens[row, : lengths[i]] = input_ids[starts[i] : starts[i] + lengths[i]]
@@ -201,7 +209,9 @@ class ESM2WithFlashAttention(nn.Module):
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend, layers: list[int]
     ) -> dict[int, torch.Tensor]:
         """Run as many blocks as the wanted layers need; the last of all is taken after the final norm."""
-        before, after = self._halves.of(len(x))
+        before, after = PackedLayer.before_attention, PackedLayer.after_attention
+        if self._compiled is not None and self._compiled.tokens == len(x):
+            before, after = self._compiled.before, self._compiled.after
         representations = {0: x} if 0 in layers else {}
         for index in range(1, max(layers, default=0) + 1):
             layer = self.layers[index - 1]
@@ -233,7 +243,7 @@ class ESM2WithFlashAttention(nn.Module):
     def _check(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
         if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):
             raise ValueError(f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}")
-        if input_ids.device.type != self.device.type:
+        if input_ids.device != self.inv_freq.device:
             raise ValueError(f"input_ids: on {input_ids.device}, but the model is on {self.device}")
         if cu_seqlens.ndim != 1 or cu_seqlens.dtype != torch.int32:
             raise ValueError(f"cu_seqlens: need int32 [n + 1], not {cu_seqlens.dtype} {list(cu_seqlens.shape)}")

@@ -39,18 +39,21 @@ def visible_gpus() -> list[str]:
 def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) -> Iterator[str | None]:
     """Hold one GPU for the length of the block, and show only that one to CUDA; wait while all are taken.
 
-    Does nothing (and yields None) where CUDA_VISIBLE_DEVICES is set, as by Slurm, or no GPU is there.
+    Where CUDA_VISIBLE_DEVICES names one GPU (as Slurm sets it) that is kept, where it names several one of those is
+    taken. Without a GPU, does nothing and yields None.
     Enter it before CUDA is used in the process.
 
     Args:
-        gpus: indices to choose from; by default all of the machine.
+        gpus: indices to choose from; by default those of CUDA_VISIBLE_DEVICES, else all of the machine.
         folder: of the lock files; by default the machine's temporary folder, shared by all users.
     """
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        log.info("CUDA_VISIBLE_DEVICES=%s is kept", os.environ["CUDA_VISIBLE_DEVICES"])
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None and "," not in given:
+        log.info("CUDA_VISIBLE_DEVICES=%s is kept", given)
         yield None
         return
-    gpus = visible_gpus() if gpus is None else gpus
+    if gpus is None:
+        gpus = given.split(",") if given else visible_gpus()
     if not gpus:
         yield None
         return
@@ -60,8 +63,11 @@ def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) ->
     try:
         yield gpu
     finally:
-        del os.environ["CUDA_VISIBLE_DEVICES"]
         os.close(lock)
+        if given is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = given
 
 
 def _wait_for_lock(gpus: Sequence[str], folder: Path) -> tuple[str, int]:
@@ -89,5 +95,7 @@ def _open_lock(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
+        lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444)
+        os.fchmod(lock, 0o444)  # whatever the umask: others must be able to open it
+        os.close(lock)
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

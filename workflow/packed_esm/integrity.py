@@ -50,10 +50,10 @@ def _check_identity(path: Path, start: int, table: pa.Table, expected: pd.DataFr
 def _check_values(path: Path, start: int, table: pa.Table) -> None:
     columns = embedding_columns(table)
     wrong = row_checksums(table["digest"].to_pylist(), columns) != table["checksum"].to_numpy()
-    for matrix in columns.values():
-        wrong |= ~np.isfinite(matrix).all(axis=1)
-    for row in np.flatnonzero(wrong)[:1]:
+    infinite = ~np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in columns.values()])
+    for row in np.flatnonzero(wrong | infinite)[:1]:
+        problem = "does not belong to its checksum, it was changed or moved" if wrong[row] else "is not finite"
         raise ValidationError(
-            f"{path}, row {start + row}, sequence {table['id'][int(row)].as_py()!r}: the embedding does not belong to "
-            "its checksum, it was changed or moved; remove the file and run again"
+            f"{path}, row {start + row}, sequence {table['id'][int(row)].as_py()!r}: the embedding {problem}; "
+            "remove the file and run again"
         )

@@ -11,7 +11,7 @@ import pandas as pd
 from .manifest import embedded, read_manifest
 from .progress import progress_bar
 from .settings import differences
-from .writers import ChunkFile, EmbeddingFileError, SampleWriter, embedding_table
+from .writers import ChunkFile, EmbeddingFileError, SampleWriter, chunk_settings, embedding_table
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def common_settings(chunk_paths: Sequence[Path]) -> dict:
     Raises:
         EmbeddingFileError: chunks with other settings than the first.
     """
-    every = [ChunkFile(path).settings for path in chunk_paths]
+    every = [chunk_settings(path) for path in chunk_paths]
     for path, settings in zip(chunk_paths, every, strict=True):
         same = {key: value for key, value in settings.items() if key not in MAY_DIFFER}
         if differing := differences({k: v for k, v in every[0].items() if k not in MAY_DIFFER}, same):

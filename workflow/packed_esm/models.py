@@ -55,6 +55,8 @@ def find_model(model: str) -> Path:
         ValueError: neither a known name nor something that looks like a path.
     """
     if model == DEMO:
+        if not DEMO_PATH.exists():
+            raise ValueError(f"model: demo stands in a clone only ({DEMO_PATH} is missing); give a name or a path")
         return DEMO_PATH
     if model in MODELS:
         return hub_path(model)
@@ -64,6 +66,25 @@ def find_model(model: str) -> Path:
         f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
         "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder"
     )
+
+
+def check_published(path: Path, shape: ModelShape) -> None:
+    """Raise ValueError where the file of a published name in torch hub's cache is another model.
+
+    Args:
+        path: of the checkpoint.
+        shape: what was found there, with its sha256.
+    """
+    published = MODELS.get(path.stem)
+    if published is None or path != hub_path(path.stem):
+        return
+    found = (shape.num_layers, shape.embed_dim, shape.attention_heads)
+    right = found == (published.num_layers, published.embed_dim, published.attention_heads)
+    if not right or shape.sha256 != (published.sha256 or shape.sha256):
+        raise ValueError(
+            f"{path}: not the published {path.stem} (layers, dimension, heads {found}, sha256 {shape.sha256}); "
+            "remove it to download it again, or give your own model another name and its path"
+        )
 
 
 def shape_of(model: str) -> ModelShape:

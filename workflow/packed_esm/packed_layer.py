@@ -42,26 +42,20 @@ class PackedLayer(nn.Module):
 
 
 class CompiledHalves:
-    """What stands before and after the attention of a block, compiled for packs of one number of tokens.
+    """What stands before and after the attention of a block, compiled for packs of `tokens` tokens.
 
     One compilation serves all layers. The attention stays outside: its shapes change from pack to pack
-    (number of sequences, longest sequence), those of the rest never do. Other shapes run uncompiled.
+    (number of sequences, longest sequence), those of the rest never do.
     """
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-        self._before = _compile(PackedLayer.before_attention)
-        self._after = _compile(PackedLayer.after_attention)
-
-    def of(self, rows: int) -> tuple[Callable, Callable]:
-        """Return (before, after) for packs of `rows` tokens."""
-        if rows == self.tokens:
-            return self._before, self._after
-        return PackedLayer.before_attention, PackedLayer.after_attention
+        self.before = _compile(PackedLayer.before_attention)
+        self.after = _compile(PackedLayer.after_attention)
 
 
 def _compile(function: Callable) -> Callable:
-    from torch._inductor import config
+    from torch._inductor import config  # takes a second to import
 
     options = {key: value for key, value in COMPILE_OPTIONS.items() if hasattr(config, key)}
     return torch.compile(function, dynamic=False, fullgraph=True, options=options)

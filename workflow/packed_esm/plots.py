@@ -13,7 +13,6 @@ from .files import replacing
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-MAX_POINTS = 20_000
 MAX_GROUPS = 9  # with `other`, the ten colours of tab10
 
 
@@ -39,14 +38,10 @@ def group_by_key(descriptions: Sequence[str], samples: Sequence[str], key: str) 
     return [value or f"no {key}" for value in values]
 
 
-def plot_pca(path: Path, matrix: np.ndarray, groups: Sequence[str], column: str) -> None:
+def plot_pca(path: Path, matrix: np.ndarray, groups: Sequence[str], title: str) -> None:
     """Draw the first four principal components of the embeddings, two a panel, coloured by group."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-    total = len(matrix)
-    if total > MAX_POINTS:
-        chosen = np.sort(np.random.default_rng(0).choice(total, MAX_POINTS, replace=False))
-        matrix, groups = matrix[chosen], [groups[i] for i in chosen]
-    if total < 3:
+    if len(matrix) < 3:
         panels[0].text(0.5, 0.5, "fewer than three embeddings", ha="center", transform=panels[0].transAxes)
     else:
         scores, share = principal_components(matrix, 4)
@@ -55,11 +50,13 @@ def plot_pca(path: Path, matrix: np.ndarray, groups: Sequence[str], column: str)
         for panel, first in zip(panels, (0, 2), strict=True):
             for name in sorted(names, key=lambda name: name == "other"):
                 points = scores[labels == name, first : first + 2]
-                panel.scatter(*points.T, s=18, alpha=0.75, linewidths=0, label=f"{name} ({len(points):,})")
+                panel.scatter(
+                    *points.T, s=18, alpha=0.75, linewidths=0, label=f"{name} ({len(points):,})".replace("$", r"\$")
+                )
             panel.set_xlabel(f"component {first + 1} ({share[first]:.0%} of the variance)")
             panel.set_ylabel(f"component {first + 2} ({share[first + 1]:.0%})")
         panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.suptitle(f"Embeddings ({column}) of {total:,} proteins")
+    figure.suptitle(f"Embeddings: {title}")
     _save(figure, path)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import write_text
 from .manifest import embedded, read_manifest
 from .plots import group_by_key, plot_lengths, plot_pca, plot_throughput, plot_validation
-from .writers import embedding_columns
+from .writers import BATCH_ROWS, embedding_columns
 
 FIGURES = {
     "pca": "Each point is a protein; proteins with like embeddings lie together.",
@@ -22,6 +23,7 @@ FIGURES = {
     "throughput": "Speed of each embed job after loading the model, and how full its packs were.",
 }
 MAX_REJECTS_SHOWN = 50
+MAX_POINTS = 20_000  # of the plot of embeddings; more hide each other
 
 
 def write_report(
@@ -51,10 +53,14 @@ def write_report(
     stats = {path.stem: _read_json(path) for path in stats_paths}
     rows = embedded(read_manifest(manifest_path))
     paths = {name: figures / f"{name}.png" for name in FIGURES}
-    column, matrix = _first_column([path for _, path in samples])
     ordered = pd.concat([rows[rows["sample"] == name] for name, _ in samples])
-    groups = group_by_key(ordered["description"].tolist(), ordered["sample"].tolist(), color_by)
-    plot_pca(paths["pca"], matrix, groups, column)
+    shown = np.arange(len(ordered))
+    if len(ordered) > MAX_POINTS:
+        shown = np.sort(np.random.default_rng(0).choice(len(ordered), MAX_POINTS, replace=False))
+    column, matrix = _first_column([path for _, path in samples], shown)
+    points = ordered.iloc[shown]
+    groups = group_by_key(points["description"].tolist(), points["sample"].tolist(), color_by)
+    plot_pca(paths["pca"], matrix, groups, f"{column}, {len(shown):,} of {len(ordered):,} proteins")
     lengths = {name: rows.loc[rows["sample"] == name, "length"].to_numpy() for name, _ in samples}
     plot_lengths(paths["lengths"], lengths)
     table = pd.read_csv(validation_table_path, sep="\t")
@@ -85,11 +91,17 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def _first_column(paths: Sequence[Path]) -> tuple[str, np.ndarray]:
-    """Return (name, float32 [n, E]) of the first embedding column of all samples, in their order."""
-    names = [name for name in pq.read_schema(paths[0]).names if name not in ("id", "digest", "length", "checksum")]
-    tables = [pq.read_table(path, columns=names[:1]) for path in paths]
-    return names[0], np.concatenate([embedding_columns(table)[names[0]] for table in tables])
+def _first_column(paths: Sequence[Path], rows: np.ndarray) -> tuple[str, np.ndarray]:
+    """Return (name, float32 [n, E]) of `rows`, counted over all samples, of the first embedding column."""
+    name = next(n for n in pq.read_schema(paths[0]).names if n not in ("id", "digest", "length", "checksum"))
+    parts, start = [], 0
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
+                here = rows[(rows >= start) & (rows < start + len(batch))] - start
+                parts.append(embedding_columns(pa.Table.from_batches([batch]))[name][here])
+                start += len(batch)
+    return name, np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
 
 
 def _totals(stats: dict[str, dict]) -> dict:

@@ -110,12 +110,10 @@ def _same_embedder(paths: Sequence[Path], options: EmbedOptions) -> Embedder:
         ValidationError: files made with other settings than asked for.
     """
     stored = [sample_settings(path) for path in paths]
-    budget = stored[0]["tokens_per_pack"]
-    if isinstance(budget, int):
-        options = replace(options, tokens_per_pack=budget)
-    embedder = Embedder(options)
+    budget = stored[0]["tokens_per_pack"]  # a list where it differs between chunks, after an out-of-memory
+    embedder = Embedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
     for path, settings in zip(paths, stored, strict=True):
-        asked = embedder.settings | ({} if isinstance(budget, int) else {"tokens_per_pack": budget})
+        asked = embedder.settings | {"tokens_per_pack": budget}
         if differing := differences(settings, asked):
             raise ValidationError(f"{path}: made with other settings than asked for ({'; '.join(differing)})")
     return embedder
@@ -221,7 +219,9 @@ def _compare(
         bar.update(len(sequences[index]))
 
     with progress_bar(sum(map(len, sequences)), "residues", "comparing with fair-esm") as bar:
-        again = embedder.embed(tokens, (chosen["sample"] + "|" + chosen["id"]).tolist(), each_sequence=compare_one)
+        names = (chosen["sample"] + "|" + chosen["id"]).tolist()
+        again = embedder.embed(tokens, names, each_sequence=compare_one)
+        embedder.recompute(again, tokens, names, each_sequence=compare_one)
     for row in measured:
         columns, index = [f"{pooling}_{row['layer']}" for pooling in poolings], row.pop("index")
         row["bit_equal"] = all(again.columns[c][index].tobytes() == stored[c][index].tobytes() for c in columns)

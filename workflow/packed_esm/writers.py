@@ -67,6 +67,22 @@ def write_chunk(
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
 
 
+def chunk_settings(path: Path) -> dict:
+    """Return the settings in the metadata of a chunk's file, without reading its rows.
+
+    Raises:
+        EmbeddingFileError: not a whole file of chunk embeddings.
+    """
+    try:
+        return from_metadata(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: Path, error: Exception) -> EmbeddingFileError:
+    return EmbeddingFileError(f"{path}: not a whole file of chunk embeddings ({error}); remove it and run again")
+
+
 class ChunkFile:
     """A chunk's embeddings, memory-mapped: `columns` {name: float32 [n, E]}, `checksums` uint32 [n], `settings`."""
 
@@ -76,10 +92,8 @@ class ChunkFile:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             self.settings = from_metadata(table.schema.metadata)
         except (pa.ArrowInvalid, ValueError) as error:
-            raise EmbeddingFileError(
-                f"{path}: not a whole file of chunk embeddings ({error}); remove it and run again"
-            ) from error
-        self._digests = table["digest"].combine_chunks()
+            raise _not_whole(path, error) from error
+        self._digests = _whole(table["digest"])
         self.checksums = table["checksum"].to_numpy()
         self.columns = embedding_columns(table)
 
@@ -106,10 +120,14 @@ def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
     matrices = {}
     for field in table.schema:
         if pa.types.is_fixed_size_list(field.type):
-            column = table[field.name].combine_chunks()
-            values = column.flatten() if len(column) else pa.array([], pa.float32())
-            matrices[field.name] = values.to_numpy(zero_copy_only=False).reshape(-1, field.type.list_size)
+            values = _whole(table[field.name]).flatten()
+            matrices[field.name] = values.to_numpy().reshape(-1, field.type.list_size)
     return matrices
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    # combine_chunks() copies even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 class SampleWriter:

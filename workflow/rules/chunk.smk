@@ -10,10 +10,11 @@ rule chunk_fasta:
         "logs/chunk_fasta.log",
     benchmark:
         "benchmarks/chunk_fasta.tsv"
+    retries: 1
     conda:
         CPU_ENV
     resources:
-        mem_mb=2000,
+        mem_mb=chunking_memory_mb,
     params:
         program=program("chunk_fasta.py"),
         code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,72 +15,16 @@ def run(
 ) -> int:
     """Parse `argv`, do the work, and return the exit status: 1 with one line on stderr for bad input."""
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it was writing
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         work(args)
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch here would cost every program
+            raise
+        print(f"{parser.prog}: error: {error}; use a larger GPU, or device: cpu", file=sys.stderr)
+        return 1
     return 0
-
-
-def add_embedding_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how to embed."""
-    add = parser.add_argument_group("embedding").add_argument
-    add(
-        "--model",
-        required=True,
-        help="demo, a name (esm2_t33_650M_UR50D), a fair-esm .pt or a Hugging Face folder",
-    )
-    add(
-        "--layers",
-        nargs="+",
-        type=int,
-        default=[-1],
-        help="0 = embedding, N = last, -1 = last (default: %(default)s)",
-    )
-    add("--pooling", nargs="+", default=["mean"], help="mean, bos, max (default: %(default)s)")
-    add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    add(
-        "--dtype",
-        default="auto",
-        help="auto (fp32 on CPU, fp16 on a GPU), fp32, fp16, bf16 (default: %(default)s)",
-    )
-    add("--attention", default="auto", help="auto, flash-attn, flash-attn-3, torch-varlen, sdpa, padded")
-    add(
-        "--tokens-per-pack",
-        type=_count_or_auto,
-        default=None,
-        help="tokens of one forward pass (default: auto)",
-    )
-    add(
-        "--on-nonfinite",
-        default="recompute",
-        choices=["recompute", "fail"],
-        help="default: %(default)s, in fp32",
-    )
-    add("--threads", type=int, default=None, help="CPU threads of torch (default: all)")
-
-
-def embedding_options(args: argparse.Namespace) -> "EmbedOptions":  # noqa: F821
-    """Return what `add_embedding_options` parsed."""
-    import torch
-    from packed_esm.embed import EmbedOptions
-    from packed_esm.models import find_model
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    return EmbedOptions(
-        find_model(args.model),
-        args.layers,
-        args.pooling,
-        args.device,
-        args.dtype,
-        args.attention,
-        args.tokens_per_pack,
-        args.on_nonfinite,
-    )
-
-
-def _count_or_auto(text: str) -> int | None:
-    return None if text == "auto" else int(text)

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import _embedding
 import _program
 
 
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of their choice (default: %(default)s)")
     parser.add_argument("--max-relative-l2", type=_number_or_auto, help="default: auto, by dtype")
     parser.add_argument("--min-residue-cosine", type=_number_or_auto, help="default: auto, by dtype")
-    _program.add_embedding_options(parser)
+    _embedding.add_embedding_options(parser)
     return parser
 
 
@@ -51,7 +52,7 @@ def check(args: argparse.Namespace) -> None:
             args.table,
             args.summary,
             ValidationOptions(args.sequences, args.seed, args.max_relative_l2, args.min_residue_cosine),
-            _program.embedding_options(args),
+            _embedding.embedding_options(args),
         )
     print(f"{summary['rows_checked']} rows checked, {summary['sequences_compared']} sequences compared: passed")
 
