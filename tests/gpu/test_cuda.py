@@ -139,6 +139,17 @@ def test_compiled_layers_equal_fair_esm_within_the_tolerance_of_the_dtype(dtype,
             assert worst_residue_cosine(got[layer][rows], want[layer]) >= TOLERANCES[dtype].residue_cosine
 
 
+def test_any_number_of_budgets_can_be_compiled_in_one_process(demo):
+    """torch gives up after eight recompilations of one function."""
+    model = ESM2WithFlashAttention(demo, "cuda", torch.float16)
+    tokens = random_tokens([50])
+    for budget in range(256, 256 + 64 * 10, 64):
+        model.compile_for(budget)
+        (one_pack,) = iterate_packs(tokens, budget)
+        arguments = (torch.from_numpy(one_pack.cu_seqlens), one_pack.max_seqlen)
+        model.forward_packed(torch.from_numpy(one_pack.input_ids).cuda().int(), *arguments)
+
+
 def test_arguments_on_the_wrong_device_are_named(demo):
     model = ESM2WithFlashAttention(demo, "cuda", torch.float16)
     input_ids, cu_seqlens, max_seqlen = pack(random_tokens([5, 8]))

@@ -1,6 +1,7 @@
 """One block of ESM-2 over rows of tokens, with the weights of a fair-esm `TransformerLayer`."""
 
 import copy
+import types
 from collections.abc import Callable
 
 import torch
@@ -58,7 +59,9 @@ def _compile(function: Callable) -> Callable:
     from torch._inductor import config  # takes a second to import
 
     options = {key: value for key, value in COMPILE_OPTIONS.items() if hasattr(config, key)}
-    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
+    # A code object of its own: torch counts recompilations by code object, over all models, and gives up after eight.
+    own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return torch.compile(own, dynamic=False, fullgraph=True, options=options)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
