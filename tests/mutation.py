@@ -6,6 +6,7 @@ Each mutation changes one place in a copy of the tree and runs the tests of the 
 that no test notices is a survivor, and the exit status is 1. Prints one table row a mutation.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -73,10 +74,14 @@ def first_failure(output: str) -> str:
     return match.group(1) if match else "(no test named)"
 
 
-def run_tests(folder: Path, first: str) -> tuple[bool, str]:
+def run_tests(folder: Path, first: str, *options: str) -> tuple[bool, str]:
     """Run the tests of the library, those of module `first` first; return (some failed, the first of them)."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/unit/test_{first}.py"]
-    done = subprocess.run([*command, "tests/unit"], cwd=folder, capture_output=True, text=True, timeout=1800)
+    # No bytecode files: two mutations of one size within one second would share theirs.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [*command, "tests/unit", *options], cwd=folder, capture_output=True, text=True, timeout=1800, env=environment
+    )
     if done.returncode not in (0, 1):
         raise SystemExit(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == 1, first_failure(done.stdout)
@@ -102,7 +107,7 @@ def main() -> int:
         folder = Path(temporary) / "tree"
         ignored = shutil.ignore_patterns(".git", ".venv", ".whl", "results", ".snakemake", "__pycache__", "logs")
         shutil.copytree(ROOT, folder, ignore=ignored)
-        failed, test = run_tests(folder, "esm2_flash")
+        failed, test = run_tests(folder, "esm2_flash", "--numprocesses", "2")
         if failed:
             raise SystemExit(f"the tests fail without a mutation ({test}): nothing can be concluded")
         print("| row | broken on purpose | noticed by |\n|---|---|---|")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import ROOT
@@ -19,6 +18,8 @@ gpu_lease.SECONDS_BETWEEN_TRIES = 0.05
 with gpu_lease.leased_gpu({gpus!r}, pathlib.Path({folder!r})) as gpu:
     begin = time.time()
     print(gpu, flush=True)
+    while not pathlib.Path({folder!r}, "go").exists():
+        time.sleep(0.02)
     time.sleep({seconds})
     print(begin, time.time(), flush=True)
 """
@@ -35,23 +36,25 @@ def job(folder, gpus, seconds):
 
 
 def test_six_jobs_share_two_gpus_and_a_killed_one_frees_its_own(tmp_path):
-    jobs = [job(tmp_path, ["0", "1"], 0.4) for _ in range(2)]
-    victim = job(tmp_path, ["0", "1"], 60)
-    held = [j.stdout.readline() for j in jobs]
-    victim.stdout.readline()  # it has a GPU now, and would keep it for a minute
-    jobs += [job(tmp_path, ["0", "1"], 0.4) for _ in range(3)]
-    time.sleep(0.2)
+    first = [job(tmp_path, ["0", "1"], 0.2) for _ in range(2)]
+    held = [j.stdout.readline().strip() for j in first]
+    assert sorted(held) == ["0", "1"]
+    waiting = [job(tmp_path, ["0", "1"], 0.2) for _ in range(3)]
+    victim = job(tmp_path, ["0", "1"], 600)
+    (tmp_path / "go").touch()
+    victims_gpu = victim.stdout.readline().strip()  # it has a GPU now, and would keep it for ten minutes
     os.kill(victim.pid, signal.SIGKILL)
+    victim.communicate()
     spans = []
-    for i, j in enumerate(jobs):
-        out, _ = j.communicate(timeout=30)
-        lines = ([held[i]] if i < 2 else []) + out.splitlines()
-        spans.append((lines[0].strip(), *map(float, lines[1].split())))
-    victim.wait()
+    for gpu, j in zip([*held, None, None, None], [*first, *waiting], strict=True):
+        lines = j.communicate(timeout=120)[0].splitlines()
+        gpu = gpu or lines.pop(0)
+        spans.append((gpu, *map(float, lines[0].split())))
     for gpu in ("0", "1"):
         own = sorted((begin, end) for g, begin, end in spans if g == gpu)
         assert all(end <= begin for (_, end), (begin, _) in zip(own[:-1], own[1:], strict=True)), own
-    assert {g for g, *_ in spans} == {"0", "1"}
+    with leased_gpu([victims_gpu], tmp_path) as gpu:
+        assert gpu == victims_gpu
 
 
 def test_a_lease_shows_one_gpu_to_cuda_and_takes_it_back(tmp_path):
