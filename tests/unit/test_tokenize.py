@@ -36,3 +36,9 @@ def test_what_is_no_residue_is_named_with_its_position(letter):
 def test_a_sequence_without_residues_is_an_error():
     with pytest.raises(ValueError, match="no residue"):
         tokenize("")
+
+
+def test_a_long_sequence_is_tokenised_whole():
+    """Row 12: extract.py keeps the first 1,022 residues; that is a choice of that script, not of the model."""
+    tokens = tokenize("MKVL" * 2000)
+    assert len(tokens) == 8002 and tokens[-1] == EOS and tokens[1:-1].tolist() == tokens[1:5].tolist() * 2000
