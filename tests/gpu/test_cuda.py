@@ -86,13 +86,13 @@ def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backe
         EmbedOptions(DEMO_PATH, (0, 3, 6), ("mean", "bos", "max"), "cuda", dtype, backend, tokens_per_pack=4096)
     )
     tokens = random_tokens(np.random.default_rng(3).integers(1, 900, 60))
-    together = embedder.embed(tokens, ["?"] * 60).columns
+    together = embedder.embed(tokens).columns
     order = np.random.default_rng(4).permutation(60)
-    shuffled = embedder.embed([tokens[i] for i in order], ["?"] * 60).columns
+    shuffled = embedder.embed([tokens[i] for i in order]).columns
     for name, matrix in together.items():
         assert np.array_equal(shuffled[name], matrix[order]), name
     for i in range(0, 60, 9):
-        alone = embedder.embed([tokens[i]], ["?"]).columns
+        alone = embedder.embed([tokens[i]]).columns
         for name, matrix in together.items():
             assert np.array_equal(alone[name][0], matrix[i]), (name, i)
 
@@ -165,10 +165,10 @@ def test_overflow_in_fp16_is_recomputed_in_fp32(tmp_path):
     torch.save(checkpoint, path)
     tokens = random_tokens([50, 80])
     embedder = Embedder(EmbedOptions(path, device="cuda", dtype="fp16"))
-    half = embedder.embed(tokens, ["a", "b"])
+    half = embedder.embed(tokens)
     assert not np.isfinite(half.columns["mean_6"]).any()
     embedder.recompute(half, tokens, ["a", "b"])
-    exact = Embedder(EmbedOptions(path, device="cuda", dtype="fp32")).embed(tokens, ["a", "b"])
+    exact = Embedder(EmbedOptions(path, device="cuda", dtype="fp32")).embed(tokens)
     assert half.recomputed == [0, 1]
     assert np.isfinite(half.columns["mean_6"]).all()
     assert np.allclose(half.columns["mean_6"], exact.columns["mean_6"], rtol=1e-4, atol=1e-4)

@@ -15,7 +15,6 @@ from packed_esm.models import DEMO_PATH, hub_path
 from packed_esm.settings import differences, fingerprint
 
 LENGTHS = [30, 700, 1, 5, 260, 90, 2, 44]
-NAMES = [f"protein {i}" for i in range(len(LENGTHS))]
 
 
 def embedder(**options):
@@ -24,7 +23,7 @@ def embedder(**options):
 
 def test_rows_are_in_input_order_and_equal_fair_esm(demo):
     tokens = random_tokens(LENGTHS)
-    columns = embedder(layers=(0, -1), poolings=("mean", "bos", "max")).embed(tokens, NAMES).columns
+    columns = embedder(layers=(0, -1), poolings=("mean", "bos", "max")).embed(tokens).columns
     assert list(columns) == ["mean_0", "bos_0", "max_0", "mean_6", "bos_6", "max_6"]
     for i, one in enumerate(tokens):
         for layer, rows in fair_esm_alone(copy.deepcopy(demo), one, [0, 6]).items():
@@ -35,18 +34,16 @@ def test_rows_are_in_input_order_and_equal_fair_esm(demo):
 def test_embedding_does_not_depend_on_what_is_embedded_with_it_to_the_bit():
     tokens = random_tokens(LENGTHS)
     one = embedder()
-    together = one.embed(tokens, NAMES).columns["mean_6"]
-    backwards = one.embed(tokens[::-1], NAMES[::-1]).columns["mean_6"][::-1]
-    alone = np.concatenate([one.embed([t], ["?"]).columns["mean_6"] for t in tokens])
+    together = one.embed(tokens).columns["mean_6"]
+    backwards = one.embed(tokens[::-1]).columns["mean_6"][::-1]
+    alone = np.concatenate([one.embed([t]).columns["mean_6"] for t in tokens])
     assert np.array_equal(together, backwards) and np.array_equal(together, alone)
 
 
 def test_every_sequence_is_handed_out_once_with_its_own_rows():
     tokens = random_tokens(LENGTHS)
     seen = {}
-    columns = (
-        embedder(layers=(3, 6)).embed(tokens, NAMES, each_sequence=lambda i, rows: seen.setdefault(i, rows)).columns
-    )
+    columns = embedder(layers=(3, 6)).embed(tokens, each_sequence=lambda i, rows: seen.setdefault(i, rows)).columns
     assert sorted(seen) == list(range(len(tokens)))
     for i, rows in seen.items():
         assert rows[3].shape == (len(tokens[i]), 192)
@@ -55,14 +52,14 @@ def test_every_sequence_is_handed_out_once_with_its_own_rows():
 
 def test_progress_counts_every_residue_and_fill_every_token():
     done = []
-    result = embedder().embed(random_tokens(LENGTHS), NAMES, progress=done.append)
+    result = embedder().embed(random_tokens(LENGTHS), progress=done.append)
     assert sum(done) == sum(LENGTHS)
     assert result.real_tokens == sum(LENGTHS) + 2 * len(LENGTHS)
     assert result.pack_tokens == 702 + 512 * (result.packs - 1)
 
 
 def test_nothing_to_embed_gives_columns_without_rows():
-    columns = embedder().embed([], []).columns
+    columns = embedder().embed([]).columns
     assert columns["mean_6"].shape == (0, 192)
 
 
@@ -80,10 +77,10 @@ def test_values_that_are_not_finite_are_recomputed_in_fp32(loud, caplog):
     tokens = random_tokens([50, 80])
     seen = {}
     half = Embedder(EmbedOptions(loud, device="cpu", dtype="fp16", tokens_per_pack=256))
-    result = half.embed(tokens, ["first", "second"], each_sequence=lambda i, rows: seen.setdefault(i, rows))
+    result = half.embed(tokens, each_sequence=lambda i, rows: seen.setdefault(i, rows))
     assert not seen
     half.recompute(result, tokens, ["first", "second"], each_sequence=lambda i, rows: seen.setdefault(i, rows))
-    exact = Embedder(EmbedOptions(loud, device="cpu", dtype="fp32", tokens_per_pack=256)).embed(tokens, ["", ""])
+    exact = Embedder(EmbedOptions(loud, device="cpu", dtype="fp32", tokens_per_pack=256)).embed(tokens)
     assert result.recomputed == [0, 1] and sorted(seen) == [0, 1]
     assert np.allclose(result.columns["mean_6"], exact.columns["mean_6"], rtol=1e-4, atol=1e-4)
     assert "first: values that are not finite in fp16; recomputed in fp32" in caplog.text
@@ -92,7 +89,7 @@ def test_values_that_are_not_finite_are_recomputed_in_fp32(loud, caplog):
 def test_values_that_are_not_finite_fail_by_choice_and_name_the_sequence(loud):
     options = EmbedOptions(loud, device="cpu", dtype="fp16", on_nonfinite="fail")
     embedder, tokens = Embedder(options), random_tokens([50])
-    result = embedder.embed(tokens, ["second"])
+    result = embedder.embed(tokens)
     with pytest.raises(NonFiniteError, match="second: values that are not finite in fp16"):
         embedder.recompute(result, tokens, ["second"])
 
@@ -107,7 +104,7 @@ def test_a_broken_checkpoint_fails_even_in_fp32(tmp_path):
             Embedder(EmbedOptions(tmp_path / "esm2_nan.pt", device="cpu", dtype=dtype)),
             random_tokens([9]),
         )
-        result = embedder.embed(tokens, ["only"])
+        result = embedder.embed(tokens)
         with pytest.raises(NonFiniteError, match="only: values that are not finite"):
             embedder.recompute(result, tokens, ["only"])
 
@@ -126,7 +123,7 @@ def test_another_budget_is_part_of_the_settings_and_of_the_packs():
     one = embedder()
     one.set_budget(800)
     assert one.settings["tokens_per_pack"] == 800
-    result = one.embed(random_tokens([20]), ["x"])
+    result = one.embed(random_tokens([20]))
     assert result.pack_tokens == 800
 
 

@@ -112,7 +112,7 @@ def _embed_within_memory(embedder: Embedder, tokens: list[np.ndarray], names: li
     while True:
         try:
             with progress_bar(total, "residues", title) as bar:
-                return embedder.embed(tokens, names, progress=bar.update)
+                return embedder.embed(tokens, progress=bar.update)
         except torch.OutOfMemoryError as error:
             smaller = embedder.tokens_per_pack // 2
             if smaller < MIN_TOKENS_PER_PACK:

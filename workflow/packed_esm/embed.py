@@ -116,7 +116,6 @@ class Embedder:
     def embed(
         self,
         tokens: Sequence[np.ndarray],
-        names: Sequence[str],
         each_sequence: EachSequence | None = None,
         progress: Callable[[int], object] = lambda residues: None,
     ) -> Embeddings:
@@ -124,7 +123,6 @@ class Embedder:
 
         Args:
             tokens: the sequences.
-            names: of the sequences, for messages.
             each_sequence: called with (index, {layer: fp32 [L + 2, E] on the device}) of each sequence.
             progress: called with the residues done since the last call.
 
@@ -237,7 +235,7 @@ def choose_dtype(requested: str, device: torch.device) -> str:
 
 
 def can_compile(device: torch.device, dtype: str) -> bool:
-    """Return whether to compile: on a GPU in half precision, where Triton is installed; else say why not."""
+    """Return whether to compile: on a GPU in half precision, where Triton and a C compiler are; else say why not."""
     if device.type != "cuda" or dtype == "fp32":
         return False
     missing = None

@@ -220,7 +220,7 @@ def _compare(
 
     with progress_bar(sum(map(len, sequences)), "residues", "comparing with fair-esm") as bar:
         names = (chosen["sample"] + "|" + chosen["id"]).tolist()
-        again = embedder.embed(tokens, names, each_sequence=compare_one)
+        again = embedder.embed(tokens, each_sequence=compare_one)
         embedder.recompute(again, tokens, names, each_sequence=compare_one)
     for row in measured:
         columns, index = [f"{pooling}_{row['layer']}" for pooling in poolings], row.pop("index")
