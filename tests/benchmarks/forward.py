@@ -1,19 +1,21 @@
-"""Speed of the packed forward beside fair-esm's own, in one process: one table, one JSON.
+"""Speed of the packed forward beside what users could pick instead, in one process: one table, one JSON.
 
   python tests/benchmarks/forward.py --models esm2_t33_650M_UR50D --json forward.json
 
-Random weights of the published shapes; lengths like UniProt's (log-normal, median 284, at most 1,022); packs are
-on the device already; real residues are counted, not fillers; warm, synchronised, the median of several passes.
-fair-esm runs as scripts/extract.py does by default: fp32, padded batches of 4,096 tokens. TFLOP/s counts
-24 d^2 a token and 4 d L^2 a sequence, a layer; the ceiling is an 8192^3 product in the same run.
+Random weights of the published shapes. The same sequences for all: lengths like UniProt's (log-normal, median 284, at
+most 1,022), on the device already; real residues are counted, not fillers; warm, synchronised, the median of several
+passes. fair-esm runs as its scripts/extract.py does, fp32 in padded batches of 4,096 tokens, and in larger ones.
+TFLOP/s counts 24 d^2 a token and 4 d L^2 a sequence, a layer; the ceiling is an 8192^3 product in the same run.
 """
 
 import argparse
-import copy
+import importlib.metadata
 import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +24,18 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
+import peers  # noqa: E402
 from conftest import random_esm2, random_tokens  # noqa: E402
-from packed_esm.embed import DTYPES, default_tokens_per_pack  # noqa: E402
+from packed_esm.embed import DTYPES, default_tokens_per_pack, device_name  # noqa: E402
 from packed_esm.esm2_flash import ESM2WithFlashAttention  # noqa: E402
 from packed_esm.models import MODELS  # noqa: E402
 from packed_esm.packed_attention import BACKENDS, backend_version, why_not  # noqa: E402
 from packed_esm.packing import iterate_packs  # noqa: E402
 
-EXTRACT_TOKENS = 4096  # scripts/extract.py, --toks_per_batch
+PACKAGES = ("torch", "triton", "fair-esm", "transformers", "esm-efficient", "flash-attn", "fa3-fwd")
+READ_LENGTH = 100
+WARM_CALLS = 3
+ENOUGH_SECONDS = 10.0
 
 
 def uniprot_like(residues: int) -> list[np.ndarray]:
@@ -39,16 +45,20 @@ def uniprot_like(residues: int) -> list[np.ndarray]:
     return random_tokens(lengths[: int(np.searchsorted(lengths.cumsum(), residues))])
 
 
-def seconds_of(passes: int, function, device: str) -> float:
-    """Return the median seconds of `function`, after one warm-up."""
+@torch.inference_mode()
+def seconds_of(passes: int, calls: peers.Pass, device: str) -> float:
+    """Return the median seconds of a pass, at most ENOUGH_SECONDS of them, after WARM_CALLS calls to warm up."""
     seconds = []
-    for _ in range(passes + 1):
+    for call in (*calls[:WARM_CALLS], calls[-1]):
+        call()
+    while len(seconds) < passes and sum(seconds) < ENOUGH_SECONDS:
         synchronise(device)
         start = time.perf_counter()
-        function()
+        for call in calls:
+            call()
         synchronise(device)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+    return statistics.median(seconds)
 
 
 def synchronise(device: str) -> None:
@@ -60,111 +70,127 @@ def product_ceiling(device: str) -> float:
     """Return TFLOP/s of a large product: bf16 on a GPU, fp32 on CPU."""
     n, dtype = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
     a, b = torch.randn(2, n, n, device=device, dtype=dtype)
-    return 2 * n**3 / seconds_of(10, lambda: a @ b, device) / 1e12
+    return 2 * n**3 / (seconds_of(5, [lambda: a @ b] * 10, device) / 10) / 1e12
 
 
-def fair_esm_batches(tokens: list[np.ndarray], device: str) -> list[torch.Tensor]:
-    """Return padded batches as extract.py makes them: by rising length, at most EXTRACT_TOKENS with padding."""
-    batches, group = [], []
-    for one in sorted(tokens, key=len):
-        if group and len(one) * (len(group) + 1) > EXTRACT_TOKENS:
-            batches.append(group)
-            group = []
-        group.append(one)
-    batches.append(group)
-    padded = []
-    for group in batches:
-        batch = torch.full((len(group), len(group[-1])), 1)
-        for row, one in enumerate(group):
-            batch[row, : len(one)] = torch.from_numpy(one.astype(np.int64))
-        padded.append(batch.to(device))
-    return padded
+class Table:
+    """Rows of one run; each is printed when it is there."""
+
+    def __init__(self, device: str, ceiling: float) -> None:
+        self.device, self.ceiling, self.rows = device, ceiling, []
+
+    def measure(self, model: str, what: str, build, tokens, passes: int, fill: float | None = None) -> None:
+        """Time what `build` returns, and keep rate, TFLOP/s, share of the ceiling, ratio, memory and fill.
+
+        Memory is that above what was there before (fair-esm's weights, which are there for the first rows).
+        """
+        before = 0
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        seconds = seconds_of(passes, build(), self.device)
+        shape, residues = MODELS[model], sum(len(one) - 2 for one in tokens)
+        flops = sum(24 * shape.embed_dim**2 * len(one) + 4 * shape.embed_dim * len(one) ** 2 for one in tokens)
+        rate, tflops = residues / seconds, flops * shape.num_layers / seconds / 1e12
+        first = next((row["residues_per_second"] for row in self.rows if row["model"] == model), rate)
+        row = {
+            "model": model,
+            "what": what,
+            "residues_per_second": rate,
+            "tflops": tflops,
+            "share_of_ceiling": tflops / self.ceiling,
+            "times_fair_esm": rate / first,
+            "peak_memory_mb": (torch.cuda.max_memory_allocated() - before) // 2**20 if self.device == "cuda" else None,
+            "fill": fill,
+        }
+        self.rows.append(row)
+        print(
+            f"{model:20} {what:46} {rate:12,.0f} residues/s {tflops:7.2f} TFLOP/s {tflops / self.ceiling:5.2f} of "
+            f"ceiling {rate / first:6.2f}x fair-esm {row['peak_memory_mb'] or '-':>7} MiB {fill or 0:.4f} full",
+            flush=True,
+        )
 
 
-def measure_fair_esm(base, tokens, device, passes) -> float:
-    model = base.to(device)
-    batches = fair_esm_batches(tokens, device)
+def packed(base, tokens, device: str, dtype: str, backend: str, budget: int) -> tuple[Callable, float]:
+    """Return (what builds a pass of ours, fill of its packs)."""
+    packs = list(iterate_packs(tokens, budget))
 
-    @torch.inference_mode()
-    def run():
-        for batch in batches:
-            model(batch, repr_layers=[model.num_layers])
+    def build():
+        model = ESM2WithFlashAttention(base, device, DTYPES[dtype], backend)
+        arguments = [
+            (torch.from_numpy(p.input_ids).to(device).int(), torch.from_numpy(p.cu_seqlens), p.max_seqlen)
+            for p in packs
+        ]
+        return [partial(model.forward_packed, *one) for one in arguments]
 
-    return seconds_of(passes, run, device)
-
-
-def measure_packed(base, tokens, device, passes, dtype, backend, budget, compiled) -> float:
-    model = ESM2WithFlashAttention(base, device, DTYPES[dtype], backend)
-    model.compile_for(budget if compiled else 0)
-    packs = [
-        (torch.from_numpy(p.input_ids).to(device).int(), torch.from_numpy(p.cu_seqlens), p.max_seqlen)
-        for p in iterate_packs(tokens, budget)
-    ]
-
-    def run():
-        for one in packs:
-            model.forward_packed(*one)
-
-    return seconds_of(passes, run, device)
+    return build, sum(p.real_tokens for p in packs) / sum(len(p.input_ids) for p in packs)
 
 
-def variants(device: str):
-    """Yield (dtype, backend, compiled) of all that run here."""
+def variants(device: str, wanted: list[str] | None):
+    """Yield (dtype, backend) of all that run here."""
     for dtype in ("fp32",) if device == "cpu" else ("fp16", "bf16"):
         for backend in BACKENDS:
-            if backend != "padded" and not why_not(backend, torch.device(device), DTYPES[dtype]):
-                yield dtype, backend, False
-                if device == "cuda":
-                    yield dtype, backend, True
+            reason = why_not(backend, torch.device(device), DTYPES[dtype])
+            if backend != "padded" and reason is None and (wanted is None or backend in wanted):
+                yield dtype, backend
+
+
+def compare(table: Table, name: str, args: argparse.Namespace) -> None:
+    """Measure all that is installed with one model shape."""
+    shape, device = MODELS[name], args.device
+    budget = args.budget or default_tokens_per_pack(torch.device(device), shape.num_layers, shape.embed_dim)
+    # Whole packs, but for one in a hundred tokens: a last pack with little in it would be no property of the code.
+    packs = max(4, 400_000 // budget) if shape.embed_dim > 640 else 24
+    tokens = uniprot_like(args.residues or int(0.99 * packs * budget if device == "cuda" else 30_000))
+    with torch.device(device):
+        base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads)
+    extract = "fair-esm fp32, 4,096 tokens (extract.py)"
+    table.measure(name, extract, lambda: peers.fair_esm(base, tokens, device), tokens, args.passes)
+    if args.peers:
+        large = lambda: peers.fair_esm(base, tokens, device, peers.LARGE_BATCH)  # noqa: E731
+        table.measure(name, "fair-esm fp32, 32,768 tokens", large, tokens, args.passes)
+        for what, build in peers.peers(shape, tokens, device).items():
+            table.measure(name, what, build, tokens, args.passes)
+    for dtype, backend in variants(device, args.backends):
+        build, fill = packed(base, tokens, device, dtype, backend, budget)
+        table.measure(name, f"packed {dtype} {backend_version(backend)}", build, tokens, args.passes, fill)
+    if args.reads:
+        reads = random_tokens([READ_LENGTH] * (sum(map(len, tokens)) // (READ_LENGTH + 2)))
+        build, fill = packed(base, reads, device, "fp32" if device == "cpu" else "fp16", "auto", budget)
+        table.measure(name, f"packed, reads of {READ_LENGTH} residues", build, reads, args.passes, fill)
+
+
+def versions() -> dict[str, str]:
+    """Return {package: version} of those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["esm2_t6_8M_UR50D"])
+    parser.add_argument("--models", nargs="+", default=["esm2_t6_8M_UR50D"], choices=MODELS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--residues", type=int, default=None, help="default: 400,000 on a GPU, 30,000 on CPU")
+    parser.add_argument("--residues", type=int, default=None, help="default: whole packs on a GPU, 30,000 on CPU")
     parser.add_argument("--budget", type=int, default=None, help="tokens per pack (default: the embed program's)")
+    parser.add_argument("--backends", nargs="+", default=None, choices=BACKENDS, help="default: all that run")
+    parser.add_argument("--peers", action="store_true", help="also transformers and ESME, where installed")
+    parser.add_argument("--reads", action="store_true", help="also short reads")
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    tokens = uniprot_like(args.residues or (400_000 if args.device == "cuda" else 30_000))
-    residues = sum(len(t) - 2 for t in tokens)
-    ceiling = product_ceiling(args.device)
-    device_name = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
-    print(f"{device_name}, torch {torch.__version__}, {residues:,} residues, ceiling {ceiling:.1f} TFLOP/s")
-    rows = []
-
-    def add(model, what, seconds, memory_mb=None):
-        shape = MODELS[model]
-        flops = sum(24 * shape.embed_dim**2 * len(t) + 4 * shape.embed_dim * len(t) ** 2 for t in tokens)
-        tflops = flops * shape.num_layers / seconds / 1e12
-        rate = residues / seconds
-        first = next((r["residues_per_second"] for r in rows if r["model"] == model), rate)
-        rows.append(
-            {"model": model, "what": what, "residues_per_second": rate, "tflops": tflops, "memory_mb": memory_mb}
-        )
-        print(
-            f"{model:22} {what:36} {rate:12,.0f} residues/s {tflops:7.1f} TFLOP/s {tflops / ceiling:5.2f} of ceiling "
-            f"{rate / first:6.1f}x fair-esm  {memory_mb or '-'} MiB",
-            flush=True,
-        )
-
+    table = Table(args.device, product_ceiling(args.device))
+    device = device_name(torch.device(args.device))
+    print(f"{device}, {versions()}, ceiling {table.ceiling:.2f} TFLOP/s")
     for name in args.models:
-        shape = MODELS[name]
-        base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads)
-        device = torch.device(args.device)
-        budget = args.budget or default_tokens_per_pack(device, shape.num_layers, shape.embed_dim)
-        add(name, "fair-esm fp32 (extract.py)", measure_fair_esm(copy.deepcopy(base), tokens, args.device, 1))
-        for dtype, backend, compiled in variants(args.device):
-            if args.device == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            what = f"{dtype} {backend_version(backend)[:22]}{' compiled' if compiled else ''}"
-            seconds = measure_packed(base, tokens, args.device, args.passes, dtype, backend, budget, compiled)
-            memory = torch.cuda.max_memory_allocated() // 2**20 if args.device == "cuda" else None
-            add(name, what, seconds, memory)
+        compare(table, name, args)
     if args.json:
-        result = {"device": device_name, "torch": torch.__version__, "ceiling_tflops": ceiling, "rows": rows}
+        result = {"device": device, "versions": versions(), "ceiling_tflops": table.ceiling, "rows": table.rows}
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -121,7 +121,7 @@ def test_settings_hold_all_that_determines_the_bits():
 
 def test_another_budget_is_part_of_the_settings_and_of_the_packs():
     one = embedder()
-    one.set_budget(800)
+    one.tokens_per_pack = 800
     assert one.settings["tokens_per_pack"] == 800
     result = one.embed(random_tokens([20]))
     assert result.pack_tokens == 800
@@ -131,14 +131,14 @@ def test_out_of_memory_starts_the_chunk_again_with_half_the_budget(tmp_path, mon
     """Simulated here; on a GPU it is real (tests/gpu)."""
     fasta = tmp_path / "a.fasta"
     fasta.write_text("".join(f">{i}\n{'MKVL' * 50}\n" for i in range(30)))
-    forward = Embedder._embed_pack
+    forward = Embedder._start
 
-    def small_card(self, model, pack, *rest):
+    def small_card(self, model, pack, keep=False):
         if len(pack.input_ids) > 1100:
             raise torch.OutOfMemoryError("simulated")
-        return forward(self, model, pack, *rest)
+        return forward(self, model, pack, keep)
 
-    monkeypatch.setattr(Embedder, "_embed_pack", small_card)
+    monkeypatch.setattr(Embedder, "_start", small_card)
     options = EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=4096)
     stats = embed_fasta(fasta, tmp_path / "a.arrow", tmp_path / "a.json", options)
     assert stats["settings"]["tokens_per_pack"] == 1024 and "again with 1024" in caplog.text

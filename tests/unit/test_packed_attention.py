@@ -61,7 +61,7 @@ def test_a_backend_that_cannot_run_is_refused_with_the_reason(backend):
 
 
 def test_an_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match="attention: 'flash' is not one of auto, flash-attn"):
+    with pytest.raises(ValueError, match="attention: 'flash' is not one of auto, triton, flash-attn"):
         choose_backend("flash", CPU, torch.float32)
 
 
@@ -73,7 +73,7 @@ def test_flash_attn_missing_says_how_to_install_it(qkv):
 
 def test_flash_attn_missing_is_warned_of_once(monkeypatch, caplog):
     """On a GPU without flash-attn the next backend works, and one warning says what is missing."""
-    monkeypatch.setattr(packed_attention, "FLASH_ATTN_AVAILABLE", False)
+    monkeypatch.setattr(packed_attention, "why_no_triton", lambda device: "it is not installed")
     missing = (None, "ImportError: undefined symbol")
     monkeypatch.setattr(packed_attention, "_kernel", lambda name: missing if name != "torch-varlen" else (print, None))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))

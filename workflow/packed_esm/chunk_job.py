@@ -36,15 +36,13 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
         FastaError: a record that is not what its digest says, or with characters that are no residues.
     """
     started = time.perf_counter()
-    digests, names, tokens = _read(fasta)
+    digests, names, tokens = read_tokens(fasta)
     read = time.perf_counter()
     embedder = Embedder(options)
     loaded = time.perf_counter()
     log.info("settings: %s", json.dumps(embedder.settings))
-    embeddings = _embed_within_memory(embedder, tokens, names, fasta.name)
+    embeddings, warm = _embed_within_memory(embedder, tokens, names, fasta.name)
     embedder.recompute(embeddings, tokens, names)
-    if embedder.device.type == "cuda":
-        torch.cuda.synchronize()
     embedded = time.perf_counter()
     lengths = [len(t) - 2 for t in tokens]
     write_chunk(out, digests, lengths, embeddings.columns, embedder.settings)
@@ -57,11 +55,12 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
         "real_tokens": embeddings.real_tokens,
         "pack_tokens": embeddings.pack_tokens,
         "fill": embeddings.real_tokens / embeddings.pack_tokens if embeddings.packs else None,
-        "residues_per_second": residues / (embedded - loaded),
+        "residues_per_second": residues / (embedded - warm),
         "seconds": {
             "read": read - started,
             "load": loaded - read,
-            "embed": embedded - loaded,
+            "warm_up": warm - loaded,
+            "embed": embedded - warm,
             "write": written - embedded,
         },
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -85,7 +84,7 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
     return stats
 
 
-def _read(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
+def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
     """Return (digests, names for messages, tokens) of a FASTA file of normalised sequences."""
     digests, names, tokens = [], [], []
     for record in read_records(fasta):
@@ -106,13 +105,20 @@ def _read(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
     return digests, names, tokens
 
 
-def _embed_within_memory(embedder: Embedder, tokens: list[np.ndarray], names: list[str], title: str) -> Embeddings:
-    """Embed all sequences; after an out-of-memory start all over with half the budget, so that one holds for all."""
+def _embed_within_memory(
+    embedder: Embedder, tokens: list[np.ndarray], names: list[str], title: str
+) -> tuple[Embeddings, float]:
+    """Embed all sequences; after an out-of-memory start all over with half the budget, so that one holds for all.
+
+    Return the embeddings, and when the last start was warm (seconds of time.perf_counter).
+    """
     total = sum(len(t) - 2 for t in tokens)
     while True:
         try:
+            embedder.warm_up()
+            warm = time.perf_counter()
             with progress_bar(total, "residues", title) as bar:
-                return embedder.embed(tokens, progress=bar.update)
+                return embedder.embed(tokens, progress=bar.update), warm
         except torch.OutOfMemoryError as error:
             smaller = embedder.tokens_per_pack // 2
             if smaller < MIN_TOKENS_PER_PACK:
@@ -123,7 +129,7 @@ def _embed_within_memory(embedder: Embedder, tokens: list[np.ndarray], names: li
                 ) from error
             log.warning("out of GPU memory with %d tokens a pack; again with %d", embedder.tokens_per_pack, smaller)
         torch.cuda.empty_cache()
-        embedder.set_budget(smaller)
+        embedder.tokens_per_pack = smaller
 
 
 def _peak_gpu_memory_mb(device: torch.device) -> int | None:

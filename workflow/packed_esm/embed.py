@@ -1,12 +1,11 @@
 """Embed sequences: tokens in, one vector a sequence, pooling and layer out."""
 
-import importlib.util
 import logging
-import os
 import platform
 import re
-import shutil
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +16,19 @@ from . import __version__
 from .checkpoints import checkpoint_sha256, load_esm2
 from .esm2_flash import ESM2WithFlashAttention, resolve_layers
 from .models import ModelShape, check_published
+from .operations import on_device
 from .packed_attention import backend_version
 from .packing import Pack, iterate_packs
-from .pooling import POOLINGS, nonfinite_sequences, pool_packed
+from .pooling import POOLINGS, pool_packed
+from .tokenize import tokenize
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ON_NONFINITE = ("recompute", "fail")
+
+# Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.
+PACKS_AHEAD = 2
 
 EachSequence = Callable[[int, dict[int, torch.Tensor]], None]
 
@@ -64,6 +68,29 @@ class Embeddings:
     pack_tokens: int = 0
 
 
+@dataclass(frozen=True)
+class StartedPack:
+    """A pack whose work is queued.
+
+    Attributes:
+        pooled: fp32 [columns, n, E] on the host, to be read after `wait`.
+        bad: bool [n] on the host, likewise: which sequences have values that are not finite.
+        representations: {layer: fp32 [total, E]} on the device, where they were asked for.
+        done: recorded after the last copy; None where there was nothing to wait for.
+    """
+
+    pack: Pack
+    pooled: torch.Tensor
+    bad: torch.Tensor
+    representations: dict[int, torch.Tensor]
+    done: torch.cuda.Event | None
+
+    def wait(self) -> None:
+        """Return when the work is done."""
+        if self.done:
+            self.done.synchronize()
+
+
 class Embedder:
     """A loaded model with its settings; everything that determines an embedding is in `settings`."""
 
@@ -74,22 +101,25 @@ class Embedder:
         for pooling in options.poolings:
             if pooling not in POOLINGS:
                 raise ValueError(f"pooling: {pooling!r} is not one of {', '.join(POOLINGS)}")
-        base = load_esm2(options.model)
+        with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
+            digest = beside.submit(checkpoint_sha256, options.model)
+            base = load_esm2(options.model)
+        self._model_sha256 = digest.result()
         self.layers = resolve_layers(options.layers, base.num_layers)
-        budget = options.tokens_per_pack or default_tokens_per_pack(self.device, base.num_layers, base.embed_dim)
-        self.compiled = can_compile(self.device, dtype)
         self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
-        self.set_budget(budget)
+        self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
+            self.device, base.num_layers, base.embed_dim
+        )
         self._dtype = dtype
-        self._model_sha256 = checkpoint_sha256(options.model)
         self._exact: ESM2WithFlashAttention | None = None
         shape = ModelShape(base.num_layers, base.embed_dim, base.attention_heads, self._model_sha256)
         check_published(Path(options.model), shape)
 
-    def set_budget(self, tokens_per_pack: int) -> None:
-        """Use packs of this many tokens from now on; it is part of the settings."""
-        self.tokens_per_pack = tokens_per_pack
-        self.model.compile_for(tokens_per_pack if self.compiled else 0)
+    def warm_up(self) -> None:
+        """On a GPU, run a pack of filler: kernels are compiled, or taken from their cache, before the work begins."""
+        if self.device.type == "cuda":
+            (pack,) = iterate_packs([tokenize("M")], self.tokens_per_pack)
+            self._start(self.model, pack).wait()
 
     @property
     def settings(self) -> dict:
@@ -102,7 +132,7 @@ class Embedder:
             "dtype": self._dtype,
             "attention": backend_version(self.model.attention),
             "device": self.device.type,
-            "compiled": self.compiled,
+            "kernels": self.model.kernels,
             "tokens_per_pack": self.tokens_per_pack,
             "packed_esm": __version__,
             "torch": torch.__version__,
@@ -130,13 +160,13 @@ class Embedder:
         """
         shape = (len(tokens), self.model.embed_dim)
         result = Embeddings({name: np.empty(shape, dtype=np.float32) for name in self.columns})
+        started: deque[StartedPack] = deque()
         for pack in iterate_packs(tokens, self.tokens_per_pack):
-            bad = self._embed_pack(self.model, pack, tokens, result, each_sequence)
-            result.recomputed += [pack.indices[i] for i in np.flatnonzero(bad)]
-            result.packs += 1
-            result.real_tokens += pack.real_tokens
-            result.pack_tokens += len(pack.input_ids)
-            progress(pack.real_tokens - 2 * len(pack.indices))
+            started.append(self._start(self.model, pack, keep=each_sequence is not None))
+            if len(started) > PACKS_AHEAD:
+                progress(self._finish(started.popleft(), result, each_sequence))
+        while started:
+            progress(self._finish(started.popleft(), result, each_sequence))
         result.recomputed.sort()
         return result
 
@@ -155,33 +185,37 @@ class Embedder:
         for index in result.recomputed:
             self._recompute(index, tokens, names[index], result, each_sequence)
 
-    def _embed_pack(
-        self,
-        model: ESM2WithFlashAttention,
-        pack: Pack,
-        tokens: Sequence[np.ndarray],
-        result: Embeddings,
-        each_sequence: EachSequence | None,
-    ) -> np.ndarray:
-        """Run one pack, write its rows of `result`, and return which of its sequences are not finite, bool [n]."""
-        lengths = [len(tokens[i]) for i in pack.indices]
-        input_ids = torch.from_numpy(pack.input_ids).to(self.device, non_blocking=True).int()
+    def _start(self, model: ESM2WithFlashAttention, pack: Pack, keep: bool = False) -> StartedPack:
+        """Queue all the work on a pack, to the copy of its pooled vectors; on a GPU this returns before it is done."""
+        input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
         cu_seqlens = torch.from_numpy(pack.cu_seqlens)
         representations = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers)["representations"]
-        bad = torch.stack([nonfinite_sequences(rows, lengths) for rows in representations.values()]).any(0)
-        pooled = {
-            f"{pooling}_{layer}": matrix
-            for layer, rows in representations.items()
-            for pooling, matrix in pool_packed(rows, lengths, self.options.poolings).items()
-        }
-        for name, matrix in pooled.items():
-            result.columns[name][pack.indices] = matrix.cpu().numpy()
-        bad = bad.cpu().numpy()
+        by_layer = [
+            pool_packed(representations[layer], cu_seqlens, len(pack.indices), self.options.poolings)
+            for layer in self.layers
+        ]
+        pooled = torch.cat([vectors for vectors, _ in by_layer]).to("cpu", non_blocking=True)
+        bad = torch.stack([bad for _, bad in by_layer]).any(0).to("cpu", non_blocking=True)
+        done = torch.cuda.Event() if self.device.type == "cuda" else None
+        if done:
+            done.record()
+        return StartedPack(pack, pooled, bad, representations if keep else {}, done)
+
+    def _finish(self, started: StartedPack, result: Embeddings, each_sequence: EachSequence | None) -> int:
+        """Wait for a pack, write its rows of `result`, and return its residues."""
+        started.wait()
+        pack, bad = started.pack, started.bad.numpy()
+        for name, vectors in zip(result.columns, started.pooled.numpy(), strict=True):
+            result.columns[name][pack.indices] = vectors
         if each_sequence is not None:
-            split = {layer: rows[: sum(lengths)].split(lengths) for layer, rows in representations.items()}
             for place in np.flatnonzero(~bad):
-                each_sequence(pack.indices[place], {layer: rows[place] for layer, rows in split.items()})
-        return bad
+                rows = slice(pack.cu_seqlens[place], pack.cu_seqlens[place + 1])
+                each_sequence(pack.indices[place], {k: x[rows] for k, x in started.representations.items()})
+        result.recomputed += [pack.indices[place] for place in np.flatnonzero(bad)]
+        result.packs += 1
+        result.real_tokens += pack.real_tokens
+        result.pack_tokens += len(pack.input_ids)
+        return pack.real_tokens - 2 * len(pack.indices)
 
     def _recompute(
         self,
@@ -202,7 +236,8 @@ class Embedder:
         (pack,) = iterate_packs([tokens[index]], len(tokens[index]))
         alone = Embeddings({name: np.empty((1, self.model.embed_dim), np.float32) for name in self.columns})
         forward_one = (lambda _, rows: each_sequence(index, rows)) if each_sequence else None
-        if self._embed_pack(self._exact, pack, [tokens[index]], alone, forward_one).any():
+        self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, forward_one)
+        if alone.recomputed:
             raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
         for column, matrix in alone.columns.items():
             result.columns[column][index] = matrix[0]
@@ -234,20 +269,6 @@ def choose_dtype(requested: str, device: torch.device) -> str:
     return requested
 
 
-def can_compile(device: torch.device, dtype: str) -> bool:
-    """Return whether to compile: on a GPU in half precision, where Triton and a C compiler are; else say why not."""
-    if device.type != "cuda" or dtype == "fp32":
-        return False
-    missing = None
-    if importlib.util.find_spec("triton") is None:
-        missing = "triton is not installed; pip install triton"
-    elif not any(shutil.which(compiler) for compiler in (os.environ.get("CC", ""), "gcc", "cc", "clang")):
-        missing = "triton needs a C compiler; install gcc or set CC"
-    if missing:
-        log.warning("not compiled, two thirds as fast: %s", missing)
-    return missing is None
-
-
 CPU_TOKENS_PER_PACK = 4096
 # Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
 GPU_BYTES_PER_TOKEN_AND_DIM = 64
@@ -260,12 +281,17 @@ def default_tokens_per_pack(device: torch.device, num_layers: int, embed_dim: in
     """
     if device.type == "cpu":
         return CPU_TOKENS_PER_PACK
-    total = torch.cuda.get_device_properties(device).total_memory
+    total = gpu_memory(device)
     weights = 2 * 12 * embed_dim**2 * num_layers
     budget = 131072 if embed_dim <= 480 else 65536 if embed_dim <= 640 else 32768
     while budget > 2048 and weights + budget * embed_dim * GPU_BYTES_PER_TOKEN_AND_DIM > 0.6 * total:
         budget //= 2
     return budget
+
+
+def gpu_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU, used or not."""
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 def device_name(device: torch.device) -> str:

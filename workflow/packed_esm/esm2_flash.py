@@ -9,22 +9,22 @@ layer norms and rotary tables stay fp32.
 """
 
 import copy
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .operations import on_device, operations_for
 from .packed_attention import (
-    attention_function,
+    Attend,
+    PackLayout,
+    attention_over,
     choose_backend,
     create_position_ids_packed,
     per_token,
 )
-from .packed_layer import CompiledHalves, PackedLayer
-
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+from .packed_layer import PackedLayer
 
 MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in training
 MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores a head
@@ -48,16 +48,6 @@ def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
             )
         resolved.append((layer + num_layers + 1) % (num_layers + 1))
     return list(dict.fromkeys(resolved))
-
-
-@dataclass(frozen=True)
-class PackLayout:
-    """Where the sequences of a pack stand: `cu_seqlens` int32 [n + 1], on the host and on the device."""
-
-    host: torch.Tensor
-    device: torch.Tensor
-    max_seqlen: int
-    total: int
 
 
 class ESM2WithFlashAttention(nn.Module):
@@ -84,27 +74,29 @@ class ESM2WithFlashAttention(nn.Module):
         super().__init__()
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
-        self.attention = choose_backend(attention, self.device, self.dtype)
+        head_dim = base_model.embed_dim // base_model.attention_heads
+        self.attention = choose_backend(attention, self.device, self.dtype, head_dim)
         self.num_layers = base_model.num_layers
         self.embed_dim = base_model.embed_dim
         self.attention_heads = base_model.attention_heads
-        self.token_dropout = base_model.token_dropout
         self.padding_idx = base_model.padding_idx
         self.mask_idx = base_model.mask_idx
         if self.dtype == torch.float32:
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if self.dtype == torch.float32 else None
-        self.layers = nn.ModuleList(PackedLayer(layer, self.dtype).to(self.device) for layer in base_model.layers)
-        self.embed_tokens = copy.deepcopy(base_model.embed_tokens).to(self.device, torch.float32)
+        self._ops = operations_for(self.device, self.dtype)
+        self.layers = nn.ModuleList(PackedLayer(layer, self.device, self.dtype) for layer in base_model.layers)
+        self.token_dropout = base_model.token_dropout
+        self.register_buffer("embedding", _scaled_embedding(base_model).to(self.device), persistent=False)
         self.emb_layer_norm_after = copy.deepcopy(base_model.emb_layer_norm_after).to(self.device, torch.float32)
         self.lm_head = copy.deepcopy(base_model.lm_head).to(self.device, torch.float32)
         self.register_buffer("inv_freq", _rotary_frequencies(base_model).to(self.device), persistent=False)
-        self.compile_for(0)
         self.requires_grad_(False).eval()
 
-    def compile_for(self, tokens: int) -> None:
-        """Run packs of this many tokens through compiled kernels (torch.compile) from now on; 0 for none."""
-        self._compiled = CompiledHalves(tokens) if tokens else None
+    @property
+    def kernels(self) -> str:
+        """What runs between the matrix products: `triton`, or `torch`."""
+        return "triton" if self._ops.__name__.endswith("triton_ops") else "torch"
 
     @torch.inference_mode()
     def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:
@@ -147,12 +139,7 @@ class ESM2WithFlashAttention(nn.Module):
         layout = self._check(input_ids, cu_seqlens, max_seqlen)
         if self.attention == "padded":
             return self._forward_packed_fallback(input_ids, cu_seqlens, max_seqlen, layers)
-        attention, on_host = attention_function(self.attention)
-        bounds = layout.host if on_host else layout.device
-
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return attention(q, k, v, bounds, layout.max_seqlen)
-
+        attend = attention_over(self.attention, layout)
         x = self._embed(input_ids, self._mask_ratio(input_ids, layout))
         cos, sin = self._rotary_tables(create_position_ids_packed(layout.device, layout.total))
         return {"representations": self._run_layers(x, cos, sin, attend, layers)}
@@ -209,24 +196,21 @@ class ESM2WithFlashAttention(nn.Module):
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend, layers: list[int]
     ) -> dict[int, torch.Tensor]:
         """Run as many blocks as the wanted layers need; the last of all is taken after the final norm."""
-        before, after = PackedLayer.before_attention, PackedLayer.after_attention
-        if self._compiled is not None and self._compiled.tokens == len(x):
-            before, after = self._compiled.before, self._compiled.after
         representations = {0: x} if 0 in layers else {}
-        for index in range(1, max(layers, default=0) + 1):
-            layer = self.layers[index - 1]
-            x = after(layer, x, attend(*before(layer, x, cos, sin)))
-            if index in layers:
-                representations[index] = self.emb_layer_norm_after(x) if index == self.num_layers else x
+        delta = None
+        for index, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
+            x, delta = layer(x, delta, cos, sin, attend)
+            if index == self.num_layers:
+                representations[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
+            elif index in layers:
+                x, delta = x + delta, None
+                representations[index] = x
         return representations
 
     def _embed(self, tokens: torch.Tensor, mask_ratio: torch.Tensor) -> torch.Tensor:
         """Return the scaled embedding, fp32 [..., E]; mask_ratio [...]: share of mask tokens in the sequence."""
-        x = self.embed_tokens(tokens)
-        if not self.token_dropout:
-            return x
-        x = x.masked_fill(tokens.eq(self.mask_idx)[..., None], 0.0)
-        return x * (1 - MASK_RATIO_TRAIN) / (1 - mask_ratio)[..., None]
+        x = F.embedding(tokens, self.embedding)
+        return x.div_((1 - mask_ratio)[..., None]) if self.token_dropout else x
 
     def _mask_ratio(self, input_ids: torch.Tensor, layout: PackLayout) -> torch.Tensor:
         """Return, for each token, the share of mask tokens among all tokens of its sequence, fp32 [total]."""
@@ -235,9 +219,8 @@ class ESM2WithFlashAttention(nn.Module):
         return per_token(ratio, layout.device, layout.total)
 
     def _rotary_tables(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin, fp32 [rows, 1, D], as esm/rotary_embedding.py computes them, once a forward."""
+        """Return cos and sin, fp32 [rows, D / 2], as esm/rotary_embedding.py computes them, once a forward."""
         angles = positions[:, None].to(torch.float32) * self.inv_freq
-        angles = torch.cat([angles, angles], dim=-1)[:, None]
         return angles.cos(), angles.sin()
 
     def _check(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
@@ -261,7 +244,7 @@ class ESM2WithFlashAttention(nn.Module):
             raise ValueError(f"cu_seqlens: ends at {int(host[-1])}, but input_ids has {input_ids.numel()} tokens")
         if max_seqlen < int(lengths.max()):
             raise ValueError(f"max_seqlen: {max_seqlen} is less than the longest sequence, {int(lengths.max())} tokens")
-        return PackLayout(host, cu_seqlens.to(self.device, non_blocking=True), int(max_seqlen), input_ids.numel())
+        return PackLayout(host, on_device(cu_seqlens, self.device), int(max_seqlen), input_ids.numel())
 
 
 def _rotary_frequencies(base_model: nn.Module) -> torch.Tensor:
@@ -270,6 +253,15 @@ def _rotary_frequencies(base_model: nn.Module) -> torch.Tensor:
     if any(not torch.equal(f, frequencies[0]) for f in frequencies):
         raise ValueError("base_model: its layers have different rotary frequencies (inv_freq)")
     return frequencies[0]
+
+
+def _scaled_embedding(base_model: nn.Module) -> torch.Tensor:
+    """Return the embedding of each token, fp32 [tokens, E], with what token dropout does to every sequence alike."""
+    embedding = base_model.embed_tokens.weight.detach().float().clone()
+    if base_model.token_dropout:
+        embedding[base_model.mask_idx] = 0.0
+        embedding *= 1 - MASK_RATIO_TRAIN
+    return embedding
 
 
 def _padded_batches(lengths: list[int]) -> list[list[int]]:

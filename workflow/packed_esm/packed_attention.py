@@ -1,7 +1,7 @@
 """Attention over packed sequences: every token sees its own sequence, and nothing else.
 
 A pack is `[total, heads, head_dim]`, cut into sequences by `cu_seqlens` (int32 [n + 1], from 0, as in
-flash-attention). All backends share one signature, `(q, k, v, cu_seqlens, max_seqlen, softmax_scale)`.
+flash-attention). `attention_over` binds a backend to one pack.
 """
 
 import functools
@@ -10,18 +10,20 @@ import importlib.metadata
 import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from .operations import HALF, on_device, why_no_triton
+
 log = logging.getLogger(__name__)
 
-Attention = Callable[..., torch.Tensor]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-BACKENDS = ("flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded")
+BACKENDS = ("triton", "flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded")
 INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or conda-forge's flash-attn (envs/gpu.yaml)"
-HALF = (torch.float16, torch.bfloat16)
 
 
 # Where each kernel comes from: (module, function), the first that imports. Importing one can take seconds.
@@ -47,7 +49,20 @@ def _kernel(backend: str) -> tuple[Callable | None, str | None]:
     return None, reason
 
 
-FLASH_ATTN_AVAILABLE = _kernel("flash-attn")[0] is not None
+def __getattr__(name: str) -> bool:
+    if name == "FLASH_ATTN_AVAILABLE":  # found out when asked for: the import takes a second
+        return _kernel("flash-attn")[0] is not None
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@dataclass(frozen=True)
+class PackLayout:
+    """Where the sequences of a pack stand: `cu_seqlens` int32 [n + 1], on the host and on the device."""
+
+    host: torch.Tensor
+    device: torch.Tensor
+    max_seqlen: int
+    total: int
 
 
 def create_position_ids_packed(cu_seqlens: torch.Tensor, total: int | None = None) -> torch.Tensor:
@@ -107,11 +122,7 @@ def flash_attn_varlen_wrapper(
     )
 
 
-def _flash_attn_2_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
-    return flash_attn_varlen_wrapper(q, k, v, cu_seqlens, max_seqlen, softmax_scale=softmax_scale)
-
-
-def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
+def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen):  # noqa: ANN001, ANN202
     # num_splits=1: splitting the keys would make the order of summation depend on the neighbours.
     kernel, _ = _kernel("flash-attn-3")
     out = kernel(
@@ -122,13 +133,12 @@ def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None)
         cu_seqlens,
         max_seqlen_q=max_seqlen,
         max_seqlen_k=max_seqlen,
-        softmax_scale=softmax_scale,
         **_supported(kernel, num_splits=1),
     )
     return out[0] if isinstance(out, tuple) else out
 
 
-def _torch_varlen_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None):  # noqa: ANN001, ANN202
+def _torch_varlen_attention(q, k, v, cu_seqlens, max_seqlen):  # noqa: ANN001, ANN202
     kernel, _ = _kernel("torch-varlen")
     return kernel(
         q,
@@ -139,7 +149,6 @@ def _torch_varlen_attention(q, k, v, cu_seqlens, max_seqlen, softmax_scale=None)
         max_seqlen,
         max_seqlen,
         **_supported(kernel, num_splits=1),
-        **({} if softmax_scale is None else {"scale": softmax_scale}),
     )
 
 
@@ -164,17 +173,23 @@ def sdpa_attention(
     return out
 
 
-_ATTENTION: dict[str, Attention] = {
-    "flash-attn": _flash_attn_2_attention,
+_VARLEN = {
+    "flash-attn": flash_attn_varlen_wrapper,
     "flash-attn-3": _flash_attn_3_attention,
     "torch-varlen": _torch_varlen_attention,
-    "sdpa": sdpa_attention,
 }
 
 
-def attention_function(backend: str) -> tuple[Attention, bool]:
-    """Return the attention of a backend, and whether it reads `cu_seqlens` on the host."""
-    return _ATTENTION[backend], backend == "sdpa"
+def attention_over(backend: str, layout: PackLayout) -> Attend:
+    """Return the attention of one pack by a backend, a function of q, k, v, [total, heads, head_dim] each."""
+    if backend == "sdpa":
+        return lambda q, k, v: sdpa_attention(q, k, v, layout.host, layout.max_seqlen)
+    if backend == "triton":
+        from .triton_attention import query_tiles, triton_attention
+
+        tiles = on_device(query_tiles(layout.host), layout.device.device)
+        return lambda q, k, v: triton_attention(q, k, v, tiles)
+    return lambda q, k, v: _VARLEN[backend](q, k, v, layout.device, layout.max_seqlen)
 
 
 def backend_version(backend: str) -> str:
@@ -196,6 +211,8 @@ def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | Non
         return f"it needs a CUDA device, not {device.type}"
     if dtype not in HALF:
         return f"its kernels take float16 and bfloat16, not {_name(dtype)}"
+    if backend == "triton":
+        return why_no_triton(device)
     capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         return f"it needs compute capability 8.0 (Ampere) or newer, not {capability[0]}.{capability[1]}"
@@ -208,10 +225,11 @@ def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | Non
     return f"it does not import ({missing})" if missing else None
 
 
-def choose_backend(requested: str, device: torch.device, dtype: torch.dtype) -> str:
+def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, head_dim: int = 64) -> str:
     """Return the backend to use, and log which and why.
 
-    `auto` takes the fastest that runs: FlashAttention-3, flash-attn 2, torch's varlen kernel, else sdpa.
+    `auto` takes the fastest that runs: the Triton kernel (for heads wider than 64 FlashAttention-3 before it), else
+    FlashAttention-3, flash-attn 2, torch's varlen kernel, or sdpa.
 
     Raises:
         ValueError: an unknown backend, or one asked for by name that cannot run here (with the reason).
@@ -222,12 +240,13 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype) -> 
         if reason := why_not(requested, device, dtype):
             raise ValueError(f"attention: {requested} cannot be used, {reason}; use attention: auto")
         return requested
-    for backend in ("flash-attn-3", "flash-attn", "torch-varlen", "sdpa"):
+    fastest = ("triton", "flash-attn-3") if head_dim <= 64 else ("flash-attn-3", "triton")
+    for backend in (*fastest, "flash-attn", "torch-varlen", "sdpa"):
         reason = why_not(backend, device, dtype)
         if reason is None:
             break
         log.debug("attention %s: %s", backend, reason)
-    if device.type == "cuda" and dtype in HALF and not FLASH_ATTN_AVAILABLE:
+    if backend in ("torch-varlen", "sdpa") and device.type == "cuda" and dtype in HALF:
         _warn_flash_attn_missing(backend)
     log.info("attention backend: %s (chosen for %s, %s)", backend, device.type, _name(dtype))
     return backend

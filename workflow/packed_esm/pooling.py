@@ -4,33 +4,37 @@ from collections.abc import Sequence
 
 import torch
 
+from .operations import why_no_triton
+
 POOLINGS = ("mean", "bos", "max")
 
 
 def pool_packed(
-    representation: torch.Tensor, lengths: Sequence[int], poolings: Sequence[str]
-) -> dict[str, torch.Tensor]:
-    """Return {pooling: fp32 [n, E]} of the first n sequences of a pack.
+    representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int, poolings: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the pooled vectors of the first `count` sequences of a pack, and which of them are not sound.
 
     `mean` and `max` run over the residues only (without cls and eos), `bos` is the row of cls, as
-    `--include mean bos` of fair-esm's scripts/extract.py.
+    `--include mean bos` of fair-esm's scripts/extract.py. A sum's order depends on nothing but its sequence.
 
     Args:
         representation: fp32 [total, E], the sequences one after the other, each with cls and eos.
-        lengths: tokens of each sequence, on the host, each at least 3; rows after their sum are left out.
+        cu_seqlens: int32 [n + 1] on the host, n >= count; each sequence has at least 3 tokens.
         poolings: names of POOLINGS.
+
+    Returns:
+        fp32 [len(poolings), count, E], and bool [count]: a value of any of its tokens is not finite.
     """
-    # One reduction a sequence: its order of summation depends on nothing but the sequence itself.
-    sequences = representation[: sum(lengths)].split(list(lengths))
-    return {name: torch.stack([_POOL[name](rows) for rows in sequences]) for name in poolings}
+    if representation.is_cuda and why_no_triton(representation.device) is None:
+        from .triton_ops import pool
 
-
-def nonfinite_sequences(representation: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """Return which of the first n sequences have a value that is not finite, bool [n]."""
-    bad = ~torch.isfinite(representation).all(-1)
-    ends = torch.tensor([0, *lengths]).cumsum(0).to(bad.device, non_blocking=True)
-    counts = torch.nn.functional.pad(bad.cumsum(0), (1, 0))
-    return counts[ends].diff() > 0
+        pooled, bad = pool(representation, cu_seqlens, count)
+        return pooled[[POOLINGS.index(name) for name in poolings]], bad
+    lengths = cu_seqlens[: count + 1].diff().tolist()
+    sequences = representation[: sum(lengths)].split(lengths)
+    pooled = [torch.stack([_POOL[name](rows) for rows in sequences]) for name in poolings]
+    bad = torch.stack([~torch.isfinite(rows).all() for rows in sequences])
+    return torch.stack(pooled), bad
 
 
 _POOL = {

@@ -113,7 +113,9 @@ def _totals(stats: dict[str, dict]) -> dict:
         "jobs": len(stats),
         "residues": residues,
         "residues_per_second": residues / seconds if seconds else 0,
-        "seconds": {stage: sum(s["seconds"][stage] for s in jobs) for stage in ("read", "load", "embed", "write")},
+        "seconds": {
+            stage: sum(s["seconds"][stage] for s in jobs) for stage in ("read", "load", "warm_up", "embed", "write")
+        },
         "fill": sum(s["real_tokens"] for s in jobs) / pack_tokens if pack_tokens else None,
         "peak_memory_mb": max(s["peak_memory_mb"] for s in jobs),
         "recomputed": sum(len(s["recomputed_in_fp32"]) for s in jobs),

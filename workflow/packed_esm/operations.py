@@ -1,0 +1,81 @@
+"""What stands between the matrix products of a block: in torch here, as GPU kernels in `triton_ops`.
+
+`operations_for` chooses the module; both have the same functions.
+"""
+
+import functools
+import importlib.util
+import logging
+import os
+import shutil
+import sys
+from types import ModuleType
+
+import torch
+from torch import nn
+
+log = logging.getLogger(__name__)
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def add_norm(
+    x: torch.Tensor, delta: torch.Tensor | None, norm: nn.LayerNorm, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (x + delta, its layer norm in `dtype`); x: fp32 [rows, E]; delta: [rows, E], or None for nothing."""
+    if delta is not None:
+        x = x + delta
+    return x, norm(x).to(dtype)
+
+
+def rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return q, k, v, [rows, H, D] each, q and k turned by their angles (esm/rotary_embedding.py, half-split).
+
+    Args:
+        qkv: [rows, 3, H, D]; may be overwritten.
+        cos, sin: fp32 [rows, D / 2]. The products are fp32, whatever the dtype of qkv.
+    """
+    q, k, v = qkv.unbind(1)
+    cos, sin = cos[:, None], sin[:, None]
+    return _turned(q, cos, sin), _turned(k, cos, sin), v
+
+
+def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the tensor on the device, copied without waiting for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def operations_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
+    """Return `triton_ops` on a GPU in half precision, else this module; say once why not where it would be slow."""
+    if device.type == "cuda" and dtype in HALF:
+        missing = why_no_triton(device)
+        if missing is None:
+            from . import triton_ops
+
+            return triton_ops
+        _warn_slow(missing)
+    return sys.modules[__name__]
+
+
+def why_no_triton(device: torch.device) -> str | None:
+    """Return why Triton kernels cannot run on a CUDA device, or None if they can."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (8, 0):
+        return f"it needs compute capability 8.0 (Ampere) or newer, not {capability[0]}.{capability[1]}"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed; pip install triton, in the version that torch asks for"
+    if not any(shutil.which(compiler) for compiler in (os.environ.get("CC", ""), "gcc", "cc", "clang")):
+        return "triton needs a C compiler; install gcc or set CC"
+    return None
+
+
+@functools.cache
+def _warn_slow(missing: str) -> None:
+    log.warning("no Triton kernels, two thirds as fast: %s", missing)
