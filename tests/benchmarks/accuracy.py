@@ -21,12 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 from conftest import random_esm2, relative_l2, worst_residue_cosine  # noqa: E402
+from forward import variants  # noqa: E402
 from packed_esm.checkpoints import load_esm2  # noqa: E402
 from packed_esm.embed import DTYPES  # noqa: E402
 from packed_esm.esm2_flash import ESM2WithFlashAttention  # noqa: E402
 from packed_esm.fasta import normalise, read_records  # noqa: E402
 from packed_esm.models import DEMO_PATH, MODELS  # noqa: E402
-from packed_esm.packed_attention import BACKENDS, backend_version, why_not  # noqa: E402
+from packed_esm.packed_attention import backend_version  # noqa: E402
 from packed_esm.packing import iterate_packs  # noqa: E402
 from packed_esm.reference import reference_representations  # noqa: E402
 from packed_esm.tokenize import tokenize  # noqa: E402
@@ -100,27 +101,24 @@ def main() -> None:
         reference = copy.deepcopy(base).to(args.device)
         truth = [reference_representations(reference, one, layers) for one in tokens]
         del reference
-        for dtype in DTYPES:
-            for backend in BACKENDS:
-                if why_not(backend, torch.device(args.device), DTYPES[dtype]):
-                    continue
-                row = measure(
-                    copy.deepcopy(base),
-                    backend,
-                    dtype,
-                    tokens,
-                    truth,
-                    layers,
-                    args.device,
-                    args.budget,
-                    args.repeats,
-                )
-                rows.append({"model": name} | row)
-                print(
-                    f"{name:22} {dtype:5} {row['backend']:24} L2 {row['worst_relative_l2']:.2e}  "
-                    f"1-cosine {1 - row['worst_residue_cosine']:.1e}  {row['residues_per_second']:12,.0f} residues/s",
-                    flush=True,
-                )
+        for dtype, backend in variants(args.device, DTYPES):
+            row = measure(
+                copy.deepcopy(base),
+                backend,
+                dtype,
+                tokens,
+                truth,
+                layers,
+                args.device,
+                args.budget,
+                args.repeats,
+            )
+            rows.append({"model": name} | row)
+            print(
+                f"{name:22} {dtype:5} {row['backend']:24} L2 {row['worst_relative_l2']:.2e}  "
+                f"1-cosine {1 - row['worst_residue_cosine']:.1e}  {row['residues_per_second']:12,.0f} residues/s",
+                flush=True,
+            )
     device = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     result = {"device": device, "torch": torch.__version__, "rows": rows}
     if args.json:

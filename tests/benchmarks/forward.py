@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ import peers  # noqa: E402
 from conftest import random_esm2, random_tokens  # noqa: E402
 from packed_esm.embed import DTYPES, default_tokens_per_pack, device_name  # noqa: E402
 from packed_esm.esm2_flash import ESM2WithFlashAttention  # noqa: E402
+from packed_esm.fp8 import FP8, activation_dtype, why_no_fp8  # noqa: E402
 from packed_esm.models import MODELS  # noqa: E402
 from packed_esm.packed_attention import BACKENDS, backend_version, why_not  # noqa: E402
 from packed_esm.packing import iterate_packs  # noqa: E402
@@ -76,8 +77,8 @@ def product_ceiling(device: str) -> float:
 class Table:
     """Rows of one run; each is printed when it is there."""
 
-    def __init__(self, device: str, ceiling: float) -> None:
-        self.device, self.ceiling, self.rows = device, ceiling, []
+    def __init__(self, device: str, ceiling: float, without: list[str]) -> None:
+        self.device, self.ceiling, self.without, self.rows = device, ceiling, without, []
 
     def measure(self, model: str, what: str, build, tokens, passes: int, fill: float | None = None) -> None:
         """Time what `build` returns, and keep rate, TFLOP/s, share of the ceiling, ratio, memory and fill.
@@ -85,6 +86,8 @@ class Table:
         Memory is that above what was there before (fair-esm's weights, which are there for the first rows).
         """
         before = 0
+        if any(text in what for text in self.without):
+            return
         if self.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -101,6 +104,7 @@ class Table:
             "tflops": tflops,
             "share_of_ceiling": tflops / self.ceiling,
             "times_fair_esm": rate / first,
+            "residues": residues,
             "peak_memory_mb": (torch.cuda.max_memory_allocated() - before) // 2**20 if self.device == "cuda" else None,
             "fill": fill,
         }
@@ -127,12 +131,13 @@ def packed(base, tokens, device: str, dtype: str, backend: str, budget: int) -> 
     return build, sum(p.real_tokens for p in packs) / sum(len(p.input_ids) for p in packs)
 
 
-def variants(device: str, wanted: list[str] | None):
-    """Yield (dtype, backend) of all that run here."""
-    for dtype in ("fp32",) if device == "cpu" else ("fp16", "bf16"):
-        for backend in BACKENDS:
-            reason = why_not(backend, torch.device(device), DTYPES[dtype])
-            if backend != "padded" and reason is None and (wanted is None or backend in wanted):
+def variants(device: str, dtypes: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield (dtype, backend) of all that run here; with products in fp8 the attention is that of bf16."""
+    for dtype in dtypes:
+        if DTYPES[dtype] == FP8 and why_no_fp8(torch.device(device)):
+            continue
+        for backend in BACKENDS if DTYPES[dtype] != FP8 else BACKENDS[:1]:
+            if why_not(backend, torch.device(device), activation_dtype(DTYPES[dtype])) is None:
                 yield dtype, backend
 
 
@@ -140,9 +145,9 @@ def compare(table: Table, name: str, args: argparse.Namespace) -> None:
     """Measure all that is installed with one model shape."""
     shape, device = MODELS[name], args.device
     budget = args.budget or default_tokens_per_pack(torch.device(device), shape.num_layers, shape.embed_dim)
-    # Whole packs, but for one in a hundred tokens: a last pack with little in it would be no property of the code.
-    packs = max(4, 400_000 // budget) if shape.embed_dim > 640 else 24
-    tokens = uniprot_like(args.residues or int(0.99 * packs * budget if device == "cuda" else 30_000))
+    # Whole packs, cls and eos counted: a last pack with little in it would be no property of the code.
+    packs = max(4, 262_144 // budget) if shape.embed_dim > 640 else 16
+    tokens = uniprot_like(args.residues or int(0.992 * packs * budget if device == "cuda" else 30_000))
     with torch.device(device):
         base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads)
     extract = "fair-esm fp32, 4,096 tokens (extract.py)"
@@ -152,9 +157,11 @@ def compare(table: Table, name: str, args: argparse.Namespace) -> None:
         table.measure(name, "fair-esm fp32, 32,768 tokens", large, tokens, args.passes)
         for what, build in peers.peers(shape, tokens, device).items():
             table.measure(name, what, build, tokens, args.passes)
-    for dtype, backend in variants(device, args.backends):
-        build, fill = packed(base, tokens, device, dtype, backend, budget)
-        table.measure(name, f"packed {dtype} {backend_version(backend)}", build, tokens, args.passes, fill)
+    slow = ("sdpa", "padded") if device == "cuda" else ("padded",)
+    for dtype, backend in variants(device, ["fp32"] if device == "cpu" else ["fp16", "bf16", "fp8"]):
+        if backend in (args.backends or set(BACKENDS) - set(slow)):
+            build, fill = packed(base, tokens, device, dtype, backend, budget)
+            table.measure(name, f"packed {dtype} {backend_version(backend)}", build, tokens, args.passes, fill)
     if args.reads:
         reads = random_tokens([READ_LENGTH] * (sum(map(len, tokens)) // (READ_LENGTH + 2)))
         build, fill = packed(base, reads, device, "fp32" if device == "cpu" else "fp16", "auto", budget)
@@ -181,17 +188,18 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=None, choices=BACKENDS, help="default: all that run")
     parser.add_argument("--peers", action="store_true", help="also transformers and ESME, where installed")
     parser.add_argument("--reads", action="store_true", help="also short reads")
+    parser.add_argument("--without", nargs="+", default=[], metavar="TEXT", help="leave out rows with TEXT in them")
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    table = Table(args.device, product_ceiling(args.device))
+    table = Table(args.device, product_ceiling(args.device), args.without)
     device = device_name(torch.device(args.device))
     print(f"{device}, {versions()}, ceiling {table.ceiling:.2f} TFLOP/s")
     for name in args.models:
         compare(table, name, args)
-    if args.json:
-        result = {"device": device, "versions": versions(), "ceiling_tflops": table.ceiling, "rows": table.rows}
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        if args.json:
+            result = {"device": device, "versions": versions(), "ceiling_tflops": table.ceiling, "rows": table.rows}
+            args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,32 @@ from packed_esm.packing import iterate_packs  # noqa: E402
 STAGES = ("start", "read", "load", "warm_up", "embed", "write")
 
 
+def start_up(device: str) -> dict[str, float]:
+    """Return the seconds of what `start` and `load` are made of, each in a process of its own."""
+    library = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import packed_esm.chunk_job"
+    commands = {
+        "interpreter": [sys.executable, "-c", "pass"],
+        "and torch": [sys.executable, "-c", "import torch"],
+        "and this library": [sys.executable, "-c", library],
+    }
+    if device == "cuda":
+        commands["and a CUDA context"] = [
+            sys.executable,
+            "-c",
+            library + "; import torch; torch.zeros(1, device='cuda')",
+        ]
+        commands["nvidia-smi"] = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    seconds = {}
+    for what, command in commands.items():
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            times.append(time.perf_counter() - begin)
+        seconds[what] = min(times)
+    return seconds
+
+
 def first_records(fasta: Path, residues: int, out: Path) -> int:
     """Write records of `fasta`, normalised, until there are as many residues; return how many there are."""
     total = 0
@@ -106,7 +132,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    rows = []
+    rows, start = [], start_up(args.device)
+    print("start: " + ", ".join(f"{what} {seconds:.2f} s" for what, seconds in start.items()), flush=True)
     for i, name in enumerate(args.models):
         with tempfile.TemporaryDirectory() as folder:
             residues = args.residues[min(i, len(args.residues) - 1)]
@@ -121,7 +148,9 @@ def main() -> None:
         )
     if args.json:
         device = device_name(torch.device(args.device))
-        args.json.write_text(json.dumps({"device": device, "versions": versions(), "rows": rows}, indent=2) + "\n")
+        args.json.write_text(
+            json.dumps({"device": device, "versions": versions(), "start": start, "rows": rows}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -21,17 +21,20 @@ from conftest import (
 from packed_esm import embed, operations, packed_attention, pooling
 from packed_esm.embed import Embedder, EmbedOptions
 from packed_esm.esm2_flash import ESM2WithFlashAttention
+from packed_esm.fasta import normalise, read_records
+from packed_esm.fp8 import FP8, activation_dtype, why_no_fp8
 from packed_esm.models import DEMO_PATH
 from packed_esm.packed_attention import BACKENDS, why_not
 from packed_esm.packing import iterate_packs
 from packed_esm.reference import reference_representations
+from packed_esm.tokenize import tokenize
 from packed_esm.validation import TOLERANCES
 
 pytestmark = pytest.mark.gpu
 
 LENGTHS = [2554, 1, 2, 127, 128, 129, 1023, 1024, 1025, 300]
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-CASES = [(b, d) for b in BACKENDS for d in DTYPES if d != "fp32" or b in ("sdpa", "padded")]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
+CASES = [(b, d) for b in BACKENDS for d in ("fp32", "fp16", "bf16") if d != "fp32" or b in ("sdpa", "padded")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +44,8 @@ def _needs_cuda():
 
 
 def usable(backend, dtype):
-    reason = why_not(backend, torch.device("cuda"), DTYPES[dtype])
+    cuda = torch.device("cuda")
+    reason = why_not(backend, cuda, activation_dtype(DTYPES[dtype])) or (dtype == "fp8" and why_no_fp8(cuda))
     if reason:
         pytest.skip(f"{backend} in {dtype}: {reason}")
 
@@ -80,7 +84,7 @@ def test_backend_equals_fair_esm_within_the_tolerance_of_its_dtype(backend, dtyp
             assert error <= 2 * relative_l2(simple, truth) + 1e-7
 
 
-@pytest.mark.parametrize(("backend", "dtype"), [case for case in CASES if case[0] != "padded"])
+@pytest.mark.parametrize(("backend", "dtype"), [*(case for case in CASES if case[0] != "padded"), ("triton", "fp8")])
 def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backend, dtype):
     usable(backend, dtype)
     embedder = Embedder(
@@ -117,6 +121,26 @@ def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backen
     assert torch.equal(got[6], expected[6])
     on_device = model.forward_packed(input_ids, cu_seqlens.cuda(), one_pack.max_seqlen, [6])["representations"]
     assert torch.equal(on_device[6], expected[6])
+
+
+def test_fp8_stays_within_its_tolerance_with_trained_weights(demo):
+    """Every residue of the example: cosine 0.995 at least, relative L2 within the tolerance."""
+    usable("triton", "fp8")
+    reference = copy.deepcopy(demo).cuda()
+    model = ESM2WithFlashAttention(demo, "cuda", FP8)
+    tokens = [tokenize(normalise(r.sequence)) for r in read_records(ROOT / "config/example/domains.fasta")]
+    errors, cosines = [], []
+    for one in iterate_packs(tokens, 16384):
+        arguments = (torch.from_numpy(one.cu_seqlens), one.max_seqlen, [3, 6])
+        got = model.forward_packed(torch.from_numpy(one.input_ids).cuda().int(), *arguments)["representations"]
+        for place, i in enumerate(one.indices):
+            rows = slice(int(one.cu_seqlens[place]), int(one.cu_seqlens[place + 1]))
+            for layer, want in reference_representations(reference, tokens[i], [3, 6]).items():
+                errors.append(relative_l2(got[layer][rows], want))
+                cosines.append(worst_residue_cosine(got[layer][rows], want))
+    print(f"fp8: worst relative L2 {max(errors):.2e}, worst residue cosine {min(cosines):.5f}")
+    assert max(errors) <= TOLERANCES["fp8"].relative_l2
+    assert min(cosines) >= 0.995
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])

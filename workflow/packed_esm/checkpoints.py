@@ -6,11 +6,13 @@ import json
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from .fair_esm import require_fair_esm
 from .files import sha256
@@ -84,7 +86,7 @@ def _build(path: Path, shape: dict, state: dict[str, torch.Tensor]) -> "ESM2":
         raise CheckpointError(
             f"{path}: dimension {shape['embed_dim']} does not divide by {shape['attention_heads']} heads"
         )
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+    with _NothingDrawn():  # memory that is never written to is never taken
         model = ESM2(**shape)
     expected = model.state_dict()
     missing = expected.keys() - state.keys() - CONTACT_HEAD
@@ -100,6 +102,19 @@ def _build(path: Path, shape: dict, state: dict[str, torch.Tensor]) -> "ESM2":
         state[name] = torch.zeros(expected[name].shape)
     model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     return model.eval()
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leave out the random first weights, which are replaced at once.
+
+    The meta device would leave them out too, but imports torch's compiler, which takes two seconds.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "").endswith(("normal_", "uniform_")):  # also kaiming_uniform_ and its like
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def _read_fair_esm(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
@@ -130,7 +145,7 @@ def _load_pickle(path: Path) -> dict:
     """Load tensors and plain values; a pickle with anything else is refused, not run."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, it is not a checkpoint of tensors and plain values only "

@@ -15,6 +15,7 @@ import torch
 from . import __version__
 from .checkpoints import checkpoint_sha256, load_esm2
 from .esm2_flash import ESM2WithFlashAttention, resolve_layers
+from .fp8 import FP8
 from .models import ModelShape, check_published
 from .operations import on_device
 from .packed_attention import backend_version
@@ -24,7 +25,7 @@ from .tokenize import tokenize
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
 ON_NONFINITE = ("recompute", "fail")
 
 # Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .fp8 import FP8, activation_dtype, why_no_fp8
 from .operations import on_device, operations_for
 from .packed_attention import (
     Attend,
@@ -57,11 +58,12 @@ class ESM2WithFlashAttention(nn.Module):
         base_model: fair-esm ESM2 of any size. In fp32 it is moved to `device` and shares its weights;
             in half precision it is left as it was, and the matrices are copied.
         device: where to run.
-        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere.
+        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn: of those
+            of the feed-forward, on Hopper and newer; the rest is bf16.
         attention: `auto`, or one of `packed_attention.BACKENDS`.
 
     Raises:
-        ValueError: an attention backend that cannot run here, or rotary frequencies that differ by layer.
+        ValueError: a dtype or attention backend that cannot run here, or rotary frequencies that differ by layer.
     """
 
     def __init__(
@@ -74,8 +76,11 @@ class ESM2WithFlashAttention(nn.Module):
         super().__init__()
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
+        if self.dtype == FP8 and (reason := why_no_fp8(self.device)):
+            raise ValueError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
+        between = activation_dtype(self.dtype)
         head_dim = base_model.embed_dim // base_model.attention_heads
-        self.attention = choose_backend(attention, self.device, self.dtype, head_dim)
+        self.attention = choose_backend(attention, self.device, between, head_dim)
         self.num_layers = base_model.num_layers
         self.embed_dim = base_model.embed_dim
         self.attention_heads = base_model.attention_heads
@@ -84,7 +89,7 @@ class ESM2WithFlashAttention(nn.Module):
         if self.dtype == torch.float32:
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if self.dtype == torch.float32 else None
-        self._ops = operations_for(self.device, self.dtype)
+        self._ops = operations_for(self.device, between)
         self.layers = nn.ModuleList(PackedLayer(layer, self.device, self.dtype) for layer in base_model.layers)
         self.token_dropout = base_model.token_dropout
         self.register_buffer("embedding", _scaled_embedding(base_model).to(self.device), persistent=False)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .fp8 import FP8, Fp8Linear, activation_dtype
 from .operations import operations_for
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -15,20 +16,22 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 class PackedLayer(nn.Module):
     """Pre-norm attention and feed-forward (esm/modules.py, `TransformerLayer`).
 
-    q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`.
+    q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`. With fp8 only the
+    feed-forward products are in it (two thirds of the work), the rest is bf16: quantised q, k and v cost ten times the
+    error in the worst residue.
     """
 
     def __init__(self, layer: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         attention = layer.self_attn
-        self.heads, self.head_dim, self.dtype = attention.num_heads, attention.head_dim, dtype
-        self.qkv = _fuse([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
-        self.out_proj = _linear(attention.out_proj, dtype)
-        self.fc1 = _linear(layer.fc1, dtype)
-        self.fc2 = _linear(layer.fc2, dtype)
+        self.heads, self.head_dim, self.dtype = attention.num_heads, attention.head_dim, activation_dtype(dtype)
+        self.qkv = _fused([attention.q_proj, attention.k_proj, attention.v_proj], device, self.dtype)
+        self.out_proj = _linear(attention.out_proj.weight, attention.out_proj.bias, device, self.dtype)
+        self.fc1 = _linear(layer.fc1.weight, layer.fc1.bias, device, dtype)
+        self.fc2 = _linear(layer.fc2.weight, layer.fc2.bias, device, dtype)
         self.attention_norm = copy.deepcopy(layer.self_attn_layer_norm).float()
         self.final_norm = copy.deepcopy(layer.final_layer_norm).float()
-        self._ops = operations_for(device, dtype)
+        self._ops = operations_for(device, self.dtype)
         self.to(device)
 
     def forward(
@@ -51,25 +54,23 @@ class PackedLayer(nn.Module):
         return x, self.fc2(F.gelu(self.fc1(normed)))
 
 
-def _fuse(linears: list[nn.Linear], dtype: torch.dtype) -> nn.Linear:
-    """Return one Linear for several of the same input; in fp32 the originals become views of it."""
-    weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
-    bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
-    fused = _linear_of(weight, bias)
+def _fused(linears: list[nn.Linear], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Return one layer for several of the same input; in fp32 the originals become views of it."""
+    weight = torch.cat([linear.weight.detach() for linear in linears])
+    bias = torch.cat([linear.bias.detach() for linear in linears])
     if dtype == torch.float32:
         rows = weight.shape[0] // len(linears)
         for i, linear in enumerate(linears):
             linear.weight.data = weight[i * rows : (i + 1) * rows]
             linear.bias.data = bias[i * rows : (i + 1) * rows]
-    return fused
+    return _linear(weight, bias, device, dtype)
 
 
-def _linear(linear: nn.Linear, dtype: torch.dtype) -> nn.Linear:
-    return _linear_of(linear.weight.detach().to(dtype), linear.bias.detach().to(dtype))
-
-
-def _linear_of(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+def _linear(weight: torch.Tensor, bias: torch.Tensor, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    weight, bias = weight.detach().to(device), bias.detach().to(device)
+    if dtype == FP8:
+        return Fp8Linear(weight, bias)
     linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    linear.bias = nn.Parameter(bias, requires_grad=False)
+    linear.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    linear.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
     return linear

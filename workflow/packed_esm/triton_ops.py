@@ -51,6 +51,19 @@ def rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[tor
     return qkv.unbind(1)
 
 
+def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (x / scale in an fp8 `dtype`, scale: fp32 [rows, 1]) that puts the largest value of a row at `largest`."""
+    rows, width = x.shape
+    quantised = torch.empty_like(x, dtype=dtype)
+    scale = torch.empty(rows, 1, device=x.device)
+    columns = triton.next_power_of_2(width)
+    at_once = max(1, NORM_BLOCK // columns)
+    _quantise[(triton.cdiv(rows, at_once),)](
+        x, quantised, scale, rows, largest, width, columns, at_once, num_warps=4 if columns <= 4096 else 8
+    )
+    return quantised, scale
+
+
 def pool(representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what `pooling.pool_packed` does, for all of POOLINGS in their order."""
     width = representation.shape[1]
@@ -102,6 +115,27 @@ def _add_norm(
     bias = tl.load(bias_ptr + column, mask=inside, other=0.0)
     normed = centred * scale[:, None] * weight[None, :] + bias[None, :]
     tl.store(normed_ptr + place, normed.to(normed_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _quantise(
+    x_ptr,
+    quantised_ptr,
+    scale_ptr,
+    rows,
+    largest,
+    WIDTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, COLUMNS)
+    mask = (row < rows)[:, None] & (column < WIDTH)[None, :]
+    place = row.to(tl.int64)[:, None] * WIDTH + column[None, :]
+    x = tl.load(x_ptr + place, mask=mask, other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(x), 1), 1e-12) / largest
+    tl.store(scale_ptr + row, scale, mask=row < rows)
+    tl.store(quantised_ptr + place, (x / scale[:, None]).to(quantised_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit

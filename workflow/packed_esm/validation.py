@@ -41,6 +41,7 @@ TOLERANCES = {
     "fp32": Tolerance(5e-6, 0.99999999),
     "fp16": Tolerance(3e-3, 0.9999),
     "bf16": Tolerance(2.5e-2, 0.995),
+    "fp8": Tolerance(6e-2, 0.99),
 }
 
 

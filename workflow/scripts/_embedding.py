@@ -27,9 +27,9 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--dtype",
         default="auto",
-        help="auto (fp32 on CPU, fp16 on a GPU), fp32, fp16, bf16 (default: %(default)s)",
+        help="auto (fp32 on CPU, fp16 on a GPU), fp32, fp16, bf16, fp8 (default: %(default)s)",
     )
-    add("--attention", default="auto", help="auto, flash-attn, flash-attn-3, torch-varlen, sdpa, padded")
+    add("--attention", default="auto", help="auto, triton, flash-attn, flash-attn-3, torch-varlen, sdpa, padded")
     add(
         "--tokens-per-pack",
         type=_count_or_auto,
