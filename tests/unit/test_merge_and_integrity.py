@@ -10,7 +10,15 @@ from packed_esm.fasta import refget_digest
 from packed_esm.integrity import ValidationError, check_file
 from packed_esm.manifest import SCHEMA, embedded, write_manifest
 from packed_esm.merge import merge_sample
-from packed_esm.writers import ChunkFile, EmbeddingFileError, row_checksums, write_chunk
+from packed_esm.writers import (
+    ChunkFile,
+    EmbeddingFileError,
+    SampleWriter,
+    embedding_table,
+    open_sample,
+    row_checksums,
+    write_chunk,
+)
 
 SETTINGS = {"model": "m", "layers": [6], "tokens_per_pack": 512}
 DIGESTS = [refget_digest("M" * n) for n in range(1, 9)]
@@ -74,6 +82,17 @@ def test_a_chunk_is_mapped_and_not_copied(tmp_path):
     chunk = ChunkFile(tmp_path / "big.arrow")
     assert pa.total_allocated_bytes() - before < 100_000
     assert chunk.columns["mean_6"].shape == (2000, 500)
+
+
+def test_a_merged_file_is_read_without_keeping_it_in_memory(tmp_path):
+    group = embedding_table(["SQ."] * 1024, [1] * 1024, {"mean_6": np.ones((1024, 1024), "f4")}, [0] * 1024)
+    with SampleWriter(tmp_path / "s.parquet", SETTINGS) as writer:
+        for _ in range(8):
+            writer.write(group)
+    before = pa.total_allocated_bytes()
+    with open_sample(tmp_path / "s.parquet") as file:
+        held = [pa.total_allocated_bytes() - before for _ in file.iter_batches(256)]
+    assert len(held) == 32 and max(held) < 3 * group.nbytes
 
 
 def test_merging_twice_gives_the_same_bytes(run):

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from .writers import BATCH_ROWS, embedding_columns, row_checksums, sample_settings
+from .writers import BATCH_ROWS, embedding_columns, open_sample, row_checksums, sample_settings
 
 
 class ValidationError(ValueError):
@@ -22,7 +21,7 @@ def check_file(path: Path, rows: pd.DataFrame) -> None:
     """
     sample_settings(path)
     start = 0
-    with pq.ParquetFile(path) as file:
+    with open_sample(path) as file:
         for batch in file.iter_batches(BATCH_ROWS):
             table = pa.Table.from_batches([batch])
             _check_identity(path, start, table, rows.iloc[start : start + len(table)])

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from .files import write_text
 from .manifest import embedded, read_manifest
 from .plots import group_by_key, plot_lengths, plot_pca, plot_throughput, plot_validation
-from .writers import BATCH_ROWS, embedding_columns
+from .writers import BATCH_ROWS, embedding_columns, open_sample
 
 FIGURES = {
     "pca": "Each point is a protein; proteins with like embeddings lie together.",
@@ -96,7 +96,7 @@ def _first_column(paths: Sequence[Path], rows: np.ndarray) -> tuple[str, np.ndar
     name = next(n for n in pq.read_schema(paths[0]).names if n not in ("id", "digest", "length", "checksum"))
     parts, start = [], 0
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with open_sample(path) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
                 here = rows[(rows >= start) & (rows < start + len(batch))] - start
                 parts.append(embedding_columns(pa.Table.from_batches([batch]))[name][here])

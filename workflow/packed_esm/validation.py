@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from .checkpoints import load_esm2
@@ -22,7 +21,7 @@ from .progress import progress_bar
 from .reference import pooled_reference, reference_representations
 from .settings import differences
 from .tokenize import tokenize
-from .writers import BATCH_ROWS, embedding_columns, sample_settings
+from .writers import BATCH_ROWS, embedding_columns, open_sample, sample_settings
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +185,7 @@ def read_rows(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -
     stored: dict[str, np.ndarray] = {}
     for sample, _, path in samples:
         wanted = {r.id: r.Index for r in chosen[chosen["sample"] == sample].itertuples()}
-        with pq.ParquetFile(path) as file:
+        with open_sample(path) as file:
             for batch in file.iter_batches(BATCH_ROWS):
                 hits = [(i, wanted[name]) for i, name in enumerate(batch["id"].to_pylist()) if name in wanted]
                 if not hits:

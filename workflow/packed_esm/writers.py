@@ -167,6 +167,12 @@ def _leaf_names(schema: pa.Schema) -> list[str]:
     return [f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name for field in schema]
 
 
+def open_sample(path: Path) -> pq.ParquetFile:
+    """Return a sample's Parquet file to read in batches, a context manager."""
+    # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
 def sample_settings(path: Path) -> dict:
     """Return the settings in the metadata of a sample's Parquet file.
 
