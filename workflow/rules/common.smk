@@ -92,11 +92,13 @@ def sample_arguments(*columns):
     ]
 
 
-def embed_threads():
-    """Return the CPU threads of an embed job: all, shared among as many as may run at once."""
+def embed_threads(wildcards):
+    """Return the CPU threads of an embed job: all, shared among as many as may run at once; 8 on a cluster."""
+    if workflow.remote_exec or workflow.non_local_exec:
+        return 8  # not what this machine has: it may be the one that submits, or one that other users' jobs share
     available = workflow.global_resources
     gpus = int(available["gpu"].value) if "gpu" in available else 1
-    return max(1, (workflow.cores or 8) // max(1, gpus))
+    return max(1, (workflow.resource_settings.cores or 8) // max(1, gpus))
 
 
 def chunking_memory_mb(wildcards, input, attempt):

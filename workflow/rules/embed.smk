@@ -30,7 +30,7 @@ rule embed_chunk:
     retries: 2
     conda:
         EMBED_ENV
-    threads: embed_threads()
+    threads: embed_threads
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=memory_mb,

@@ -14,7 +14,7 @@ rule validate:
         "benchmarks/validate.tsv"
     conda:
         EMBED_ENV
-    threads: embed_threads()
+    threads: embed_threads
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=memory_mb,
