@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 from conftest import ROOT
-from packed_esm.config import code_version, coerced, estimated_chunks, read_sample_sheet
+from packed_esm.config import code_version, coerced, estimated_chunks, fasta_bytes, read_sample_sheet
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -62,6 +62,7 @@ def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
     (tmp_path / "a.fasta").write_bytes(b"x" * 2500)
     (tmp_path / "b.fasta.gz").write_bytes(b"x" * 1000)
     paths = [str(tmp_path / name) for name in ("a.fasta", "b.fasta.gz")]
+    assert fasta_bytes(paths) == 4500
     assert estimated_chunks(paths, 1000) == 5 and estimated_chunks(paths[:1], 10_000) == 1
     with pytest.raises(ValueError, match="there is no .*; mend the sample sheet, or set `chunks`"):
         estimated_chunks(["nowhere.fasta"], 1000)

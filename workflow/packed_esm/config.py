@@ -56,18 +56,27 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     return table
 
 
+def fasta_bytes(fastas: Iterable[str]) -> int:
+    """Return the bytes of FASTA files, which are not read; gzip is taken to halve them.
+
+    Raises:
+        FileNotFoundError: a file that is not there (yet).
+    """
+    return sum(Path(fasta).stat().st_size * (2 if fasta.endswith(".gz") else 1) for fasta in fastas)
+
+
 def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
-    """Return a number of chunks from the sizes of FASTA files, which are not read; gzip is taken to halve them.
+    """Return a number of chunks from the sizes of FASTA files.
 
     Raises:
         ValueError: a file that is not there (yet).
     """
-    size = 0
-    for fasta in fastas:
-        if not Path(fasta).exists():
-            raise ValueError(f"there is no {fasta}; mend the sample sheet, or set `chunks` if a rule makes the file")
-        size += Path(fasta).stat().st_size * (2 if fasta.endswith(".gz") else 1)
-    return max(1, -(-size // residues_per_chunk))
+    try:
+        return max(1, -(-fasta_bytes(fastas) // residues_per_chunk))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"there is no {error.filename}; mend the sample sheet, or set `chunks` if a rule makes the file"
+        ) from error
 
 
 def code_version(program: Path) -> str:

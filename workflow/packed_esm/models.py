@@ -23,6 +23,11 @@ class ModelShape:
         """Parameters of the blocks, 12 d^2 + 13 d each; the embedding adds less than a per cent."""
         return self.num_layers * (12 * self.embed_dim**2 + 13 * self.embed_dim)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the parameters in fp32."""
+        return 4 * self.parameters
+
 
 # Lin et al. 2023, table S1; names of fair-esm's esm/pretrained.py.
 MODELS = {

@@ -15,6 +15,7 @@ rule chunk_fasta:
         CPU_ENV
     resources:
         mem_mb=chunking_memory_mb,
+        runtime=chunking_minutes,
     params:
         program=program("chunk_fasta.py"),
         code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),

@@ -101,17 +101,6 @@ def embed_threads(wildcards):
     return max(1, (workflow.resource_settings.cores or 8) // max(1, gpus))
 
 
-def chunking_memory_mb(wildcards, input, attempt):
-    """Return MiB of chunk_fasta: 8 times the input (1.9 KB a record were measured) and 1,000; doubled on retry."""
-    return (int(8 * input.size_mb) + 1000) * 2 ** (attempt - 1)
-
-
-def memory_mb(wildcards, attempt):
-    """Return MiB of a job that loads the model: twice its fp32 weights and 3,000 for torch; doubled on retry."""
-    weights_mb = 4 * models.shape_of(str(config["model"])).parameters // 2**20
-    return (2 * weights_mb + 3000) * 2 ** (attempt - 1)
-
-
 def final_results():
     """Return the files that a run is for."""
     return [

@@ -33,7 +33,8 @@ rule embed_chunk:
     threads: embed_threads
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=memory_mb,
+        mem_mb=embedding_memory_mb,
+        runtime=embedding_minutes,
     params:
         program=program("embed_chunk.py"),
         code=code_version(FOLDER / "scripts" / "embed_chunk.py"),

@@ -11,7 +11,8 @@ rule merge_sample:
     conda:
         CPU_ENV
     resources:
-        mem_mb=2000,
+        mem_mb=merging_memory_mb,
+        runtime=merging_minutes,
     params:
         program=program("merge_sample.py"),
         code=code_version(FOLDER / "scripts" / "merge_sample.py"),

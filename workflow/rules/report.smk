@@ -35,7 +35,8 @@ rule make_report:
     conda:
         CPU_ENV
     resources:
-        mem_mb=4000,
+        mem_mb=report_memory_mb,
+        runtime=report_minutes,
     params:
         program=program("make_report.py"),
         code=code_version(FOLDER / "scripts" / "make_report.py"),

@@ -17,7 +17,8 @@ rule validate:
     threads: embed_threads
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=memory_mb,
+        mem_mb=validation_memory_mb,
+        runtime=validation_minutes,
     params:
         program=program("validate.py"),
         code=code_version(FOLDER / "scripts" / "validate.py"),

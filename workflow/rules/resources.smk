@@ -1,0 +1,65 @@
+# Memory and minutes of each job, settled when it is started, as a function of its input files, the model and the attempt.
+# A file that is not there yet (at the start, in a dry run) makes Snakemake say <TBD>.
+
+from packed_esm import resources as needed
+from packed_esm.config import fasta_bytes
+
+SHAPE = models.shape_of(str(config["model"]))
+ON_GPU = config["device"] != "cpu"
+
+
+def size_of(*paths):
+    """Return the bytes of files."""
+    return sum(Path(path).stat().st_size for path in paths)
+
+
+def chunking_memory_mb(wildcards, input, attempt):
+    """Return MB of chunk_fasta."""
+    return needed.chunking_memory_mb(fasta_bytes(input.fasta), attempt)
+
+
+def chunking_minutes(wildcards, input, attempt):
+    """Return minutes of chunk_fasta."""
+    return needed.chunking_minutes(fasta_bytes(input.fasta), attempt)
+
+
+def embedding_memory_mb(wildcards, input, attempt):
+    """Return MB of embed_chunk."""
+    columns = len(config["layers"]) * len(config["pooling"])
+    return needed.embedding_memory_mb(SHAPE, size_of(input.fasta), columns, attempt)
+
+
+def embedding_minutes(wildcards, input, threads, attempt):
+    """Return minutes of embed_chunk."""
+    return needed.embedding_minutes(SHAPE, size_of(input.fasta), ON_GPU, threads, attempt)
+
+
+def merging_memory_mb(wildcards, input, attempt):
+    """Return MB of merge_sample."""
+    return needed.tables_memory_mb(needed.MERGE_MB, size_of(input.manifest), attempt)
+
+
+def merging_minutes(wildcards, input, attempt):
+    """Return minutes of merge_sample."""
+    return needed.tables_minutes(size_of(input.manifest, *input.chunks), attempt)
+
+
+def validation_memory_mb(wildcards, input, attempt):
+    """Return MB of validate."""
+    return needed.validation_memory_mb(SHAPE, size_of(input.manifest), attempt)
+
+
+def validation_minutes(wildcards, input, threads, attempt):
+    """Return minutes of validate."""
+    tables = fasta_bytes(input.fasta) + size_of(input.manifest, *input.embeddings)
+    return needed.validation_minutes(SHAPE, config["validation"]["sequences"], tables, ON_GPU, threads, attempt)
+
+
+def report_memory_mb(wildcards, input, attempt):
+    """Return MB of make_report."""
+    return needed.tables_memory_mb(needed.REPORT_MB, size_of(input.manifest), attempt)
+
+
+def report_minutes(wildcards, input, attempt):
+    """Return minutes of make_report."""
+    return needed.tables_minutes(size_of(input.manifest, *input.embeddings), attempt)
