@@ -24,6 +24,10 @@ SHARED = ROOT.parent / "shared"
 STANDARD = "ACDEFGHIKLMNPQRSTVWY"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slurm", action="store_true", help="run tests/slurm, which starts a Slurm on this machine")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     if not SHARED.is_dir():
