@@ -52,8 +52,9 @@ def test_add_norm(rows, width, dtype, add):
 def test_rotate(heads, head_dim, dtype):
     qkv = random(7, 3, heads, head_dim, dtype=dtype)
     angles = 100 * random(7, head_dim // 2)
-    wanted = operations.rotate(qkv.clone(), angles.cos(), angles.sin())
-    rotated = triton_ops.rotate(qkv.clone(), angles.cos(), angles.sin())
+    rotation = torch.complex(angles.cos(), angles.sin())
+    wanted = operations.rotate(qkv.clone(), rotation)
+    rotated = triton_ops.rotate(qkv.clone(), rotation)
     assert torch.equal(rotated[2], qkv[:, 2])
     for got, want, given in zip(rotated[:2], wanted[:2], qkv.unbind(1)[:2], strict=True):
         assert torch.allclose(got.float(), want.float(), rtol=torch.finfo(dtype).eps, atol=1e-6)

@@ -55,8 +55,8 @@ class ESM2WithFlashAttention(nn.Module):
     """A fair-esm `ESM2` that takes packed sequences.
 
     Args:
-        base_model: fair-esm ESM2 of any size. In fp32 it is moved to `device` and shares its weights;
-            in half precision it is left as it was, and the matrices are copied.
+        base_model: fair-esm ESM2 of any size. In fp32 it is moved to `device` and shares its weights,
+            but for q, k and v; in half precision it is left as it was, and the matrices are copied.
         device: where to run.
         dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn: of those
             of the feed-forward, on Hopper and newer; the rest is bf16.
@@ -146,8 +146,8 @@ class ESM2WithFlashAttention(nn.Module):
             return self._forward_packed_fallback(input_ids, cu_seqlens, max_seqlen, layers)
         attend = attention_over(self.attention, layout)
         x = self._embed(input_ids, self._mask_ratio(input_ids, layout))
-        cos, sin = self._rotary_tables(create_position_ids_packed(layout.device, layout.total))
-        return {"representations": self._run_layers(x, cos, sin, attend, layers)}
+        rotation = self._rotation(create_position_ids_packed(layout.device, layout.total))
+        return {"representations": self._run_layers(x, rotation, attend, layers)}
 
     @torch.inference_mode()
     def _forward_packed_fallback(
@@ -191,20 +191,20 @@ class ESM2WithFlashAttention(nn.Module):
         masked = tokens.eq(self.mask_idx).sum(-1)
         x = self._embed(tokens, (masked / (~padding_mask).sum(-1))[:, None])
         x = x.masked_fill(padding_mask[..., None], 0.0).flatten(0, 1)
-        cos, sin = self._rotary_tables(torch.arange(width, device=self.device).repeat(batch))
-        wanted = self._run_layers(x, cos, sin, attend, list(dict.fromkeys([*layers, self.num_layers])))
+        rotation = self._rotation(torch.arange(width, device=self.device).repeat(batch))
+        wanted = self._run_layers(x, rotation, attend, list(dict.fromkeys([*layers, self.num_layers])))
         padded = {layer: rows.view(batch, width, -1) for layer, rows in wanted.items()}
         logits = self.lm_head(padded[self.num_layers])
         return {"logits": logits, "representations": {layer: padded[layer] for layer in layers}}
 
     def _run_layers(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend, layers: list[int]
+        self, x: torch.Tensor, rotation: torch.Tensor, attend: Attend, layers: list[int]
     ) -> dict[int, torch.Tensor]:
         """Run as many blocks as the wanted layers need; the last of all is taken after the final norm."""
         representations = {0: x} if 0 in layers else {}
         delta = None
         for index, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
-            x, delta = layer(x, delta, cos, sin, attend)
+            x, delta = layer(x, delta, rotation, attend)
             if index == self.num_layers:
                 representations[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
             elif index in layers:
@@ -223,10 +223,10 @@ class ESM2WithFlashAttention(nn.Module):
         ratio = masked[layout.device].diff() / layout.device.diff()
         return per_token(ratio, layout.device, layout.total)
 
-    def _rotary_tables(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin, fp32 [rows, D / 2], as esm/rotary_embedding.py computes them, once a forward."""
+    def _rotation(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return exp(i angle), complex64 [rows, D / 2], as esm/rotary_embedding.py computes cos and sin."""
         angles = positions[:, None].to(torch.float32) * self.inv_freq
-        return angles.cos(), angles.sin()
+        return torch.complex(angles.cos(), angles.sin())
 
     def _check(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
         if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):

@@ -28,21 +28,20 @@ def add_norm(
     return x, norm(x).to(dtype)
 
 
-def rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return q, k, v, [rows, H, D] each, q and k turned by their angles (esm/rotary_embedding.py, half-split).
+def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return q, k, v, [rows, H, D] each, q and k turned by their angles (esm/rotary_embedding.py).
 
     Args:
-        qkv: [rows, 3, H, D]; may be overwritten.
-        cos, sin: fp32 [rows, D / 2]. The products are fp32, whatever the dtype of qkv.
+        qkv: [rows, 3, H, D]; may be overwritten. The two values that turn together stand together, so that they are
+            one complex number: `packed_layer` orders the rows of the weights so.
+        rotation: complex64 [rows, D / 2], exp(i angle). The products are fp32, whatever the dtype of qkv.
     """
     q, k, v = qkv.unbind(1)
-    cos, sin = cos[:, None], sin[:, None]
-    return _turned(q, cos, sin), _turned(k, cos, sin), v
-
-
-def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+    pairs = qkv[:, :2].float().unflatten(-1, (-1, 2))
+    turned = torch.view_as_complex(pairs).mul_(rotation[:, None, None])
+    if qkv.dtype != torch.float32:
+        q, k = torch.view_as_real(turned).flatten(-2).to(qkv.dtype).unbind(1)
+    return q, k, v
 
 
 def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -25,7 +25,7 @@ class PackedLayer(nn.Module):
         super().__init__()
         attention = layer.self_attn
         self.heads, self.head_dim, self.dtype = attention.num_heads, attention.head_dim, activation_dtype(dtype)
-        self.qkv = _fused([attention.q_proj, attention.k_proj, attention.v_proj], device, self.dtype)
+        self.qkv = _fused(attention, device, self.dtype)
         self.out_proj = _linear(attention.out_proj.weight, attention.out_proj.bias, device, self.dtype)
         self.fc1 = _linear(layer.fc1.weight, layer.fc1.bias, device, dtype)
         self.fc2 = _linear(layer.fc2.weight, layer.fc2.bias, device, dtype)
@@ -35,7 +35,7 @@ class PackedLayer(nn.Module):
         self.to(device)
 
     def forward(
-        self, x: torch.Tensor, delta: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor, attend: Attend
+        self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor, attend: Attend
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (x, delta), whose sum is the block's output, of the (x, delta) whose sum is its input.
 
@@ -44,26 +44,31 @@ class PackedLayer(nn.Module):
         Args:
             x: fp32 [rows, E], the residual stream.
             delta: [rows, E] in `dtype`, or None for nothing.
-            cos, sin: fp32 [rows, D / 2].
+            rotation: complex64 [rows, D / 2], as `operations.rotate` takes it.
             attend: attention of q, k, v, [rows, H, D] each.
         """
         x, normed = self._ops.add_norm(x, delta, self.attention_norm, self.dtype)
         qkv = self.qkv(normed).view(-1, 3, self.heads, self.head_dim)
-        attended = attend(*self._ops.rotate(qkv, cos, sin))
+        attended = attend(*self._ops.rotate(qkv, rotation))
         x, normed = self._ops.add_norm(x, self.out_proj(attended.flatten(1)), self.final_norm, self.dtype)
         return x, self.fc2(F.gelu(self.fc1(normed)))
 
 
-def _fused(linears: list[nn.Linear], device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Return one layer for several of the same input; in fp32 the originals become views of it."""
-    weight = torch.cat([linear.weight.detach() for linear in linears])
-    bias = torch.cat([linear.bias.detach() for linear in linears])
-    if dtype == torch.float32:
-        rows = weight.shape[0] // len(linears)
-        for i, linear in enumerate(linears):
-            linear.weight.data = weight[i * rows : (i + 1) * rows]
-            linear.bias.data = bias[i * rows : (i + 1) * rows]
+def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Return one layer for q, k and v; the outputs of q and k that turn together stand together."""
+    heads = attention.num_heads
+    weights = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+    biases = [attention.q_proj.bias, attention.k_proj.bias, attention.v_proj.bias]
+    weight, bias = (
+        torch.cat([_pairs_together(q.detach(), heads), _pairs_together(k.detach(), heads), v.detach()])
+        for q, k, v in (weights, biases)
+    )
     return _linear(weight, bias, device, dtype)
+
+
+def _pairs_together(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """Order the rows of each head 0, D/2, 1, D/2 + 1, ...: rotary embedding turns row j with row j + D/2."""
+    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -42,12 +42,12 @@ def add_norm(
     return total, normed
 
 
-def rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """See `operations.rotate`; q and k are turned in place."""
     rows, _, heads, head_dim = qkv.shape
     pairs = heads * head_dim  # of q and k together
     grid = (rows, triton.cdiv(pairs, ROTATE_BLOCK))
-    _rotate[grid](qkv, cos, sin, pairs, head_dim // 2, ROTATE_BLOCK, num_warps=4)
+    _rotate[grid](qkv, torch.view_as_real(rotation), pairs, head_dim // 2, ROTATE_BLOCK, num_warps=4)
     return qkv.unbind(1)
 
 
@@ -139,18 +139,16 @@ def _quantise(
 
 
 @triton.jit
-def _rotate(qkv_ptr, cos_ptr, sin_ptr, pairs, HALF: tl.constexpr, BLOCK: tl.constexpr):
+def _rotate(qkv_ptr, rotation_ptr, pairs, HALF: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     pair = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = pair < pairs
-    angle = pair % HALF
-    first_ptr = qkv_ptr + row * 3 * pairs + pair // HALF * (2 * HALF) + angle
-    cos = tl.load(cos_ptr + row * HALF + angle, mask=mask)
-    sin = tl.load(sin_ptr + row * HALF + angle, mask=mask)
-    first = tl.load(first_ptr, mask=mask).to(tl.float32)
-    second = tl.load(first_ptr + HALF, mask=mask).to(tl.float32)
-    tl.store(first_ptr, (first * cos - second * sin).to(qkv_ptr.dtype.element_ty), mask=mask)
-    tl.store(first_ptr + HALF, (second * cos + first * sin).to(qkv_ptr.dtype.element_ty), mask=mask)
+    mask = (pair < pairs)[:, None]
+    member = tl.arange(0, 2)[None, :]
+    place = row * 3 * pairs + 2 * pair[:, None] + member
+    first, second = tl.split(tl.load(qkv_ptr + place, mask=mask).to(tl.float32))
+    cos, sin = tl.split(tl.load(rotation_ptr + row * 2 * HALF + 2 * (pair % HALF)[:, None] + member, mask=mask))
+    turned = tl.join(first * cos - second * sin, second * cos + first * sin)
+    tl.store(qkv_ptr + place, turned.to(qkv_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["stride"])
