@@ -1,5 +1,6 @@
 """The programs as a user calls them: help, one line for bad input, nothing half-written."""
 
+import resource
 import subprocess
 import sys
 
@@ -9,9 +10,9 @@ from conftest import ROOT
 SCRIPTS = sorted(p for p in (ROOT / "workflow" / "scripts").glob("*.py") if not p.name.startswith("_"))
 
 
-def program(folder, name, arguments):
+def program(folder, name, arguments, **options):
     command = [sys.executable, str(ROOT / "workflow" / "scripts" / name), *arguments.split()]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **options)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -88,3 +89,29 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, name, 
     assert message in done.stderr.splitlines()[-1] and f"{name}: error: " in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert {p.name for p in tmp_path.iterdir()} == set(files)
+
+
+def no_file_larger_than(size):
+    """Return what makes a program find no room for more than `size` bytes of a file."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("name", ["chunk_fasta.py", "embed_chunk.py", "merge_sample.py"])
+def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_passes(tmp_path, name):
+    (tmp_path / "a.fasta").write_text("".join(f">{i}\n{'MKVLLAGG' * i}\n" for i in range(1, 40)))
+    steps = {
+        "chunk_fasta.py": "--sample s a.fasta --chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json",
+        "embed_chunk.py": "--fasta 1.fasta --model demo --out 1.arrow --stats 1.json",
+        "merge_sample.py": "--manifest m.parquet --sample s --chunks 1.arrow --out s.parquet",
+    }
+    for step, arguments in steps.items():
+        if step == name:
+            before = set(tmp_path.iterdir())
+            done = program(tmp_path, name, arguments, preexec_fn=no_file_larger_than(3000))
+            assert done.returncode == 1 and "Traceback" not in done.stderr
+            assert "error: [Errno 27] File too large; make room and run again: '" in done.stderr.splitlines()[-1]
+            assert set(tmp_path.iterdir()) == before
+        done = program(tmp_path, step, arguments)
+        assert done.returncode == 0, done.stderr
+        if step == name:
+            break

@@ -237,3 +237,20 @@ def test_a_value_that_is_not_finite_is_noticed_even_with_its_checksum(run):
     path, rows = merged(run)
     with pytest.raises(ValidationError, match="'id1'"):
         check_file(path, rows)
+
+
+def test_a_merged_file_that_is_cut_or_has_a_hole_is_noticed_with_its_name(run):
+    path, rows = merged(run)
+    data = path.read_bytes()
+    for part in range(12):
+        start, end = part * len(data) // 12, (part + 1) * len(data) // 12
+        path.write_bytes(data[:start])
+        with pytest.raises(EmbeddingFileError, match=r"s.parquet: not a whole Parquet file"):
+            check_file(path, rows)
+        path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+        try:
+            check_file(path, rows)  # what Parquet says twice may be lost once
+        except (EmbeddingFileError, ValidationError) as error:
+            assert str(path) in str(error)
+        else:
+            assert pq.read_table(path).to_pandas()["id"].tolist() == rows["id"].tolist()

@@ -17,6 +17,7 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.cores = 2
 
     def write_samples(self, **samples: str):
         """Write FASTA texts as samples, and the sheet."""
@@ -26,15 +27,23 @@ class Project:
             lines.append(f"{name}\t{name}.fasta")
         (self.folder / "samples.tsv").write_text("\n".join(lines) + "\n")
 
-    def run(self, *arguments: str, config: tuple[str, ...] = (), snakefile: Path = ROOT / "workflow/Snakefile"):
-        """Run snakemake here; `samples=samples.tsv` and few validated sequences unless said otherwise."""
+    def command(self, *arguments: str, config: tuple[str, ...] = (), snakefile: Path = ROOT / "workflow/Snakefile"):
+        """Return the snakemake call and where and how to make it, for subprocess.
+
+        `samples=samples.tsv` and few validated sequences unless said otherwise.
+        """
         settings = {"samples": "samples.tsv", "validation": "{sequences: 4}"}
         settings |= dict(item.split("=", 1) for item in config)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", "2", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", str(self.cores)]
+        command += arguments
         if settings:
             command += ["--config", *(f"{key}={value}" for key, value in settings.items())]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, timeout=600)
+        return {"args": command, "cwd": self.folder, "env": environment}
+
+    def run(self, *arguments: str, **options):
+        """Run snakemake here, see `command`; both streams are in the result's `output`."""
+        done = subprocess.run(**self.command(*arguments, **options), capture_output=True, text=True, timeout=600)
         done.output = done.stdout + done.stderr
         return done
 

@@ -1,29 +1,100 @@
 """Write files so that nothing half-written ever stands under a final name."""
 
+import errno
+import glob
 import hashlib
+import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PARTIAL = ".partial"  # how temporary names end
+
+
+class DamagedFileError(ValueError):
+    """A file is not whole, or was changed: file and remedy are named."""
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds, else remove it."""
+    """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds, else remove it.
+
+    What a killed process left of the same file is removed first.
+
+    Raises:
+        OSError: a full disk among others; the message names `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
     try:
         yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())  # else a loss of power may leave the new name without its content
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OSError(error.errno, f"{os.strerror(error.errno)}; make room and run again", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` whose process, on this host, is no more."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*{PARTIAL}"):
+        pid = leftover.name.removesuffix(PARTIAL).rpartition(".")[2]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it runs, as another user
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` in one step (UTF-8)."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict:
+    """Return what a JSON file of this workflow holds.
+
+    Raises:
+        DamagedFileError: not whole.
+    """
+    with damage_named(path, "JSON file"):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def damage_named(
+    path: str | Path,
+    kind: str,
+    error_class: type[DamagedFileError] = DamagedFileError,
+    remedy: str = "remove it and run again",
+) -> Iterator[None]:
+    """Raise `error_class`, with file and remedy, where the block finds that `path` is no whole `kind`."""
+    try:
+        yield
+    except (DamagedFileError, FileNotFoundError):
+        raise
+    except (ValueError, OSError) as error:
+        # For bytes that make no sense Arrow raises an OSError too, but one without a number.
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise error_class(f"{path}: not a whole {kind} ({error}); {remedy}") from error
 
 
 def sha256(path: str | Path) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .writers import BATCH_ROWS, embedding_columns, open_sample, row_checksums, sample_settings
+from .writers import embedding_columns, row_checksums, sample_batches, sample_settings
 
 
 class ValidationError(ValueError):
@@ -18,15 +18,14 @@ def check_file(path: Path, rows: pd.DataFrame) -> None:
 
     Raises:
         ValidationError: naming the first sequence that is wrong.
+        EmbeddingFileError: not a whole Parquet file of this workflow.
     """
     sample_settings(path)
     start = 0
-    with open_sample(path) as file:
-        for batch in file.iter_batches(BATCH_ROWS):
-            table = pa.Table.from_batches([batch])
-            _check_identity(path, start, table, rows.iloc[start : start + len(table)])
-            _check_values(path, start, table)
-            start += len(table)
+    for table in sample_batches(path):
+        _check_identity(path, start, table, rows.iloc[start : start + len(table)])
+        _check_values(path, start, table)
+        start += len(table)
     if start != len(rows):
         raise ValidationError(
             f"{path}: ends after {start} of {len(rows)} rows; sequence {rows.iloc[start]['id']!r} is missing; "

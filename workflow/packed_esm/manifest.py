@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from .files import replacing
+from .files import damage_named, replacing
 
 ACCEPTED, REPLACED, REJECTED = "accepted", "replaced", "rejected"
 
@@ -29,19 +29,18 @@ SCHEMA = pa.schema(
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
     """Write the manifest as Parquet."""
     with replacing(path) as temporary:
-        manifest.to_parquet(temporary, schema=SCHEMA, index=False)
+        manifest.to_parquet(temporary, schema=SCHEMA, index=False, write_page_checksum=True)
 
 
 def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
     """Return the manifest, of one sample or of all.
 
     Raises:
-        ValueError: not a whole manifest.
+        DamagedFileError: not a whole manifest.
     """
-    try:
-        return pd.read_parquet(path, filters=None if sample is None else [("sample", "==", sample)])
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a whole manifest ({error}); remove it and run again") from error
+    filters = None if sample is None else [("sample", "==", sample)]
+    with damage_named(path, "manifest"):
+        return pd.read_parquet(path, filters=filters, page_checksum_verification=True)
 
 
 def embedded(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -102,5 +102,5 @@ def _check_identity(chunk: ChunkFile, group: pd.DataFrame) -> None:
 def _refuse(chunk: ChunkFile, record: pd.Series, found: str) -> NoReturn:
     raise EmbeddingFileError(
         f"{chunk.path}, row {record['row']}: should be {record['digest']} ({record['sample']}|{record['id']}), "
-        f"but {found}; remove the file and run again"
+        f"but {found}; remove it, and the FASTA file of the chunk beside it, and run again"
     )

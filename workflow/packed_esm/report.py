@@ -1,20 +1,18 @@
 """The page that a run leaves: what came in, what came out, how fast, and how near to fair-esm."""
 
 import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .files import write_text
+from .files import read_json, write_text
 from .manifest import embedded, read_manifest
 from .plots import group_by_key, plot_lengths, plot_pca, plot_throughput, plot_validation
-from .writers import BATCH_ROWS, embedding_columns, open_sample
+from .writers import embedding_columns, sample_batches
 
 FIGURES = {
     "pca": "Each point is a protein; proteins with like embeddings lie together.",
@@ -48,9 +46,9 @@ def write_report(
         figures, html: outputs.
         color_by: colour the proteins by this `key=value` of their descriptions; empty: by sample.
     """
-    counts = _read_json(counts_path)
-    validation = _read_json(validation_path)
-    stats = {path.stem: _read_json(path) for path in stats_paths}
+    counts = read_json(counts_path)
+    validation = read_json(validation_path)
+    stats = {path.stem: read_json(path) for path in stats_paths}
     rows = embedded(read_manifest(manifest_path))
     paths = {name: figures / f"{name}.png" for name in FIGURES}
     ordered = pd.concat([rows[rows["sample"] == name] for name, _ in samples])
@@ -96,11 +94,10 @@ def _first_column(paths: Sequence[Path], rows: np.ndarray) -> tuple[str, np.ndar
     name = next(n for n in pq.read_schema(paths[0]).names if n not in ("id", "digest", "length", "checksum"))
     parts, start = [], 0
     for path in paths:
-        with open_sample(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
-                here = rows[(rows >= start) & (rows < start + len(batch))] - start
-                parts.append(embedding_columns(pa.Table.from_batches([batch]))[name][here])
-                start += len(batch)
+        for table in sample_batches(path, columns=[name]):
+            here = rows[(rows >= start) & (rows < start + len(table))] - start
+            parts.append(embedding_columns(table)[name][here])
+            start += len(table)
     return name, np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
 
 
@@ -125,7 +122,3 @@ def _totals(stats: dict[str, dict]) -> dict:
 
 def _embedded_png(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-
-
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))

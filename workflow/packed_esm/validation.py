@@ -8,20 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import torch
 
 from .checkpoints import load_esm2
 from .embed import Embedder, EmbedOptions, device_name
 from .fasta import invalid_characters, normalise, read_records, refget_digest
-from .files import replacing, write_text
+from .files import read_json, replacing, write_text
 from .integrity import ValidationError, check_file
 from .manifest import REPLACED, embedded, read_manifest
 from .progress import progress_bar
 from .reference import pooled_reference, reference_representations
 from .settings import differences
 from .tokenize import tokenize
-from .writers import BATCH_ROWS, embedding_columns, open_sample, sample_settings
+from .writers import embedding_columns, sample_batches, sample_settings
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +120,7 @@ def _same_embedder(paths: Sequence[Path], options: EmbedOptions) -> Embedder:
 
 def _bits_can_be_equal(embedder: Embedder, stats_paths: Sequence[Path]) -> bool:
     """Return whether running again here must give the stored bits; if not, log why."""
-    stats = [json.loads(path.read_text(encoding="utf-8")) for path in stats_paths]
+    stats = [read_json(path) for path in stats_paths]
     made_with = sorted({(s["device"], s["settings"]["tokens_per_pack"]) for s in stats if s["sequences"]})
     here = (device_name(embedder.device), embedder.tokens_per_pack)
     if embedder.model.attention == "padded":
@@ -185,15 +184,14 @@ def read_rows(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -
     stored: dict[str, np.ndarray] = {}
     for sample, _, path in samples:
         wanted = {r.id: r.Index for r in chosen[chosen["sample"] == sample].itertuples()}
-        with open_sample(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS):
-                hits = [(i, wanted[name]) for i, name in enumerate(batch["id"].to_pylist()) if name in wanted]
-                if not hits:
-                    continue
-                source, target = map(list, zip(*hits, strict=True))
-                for name, matrix in embedding_columns(pa.Table.from_batches([batch])).items():
-                    stored.setdefault(name, np.full((len(chosen), matrix.shape[1]), np.nan, np.float32))
-                    stored[name][target] = matrix[source]
+        for table in sample_batches(path):
+            hits = [(i, wanted[name]) for i, name in enumerate(table["id"].to_pylist()) if name in wanted]
+            if not hits:
+                continue
+            source, target = map(list, zip(*hits, strict=True))
+            for name, matrix in embedding_columns(table).items():
+                stored.setdefault(name, np.full((len(chosen), matrix.shape[1]), np.nan, np.float32))
+                stored[name][target] = matrix[source]
     return stored
 
 

@@ -6,20 +6,22 @@ carried on, so that a value changed or a row shifted later is noticed.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .files import replacing
+from .files import DamagedFileError, damage_named, replacing
 from .settings import from_metadata, to_metadata
 
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
+CHUNK_FILE, SAMPLE_FILE = "file of chunk embeddings", "Parquet file of embeddings"
 
 
-class EmbeddingFileError(ValueError):
+class EmbeddingFileError(DamagedFileError):
     """An embedding file is damaged, or is not what the manifest says: file, sequence and remedy are named."""
 
 
@@ -73,14 +75,8 @@ def chunk_settings(path: Path) -> dict:
     Raises:
         EmbeddingFileError: not a whole file of chunk embeddings.
     """
-    try:
+    with damage_named(path, CHUNK_FILE, EmbeddingFileError):
         return from_metadata(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata)
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise _not_whole(path, error) from error
-
-
-def _not_whole(path: Path, error: Exception) -> EmbeddingFileError:
-    return EmbeddingFileError(f"{path}: not a whole file of chunk embeddings ({error}); remove it and run again")
 
 
 class ChunkFile:
@@ -88,11 +84,9 @@ class ChunkFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with damage_named(path, CHUNK_FILE, EmbeddingFileError):
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             self.settings = from_metadata(table.schema.metadata)
-        except (pa.ArrowInvalid, ValueError) as error:
-            raise _not_whole(path, error) from error
         self._digests = _whole(table["digest"])
         self.checksums = table["checksum"].to_numpy()
         self.columns = embedding_columns(table)
@@ -134,12 +128,14 @@ class SampleWriter:
     """Write the embeddings of a sample as Parquet, batch by batch; a context manager that renames at the end."""
 
     def __init__(self, path: Path, settings: dict) -> None:
-        self._replacing = replacing(path)
+        self._path = path
         self._metadata = to_metadata(settings)
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "SampleWriter":
-        self._temporary = self._replacing.__enter__()
+        # A stack, so that a writer that cannot even close (a full disk) leaves no file either.
+        self._stack = ExitStack()
+        self._temporary = self._stack.enter_context(replacing(self._path))
         return self
 
     def write(self, table: pa.Table) -> None:
@@ -148,18 +144,18 @@ class SampleWriter:
         if self._writer is None:
             # Vectors do not compress (less than a tenth) and have no repeats for a dictionary.
             text = {"id", "digest"}
-            self._writer = pq.ParquetWriter(
-                self._temporary,
-                table.schema,
-                compression={n: "zstd" if n in text else "none" for n in _leaf_names(table.schema)},
-                use_dictionary=False,
+            self._writer = self._stack.enter_context(
+                pq.ParquetWriter(
+                    self._temporary,
+                    table.schema,
+                    compression={n: "zstd" if n in text else "none" for n in _leaf_names(table.schema)},
+                    use_dictionary=False,
+                )
             )
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
 
     def __exit__(self, *error: object) -> bool | None:
-        if self._writer is not None:
-            self._writer.close()
-        return self._replacing.__exit__(*error)
+        return self._stack.__exit__(*error)
 
 
 def _leaf_names(schema: pa.Schema) -> list[str]:
@@ -179,9 +175,16 @@ def sample_settings(path: Path) -> dict:
     Raises:
         EmbeddingFileError: not a whole Parquet file of this workflow.
     """
-    try:
+    with damage_named(path, SAMPLE_FILE, EmbeddingFileError):
         return from_metadata(pq.read_schema(path).metadata)
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise EmbeddingFileError(
-            f"{path}: not a whole Parquet file of embeddings ({error}); remove it and run again"
-        ) from error
+
+
+def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of a sample's Parquet file in order, BATCH_ROWS at a time; all columns, or those asked for.
+
+    Raises:
+        EmbeddingFileError: bytes that make no sense.
+    """
+    with damage_named(path, SAMPLE_FILE, EmbeddingFileError), open_sample(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            yield pa.Table.from_batches([batch])
