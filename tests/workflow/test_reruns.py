@@ -1,0 +1,138 @@
+"""The table of docs/reruns.md: each change is made on a finished run, and `--dry-run` asked what it would do again."""
+
+import os
+import re
+import shutil
+
+import pytest
+from checkpoint_files import save_fair_esm
+from conftest import ROOT, random_esm2
+
+from .conftest import Project, proteins
+
+CLONE = "clone/workflow"
+RULES = ("chunk_fasta", "embed_chunk", "merge_sample", "validate", "make_report")
+CONFIG = {"chunks": "2"}
+
+
+def table():
+    """Return {change: rules that run again} of docs/reruns.md."""
+    rows = [line.strip("|").split("|") for line in (ROOT / "docs/reruns.md").read_text().splitlines() if "|" in line]
+    (_, *rules), _, *changes = [[cell.strip() for cell in row] for row in rows]
+    assert tuple(rules) == RULES
+    return {change: {rule for rule, mark in zip(rules, marks, strict=True) if mark} for change, *marks in changes}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run with the workflow inside its folder, so that a copy of all can be changed."""
+    project = Project(tmp_path_factory.mktemp("finished"))
+    for part in ("workflow", "config", "envs"):
+        ignored = shutil.ignore_patterns("__pycache__", ".snakemake")
+        shutil.copytree(ROOT / part, project.folder / "clone" / part, ignore=ignored)
+    project.write_samples(s=proteins(6), t=proteins(3, seed=1))
+    project.passes(config=settings(), snakefile=project.folder / CLONE / "Snakefile")
+    return project.folder
+
+
+def settings(**changed):
+    return tuple(f"{key}={value}" for key, value in (CONFIG | changed).items())
+
+
+def touched(*arguments):
+    def change(folder):
+        path = folder / "s.fasta"
+        later = path.stat().st_mtime_ns + 60 * 10**9
+        os.utime(path, ns=(later, later))
+        return [((), arguments)]
+
+    return change
+
+
+def edited(*names):
+    """Return a change: each of the files is edited, in turn and alone."""
+
+    def change(folder):
+        for name in names:
+            path = folder / CLONE / name
+            before = path.read_text()
+            path.write_text(before + "\n# edited\n")
+            yield (), ()
+            path.write_text(before)
+
+    return change
+
+
+def configured(**keys):
+    """Return a change: each key gets the value, in turn and alone."""
+    return lambda folder: (((f"{key}={value}",), ()) for key, value in keys.items())
+
+
+def samples(**texts):
+    def change(folder):
+        Project(folder).write_samples(**({"s": proteins(6), "t": proteins(3, seed=1)} | texts))
+        return [((), ())]
+
+    return change
+
+
+def sample_removed(folder):
+    Project(folder).write_samples(s=proteins(6))
+    return [((), ())]
+
+
+def another_model(folder):
+    save_fair_esm(random_esm2(2, 32, 2), folder / "esm2_small.pt")
+    return [(("model=./esm2_small.pt",), ())]
+
+
+def removed(pattern):
+    def change(folder):
+        for path in folder.glob(pattern):
+            path.unlink()
+        return [((), ())]
+
+    return change
+
+
+# Each yields (config, arguments) of the dry runs that its row stands for.
+CHANGES = {
+    "nothing": lambda folder: [((), ())],
+    "a sample is added": samples(u=proteins(2, seed=2)),
+    "a sample is removed": sample_removed,
+    "a record is edited": samples(t=proteins(3, seed=1).replace("\n", "\nM", 1)),
+    "a FASTA file is touched, its content the same (up to 1 MB)": touched(),
+    "a FASTA file is touched, its content the same (larger)": touched("--max-checksum-file-size", "10"),
+    "the caption of a figure": edited("report/pca.rst"),
+    "the template of the page, or `plots.py`": edited("packed_esm/report.html.j2", "packed_esm/plots.py"),
+    "`reference.py` or `scripts/validate.py`": edited("packed_esm/reference.py", "scripts/validate.py"),
+    "`merge.py` or `scripts/merge_sample.py`": edited("packed_esm/merge.py", "scripts/merge_sample.py"),
+    "`esm2_flash.py` or `scripts/embed_chunk.py`": edited("packed_esm/esm2_flash.py", "scripts/embed_chunk.py"),
+    "`chunking.py` or `scripts/chunk_fasta.py`": edited("packed_esm/chunking.py", "scripts/chunk_fasta.py"),
+    "`color_by`": configured(color_by="OX"),
+    "`validation.sequences`": configured(validation="{sequences: 5}"),
+    "`dtype`, `layers`, `pooling`, `attention`, `tokens_per_pack` or `on_nonfinite`": configured(
+        dtype="bf16", layers="[3]", pooling="[max]", attention="padded", tokens_per_pack="512", on_nonfinite="fail"
+    ),
+    "`model`, of another width": another_model,
+    "`on_invalid`, `on_duplicate_id` or `chunks`": configured(
+        on_invalid="replace", on_duplicate_id="suffix", chunks="3"
+    ),
+    "`results/embeddings/` is removed": removed("results/embeddings/*"),
+    "`results/chunks/*.arrow` are removed, all else is there": removed("results/chunks/*.arrow"),
+}
+
+
+def test_every_row_has_its_change():
+    assert list(table()) == list(CHANGES)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_reruns_what_the_table_says(project, finished, change):
+    shutil.copytree(finished, project.folder, dirs_exist_ok=True)
+    snakefile = project.folder / CLONE / "Snakefile"
+    for config, arguments in CHANGES[change](project.folder):
+        changed = dict(item.split("=", 1) for item in config)
+        done = project.passes("--dry-run", *arguments, config=settings(**changed), snakefile=snakefile)
+        again = set(re.findall(r"^(\w+) +\d+$", done.output, re.MULTILINE)) - {"all", "total"}
+        assert again == table()[change], (config, done.output)
