@@ -81,6 +81,11 @@ def sample_removed(folder):
     return [((), ())]
 
 
+def earlier_results(folder):
+    shutil.copytree(folder / "results", folder / "earlier")
+    return [(("reuse=earlier",), ())]
+
+
 def another_model(folder):
     save_fair_esm(random_esm2(2, 32, 2), folder / "esm2_small.pt")
     return [(("model=./esm2_small.pt",), ())]
@@ -114,6 +119,7 @@ CHANGES = {
     "`dtype`, `layers`, `pooling`, `attention`, `tokens_per_pack` or `on_nonfinite`": configured(
         dtype="bf16", layers="[3]", pooling="[max]", attention="padded", tokens_per_pack="512", on_nonfinite="fail"
     ),
+    "`reuse`": earlier_results,
     "`model`, of another width": another_model,
     "`on_invalid`, `on_duplicate_id` or `chunks`": configured(
         on_invalid="replace", on_duplicate_id="suffix", chunks="3"

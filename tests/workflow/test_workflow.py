@@ -236,6 +236,30 @@ def test_a_named_model_is_downloaded_by_a_rule_of_its_own_and_says_what_to_do_wi
     assert "download_model" not in done.output and "mean_12" in project.embeddings("s")
 
 
+def test_earlier_results_are_reused_and_only_what_is_new_is_embedded(project):
+    """A week later one record more: one sequence embedded, the bytes of a run without reuse; other settings: none."""
+    project.write_samples(s=proteins(12), t=proteins(5, seed=1))
+    project.passes(*MERGE)
+    (project.folder / "results").rename(project.folder / "earlier")
+    project.write_samples(s=proteins(13), t=proteins(5, seed=1))
+    config = ("reuse=earlier", "chunks=2")
+    project.passes(config=config)
+    assert sum(job["sequences"] for job in project.stats()) == 18
+    assert sum(job["reused_sequences"] for job in project.stats()) == 17
+    assert project.validation()["passed"] and project.validation()["bit_equal"]
+    assert "17 sequences</td>" in (project.folder / "results/report.html").read_text()
+    reusing = [(project.folder / f"results/embeddings/{sample}.parquet").read_bytes() for sample in "st"]
+    (project.folder / "earlier/embeddings/s.parquet").touch()
+    assert "Nothing to be done" in project.passes("--dry-run", config=config).output
+    done = project.passes(*MERGE, config=(*config, "layers=[3]", "dtype=bf16"))
+    assert "nothing is taken from earlier/embeddings/s.parquet, made with other settings: dtype: " in done.output
+    assert "layers: [3] / [6]" in done.output
+    assert sum(job["reused_sequences"] for job in project.stats()) == 0
+    project.passes(*MERGE)
+    assert [(project.folder / f"results/embeddings/{sample}.parquet").read_bytes() for sample in "st"] == reusing
+    assert "where this run writes its own results" in project.fails(config=("reuse=results",)).output
+
+
 @pytest.mark.parametrize(
     ("rule", "file"), [("merge_sample", "results/chunks/1-of-1.arrow"), ("validate", "results/embeddings/s.parquet")]
 )

@@ -5,6 +5,7 @@ import logging
 import platform
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from .embed import Embedder, Embeddings, EmbedOptions, device_name
 from .fasta import FastaError, invalid_characters, read_records, refget_digest
 from .files import write_text
 from .progress import progress_bar
+from .reuse import Earlier, look_up
 from .settings import fingerprint
 from .tokenize import tokenize
 from .writers import write_chunk
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 MIN_TOKENS_PER_PACK = 1024
 
 
-def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions) -> dict:
+def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions, reuse: Sequence[Path] = ()) -> dict:
     """Embed the records of a FASTA file into an Arrow file, in their order; return (and write) the statistics.
 
     Args:
@@ -31,8 +33,10 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
         out: what determines the embeddings, and nothing else, so that equal work gives equal bytes.
         stats_path: JSON with seconds, memory, device and counters.
         options: how to embed.
+        reuse: Parquet files of earlier runs; what they have with the same settings is not embedded again.
 
     Raises:
+        EmbeddingFileError: a file of `reuse` that is damaged.
         FastaError: a record that is not what its digest says, or with characters that are no residues.
     """
     started = time.perf_counter()
@@ -40,32 +44,43 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
     read = time.perf_counter()
     embedder = Embedder(options)
     loaded = time.perf_counter()
-    log.info("settings: %s", json.dumps(embedder.settings))
-    embeddings, warm = _embed_within_memory(embedder, tokens, names, fasta.name)
-    embedder.recompute(embeddings, tokens, names)
+    settings = embedder.settings
+    log.info("settings: %s", json.dumps(settings))
+    earlier = look_up(reuse, digests, settings, embedder.model.embed_dim)
+    looked_up = time.perf_counter()
+    embeddings, warm = _embed_missing(embedder, earlier, tokens, names, fasta.name)
+    while earlier.found.any() and embedder.settings != settings:
+        # After an out-of-memory the budget is another, and what was found may not stand beside it.
+        settings = embedder.settings
+        earlier = look_up(reuse, digests, settings, embedder.model.embed_dim)
+        embeddings, warm = _embed_missing(embedder, earlier, tokens, names, fasta.name)
     embedded = time.perf_counter()
     lengths = [len(t) - 2 for t in tokens]
-    write_chunk(out, digests, lengths, embeddings.columns, embedder.settings)
+    columns, checksums = earlier.completed(digests, embeddings.columns)
+    write_chunk(out, digests, lengths, columns, embedder.settings, checksums)
     written = time.perf_counter()
-    residues = sum(lengths)
+    residues, reused_residues = sum(lengths), sum(lengths[i] for i in np.flatnonzero(earlier.found))
     stats = {
         "sequences": len(tokens),
         "residues": residues,
+        "reused_sequences": int(earlier.found.sum()),
+        "reused_residues": reused_residues,
         "packs": embeddings.packs,
         "real_tokens": embeddings.real_tokens,
         "pack_tokens": embeddings.pack_tokens,
         "fill": embeddings.real_tokens / embeddings.pack_tokens if embeddings.packs else None,
-        "residues_per_second": residues / (embedded - warm),
+        "residues_per_second": (residues - reused_residues) / (embedded - warm),
         "seconds": {
             "read": read - started,
             "load": loaded - read,
-            "warm_up": warm - loaded,
+            "reuse": looked_up - loaded,
+            "warm_up": warm - looked_up,
             "embed": embedded - warm,
             "write": written - embedded,
         },
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "peak_gpu_memory_mb": _peak_gpu_memory_mb(embedder.device),
-        "recomputed_in_fp32": [names[i] for i in embeddings.recomputed],
+        "recomputed_in_fp32": [names[earlier.missing[i]] for i in embeddings.recomputed],
         "device": device_name(embedder.device),
         "threads": torch.get_num_threads(),
         "host": platform.node(),
@@ -75,10 +90,11 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions)
     }
     write_text(stats_path, json.dumps(stats, indent=2) + "\n")
     log.info(
-        "%s: %d sequences, %d residues, %.0f residues/s",
+        "%s: %d sequences, %d residues, of which %d were reused, %.0f residues/s",
         out,
         len(tokens),
         residues,
+        reused_residues,
         stats["residues_per_second"],
     )
     return stats
@@ -105,6 +121,16 @@ def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
     return digests, names, tokens
 
 
+def _embed_missing(
+    embedder: Embedder, earlier: Earlier, tokens: list[np.ndarray], names: list[str], title: str
+) -> tuple[Embeddings, float]:
+    """Embed the sequences that earlier results do not have, in their order; see `_embed_within_memory`."""
+    missing_tokens, missing_names = ([values[i] for i in earlier.missing] for values in (tokens, names))
+    embeddings, warm = _embed_within_memory(embedder, missing_tokens, missing_names, title)
+    embedder.recompute(embeddings, missing_tokens, missing_names)
+    return embeddings, warm
+
+
 def _embed_within_memory(
     embedder: Embedder, tokens: list[np.ndarray], names: list[str], title: str
 ) -> tuple[Embeddings, float]:
@@ -115,7 +141,8 @@ def _embed_within_memory(
     total = sum(len(t) - 2 for t in tokens)
     while True:
         try:
-            embedder.warm_up()
+            if tokens:
+                embedder.warm_up()
             warm = time.perf_counter()
             with progress_bar(total, "residues", title) as bar:
                 return embedder.embed(tokens, progress=bar.update), warm

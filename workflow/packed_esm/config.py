@@ -6,7 +6,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,32 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
         raise ValueError(
             f"there is no {error.filename}; mend the sample sheet, or set `chunks` if a rule makes the file"
         ) from error
+
+
+def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
+    """Return the Parquet files that `reuse` names: files, or folders of results (or of `embeddings` in them).
+
+    Args:
+        paths: values of the key `reuse`.
+        own: folder of results of this run.
+
+    Raises:
+        ValueError: nothing there, or results of this very run, which it would remove before it reads them.
+    """
+    files = []
+    for path in map(Path, paths):
+        here = [path] if path.suffix == ".parquet" else sorted(path.glob("embeddings/*.parquet"))
+        here = here or sorted(path.glob("*.parquet"))
+        if not here or not here[0].exists():
+            raise ValueError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
+        files += here
+    for file in files:
+        if file.resolve().is_relative_to(own.resolve()):
+            raise ValueError(
+                f"reuse: {file} is where this run writes its own results; move it first "
+                f"(`mv {own} earlier`, then reuse: [earlier]), or run in another folder"
+            )
+    return list(dict.fromkeys(files))
 
 
 def code_version(program: Path) -> str:

@@ -20,6 +20,7 @@ FIGURES = {
     "validation": "A sample spread over the lengths, compared with fair-esm residue by residue.",
     "throughput": "Speed of each embed job after loading the model, and how full its packs were.",
 }
+STAGES = ("read", "load", "reuse", "warm_up", "embed", "write")  # of an embed job
 MAX_REJECTS_SHOWN = 50
 MAX_POINTS = 20_000  # of the plot of embeddings; more hide each other
 
@@ -104,15 +105,14 @@ def _first_column(paths: Sequence[Path], rows: np.ndarray) -> tuple[str, np.ndar
 def _totals(stats: dict[str, dict]) -> dict:
     """Return the sums over all embed jobs."""
     jobs = stats.values()
-    residues, seconds = (sum(s["residues"] for s in jobs), sum(s["seconds"]["embed"] for s in jobs))
+    embedded = sum(s["residues"] - s["reused_residues"] for s in jobs)
+    seconds = sum(s["seconds"]["embed"] for s in jobs)
     pack_tokens = sum(s["pack_tokens"] for s in jobs)
     return {
         "jobs": len(stats),
-        "residues": residues,
-        "residues_per_second": residues / seconds if seconds else 0,
-        "seconds": {
-            stage: sum(s["seconds"][stage] for s in jobs) for stage in ("read", "load", "warm_up", "embed", "write")
-        },
+        "reused": sum(s["reused_sequences"] for s in jobs),
+        "residues_per_second": embedded / seconds if seconds else 0,
+        "seconds": {stage: sum(s["seconds"][stage] for s in jobs) for stage in STAGES},
         "fill": sum(s["real_tokens"] for s in jobs) / pack_tokens if pack_tokens else None,
         "peak_memory_mb": max(s["peak_memory_mb"] for s in jobs),
         "recomputed": sum(len(s["recomputed_in_fp32"]) for s in jobs),

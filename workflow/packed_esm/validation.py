@@ -123,8 +123,11 @@ def _bits_can_be_equal(embedder: Embedder, stats_paths: Sequence[Path]) -> bool:
     stats = [read_json(path) for path in stats_paths]
     made_with = sorted({(s["device"], s["settings"]["tokens_per_pack"]) for s in stats if s["sequences"]})
     here = (device_name(embedder.device), embedder.tokens_per_pack)
+    reused = sum(s["reused_sequences"] for s in stats)
     if embedder.model.attention == "padded":
         reason = "the padded fallback depends on the neighbours"
+    elif reused:
+        reason = f"{reused} sequences are from earlier results, which do not say on which device they were made"
     elif any(made != here for made in made_with):
         reason = f"made on (device, tokens a pack) {made_with}, validated on {here}"
     else:

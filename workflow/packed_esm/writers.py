@@ -61,9 +61,12 @@ def write_chunk(
     lengths: Sequence[int],
     columns: Mapping[str, np.ndarray],
     settings: dict,
+    checksums: np.ndarray | None = None,
 ) -> None:
-    """Write the embeddings of a chunk in its order, with their checksums, as one Arrow record batch."""
-    table = embedding_table(digests, lengths, columns, row_checksums(digests, columns))
+    """Write the embeddings of a chunk in its order as one Arrow record batch; checksums are made unless given."""
+    if checksums is None:
+        checksums = row_checksums(digests, columns)
+    table = embedding_table(digests, lengths, columns, checksums)
     table = table.replace_schema_metadata(to_metadata(settings))
     with replacing(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
         writer.write_table(table, max_chunksize=max(1, table.num_rows))

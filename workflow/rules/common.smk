@@ -19,6 +19,7 @@ from packed_esm import models
 from packed_esm.config import (
     code_version,
     coerced,
+    earlier_files,
     estimated_chunks,
     put_running_python_first,
     read_sample_sheet,
@@ -101,6 +102,11 @@ def embed_threads(wildcards):
     return max(1, (workflow.resource_settings.cores or 8) // max(1, gpus))
 
 
+def earlier_results():
+    """Return the Parquet files that `reuse` names."""
+    return list(map(str, earlier_files(config["reuse"], Path("results"))))
+
+
 def final_results():
     """Return the files that a run is for."""
     return [
@@ -132,6 +138,7 @@ config.update(coerced(config, schema))
 validate(config, FOLDER / "schemas" / "config.schema.yaml")
 
 SAMPLES = read_samples()
+EARLIER_RESULTS = earlier_results()
 MODEL = models.find_model(config["model"])
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if config["device"] == "cuda" else CPU_ENV

@@ -20,6 +20,8 @@ rule embed_chunk:
     input:
         fasta="results/chunks/{scatteritem}.fasta",
         model=model_files(),
+        # Their content determines nothing but the time it takes: a newer one is no reason to embed again.
+        reuse=ancient(EARLIER_RESULTS),
     output:
         embeddings="results/chunks/{scatteritem}.arrow",
         stats="results/chunks/{scatteritem}.json",
@@ -41,4 +43,4 @@ rule embed_chunk:
         embedding=embedding_arguments(),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
-        "--threads {threads} {params.embedding:q} 2>&1 | tee {log:q}"
+        "--reuse {input.reuse:q} --threads {threads} {params.embedding:q} 2>&1 | tee {log:q}"

@@ -18,6 +18,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fasta", type=Path, required=True, help="normalised sequences, as chunk_fasta.py writes them")
     parser.add_argument("--out", type=Path, required=True, help="Arrow file of embeddings")
     parser.add_argument("--stats", type=Path, required=True, help="JSON: seconds, memory, device, counters")
+    parser.add_argument(
+        "--reuse",
+        nargs="*",
+        type=Path,
+        default=[],
+        help="Parquet files of earlier runs: what they have with the same settings is taken from there",
+    )
     _embedding.add_embedding_options(parser)
     return parser
 
@@ -28,7 +35,7 @@ def embed(args: argparse.Namespace) -> None:
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
         from packed_esm.chunk_job import embed_fasta
 
-        embed_fasta(args.fasta, args.out, args.stats, _embedding.embedding_options(args))
+        embed_fasta(args.fasta, args.out, args.stats, _embedding.embedding_options(args), args.reuse)
 
 
 def main(argv: list[str] | None = None) -> int:
