@@ -9,6 +9,7 @@ TFLOP/s counts 24 d^2 a token and 4 d L^2 a sequence, a layer; the ceiling is an
 """
 
 import argparse
+import gc
 import importlib.metadata
 import json
 import statistics
@@ -88,6 +89,7 @@ class Table:
         before = 0
         if any(text in what for text in self.without):
             return
+        gc.collect()  # the model before, whose memory would be counted as there before
         if self.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

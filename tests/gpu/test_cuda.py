@@ -150,7 +150,7 @@ def test_without_triton_torch_does_the_same_and_says_so_once(demo, dtype, monkey
         monkeypatch.setattr(module, "why_no_triton", lambda device: "it is not here")
     operations._warn_slow.cache_clear()
     without = ESM2WithFlashAttention(copy.deepcopy(demo), "cuda", DTYPES[dtype])
-    assert (with_triton.kernels, without.kernels) == ("triton", "torch") and without.attention != "triton"
+    assert with_triton.kernels.startswith("triton 3.") and without.kernels == "torch" and without.attention != "triton"
     assert caplog.text.count("no Triton kernels, two thirds as fast: it is not here") == 1
     tokens = random_tokens([300, 1, 1022], letters=RESIDUES, masked=(0,))
     for model in (with_triton, without):

@@ -270,7 +270,7 @@ def choose_dtype(requested: str, device: torch.device) -> str:
     return requested
 
 
-CPU_TOKENS_PER_PACK = 4096
+CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
 # Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
 GPU_BYTES_PER_TOKEN_AND_DIM = 64
 

@@ -21,6 +21,7 @@ from .packed_attention import (
     Attend,
     PackLayout,
     attention_over,
+    backend_version,
     choose_backend,
     create_position_ids_packed,
     per_token,
@@ -100,8 +101,8 @@ class ESM2WithFlashAttention(nn.Module):
 
     @property
     def kernels(self) -> str:
-        """What runs between the matrix products: `triton`, or `torch`."""
-        return "triton" if self._ops.__name__.endswith("triton_ops") else "torch"
+        """What runs between the matrix products: `triton` with its version, or `torch`."""
+        return backend_version("triton") if self._ops.__name__.endswith("triton_ops") else "torch"
 
     @torch.inference_mode()
     def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:

@@ -194,7 +194,7 @@ def attention_over(backend: str, layout: PackLayout) -> Attend:
 
 def backend_version(backend: str) -> str:
     """Return `backend` with the version of the package that does the work, where it is not torch."""
-    packages = {"flash-attn": ("flash-attn",), "flash-attn-3": ("fa3-fwd", "flash-attn-3")}
+    packages = {"triton": ("triton",), "flash-attn": ("flash-attn",), "flash-attn-3": ("fa3-fwd", "flash-attn-3")}
     for package in packages.get(backend, ()):
         try:
             return f"{backend} {importlib.metadata.version(package)}"
