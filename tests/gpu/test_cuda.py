@@ -18,7 +18,7 @@ from conftest import (
     relative_l2,
     worst_residue_cosine,
 )
-from packed_esm import embed, operations, packed_attention, pooling
+from packed_esm import embed, operations, packed_attention
 from packed_esm.embed import Embedder, EmbedOptions
 from packed_esm.esm2_flash import ESM2WithFlashAttention
 from packed_esm.fasta import normalise, read_records
@@ -123,6 +123,20 @@ def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backen
     assert torch.equal(on_device[6], expected[6])
 
 
+def test_a_pack_is_embedded_without_synchronisation():
+    """From the copy of its tokens to that of its pooled vectors: the host prepares the next pack meanwhile."""
+    embedder = Embedder(EmbedOptions(DEMO_PATH, (0, 6), ("mean", "max"), "cuda", tokens_per_pack=1024))
+    one_pack = next(iterate_packs(random_tokens([100, 30, 500]), 1024))
+    embedder._start(embedder.model, one_pack).wait()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        started = embedder._start(embedder.model, one_pack)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    started.wait()
+    assert torch.isfinite(started.pooled).all() and not started.bad.any()
+
+
 def test_fp8_stays_within_its_tolerance_with_trained_weights(demo):
     """Every residue of the example: cosine 0.995 at least, relative L2 within the tolerance."""
     usable("triton", "fp8")
@@ -146,7 +160,7 @@ def test_fp8_stays_within_its_tolerance_with_trained_weights(demo):
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_without_triton_torch_does_the_same_and_says_so_once(demo, dtype, monkeypatch, caplog):
     with_triton = ESM2WithFlashAttention(copy.deepcopy(demo), "cuda", DTYPES[dtype], "sdpa")
-    for module in (operations, packed_attention, pooling):
+    for module in (operations, packed_attention):
         monkeypatch.setattr(module, "why_no_triton", lambda device: "it is not here")
     operations._warn_slow.cache_clear()
     without = ESM2WithFlashAttention(copy.deepcopy(demo), "cuda", DTYPES[dtype])

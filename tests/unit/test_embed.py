@@ -40,6 +40,24 @@ def test_embedding_does_not_depend_on_what_is_embedded_with_it_to_the_bit():
     assert np.array_equal(together, backwards) and np.array_equal(together, alone)
 
 
+@pytest.mark.parametrize("threads", [3, 5, 7])
+def test_bits_do_not_depend_on_neighbours_where_threads_share_the_work(threads):
+    """Numbers of threads that cut a pack of 2,048 tokens inside a head: 2,048 * 192 pairs are no multiple of theirs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        one = Embedder(EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=2048))
+        tokens = random_tokens(np.random.default_rng(0).integers(3, 400, 24))
+        together = one.embed(tokens).columns["mean_6"]
+        order = np.random.default_rng(1).permutation(24)
+        shuffled = one.embed([tokens[i] for i in order]).columns["mean_6"]
+        alone = np.concatenate([one.embed([tokens[i]]).columns["mean_6"] for i in (0, 11, 23)])
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(shuffled, together[order])
+    assert np.array_equal(alone, together[[0, 11, 23]])
+
+
 def test_every_sequence_is_handed_out_once_with_its_own_rows():
     tokens = random_tokens(LENGTHS)
     seen = {}

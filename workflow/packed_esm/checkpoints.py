@@ -55,8 +55,10 @@ class CheckpointError(ValueError):
     """The file is no usable ESM-2 checkpoint: the message names it, what is wrong, and the remedy."""
 
 
-def load_esm2(path: str | Path) -> "ESM2":
+def load_esm2(path: str | Path, mapped: bool = False) -> "ESM2":
     """Return a fair-esm `ESM2` (fp32, on CPU, eval) from a fair-esm `.pt` or a Hugging Face ESM-2 folder.
+
+    With `mapped` the weights of a `.pt` stay in the file, which is faster where they are copied to a GPU at once.
 
     Raises:
         CheckpointError: not an ESM-2 checkpoint, truncated, or with missing, extra or misshapen tensors.
@@ -66,7 +68,7 @@ def load_esm2(path: str | Path) -> "ESM2":
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"model: there is nothing at {path}; give a .pt file or a Hugging Face folder")
-    shape, state = _read_hugging_face(path) if path.is_dir() else _read_fair_esm(path)
+    shape, state = _read_hugging_face(path) if path.is_dir() else _read_fair_esm(path, mapped)
     return _build(path, shape, state)
 
 
@@ -117,8 +119,8 @@ class _NothingDrawn(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _read_fair_esm(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    data = _load_pickle(path)
+def _read_fair_esm(path: Path, mapped: bool) -> tuple[dict, dict[str, torch.Tensor]]:
+    data = _load_pickle(path, mapped)
     if not isinstance(data, dict) or "cfg" not in data or "model" not in data:
         raise CheckpointError(
             f"{path}: not an ESM-2 checkpoint of fair-esm (it has no `cfg` and `model`); "
@@ -141,11 +143,11 @@ def _read_fair_esm(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     return shape, state
 
 
-def _load_pickle(path: Path) -> dict:
+def _load_pickle(path: Path, mapped: bool = False) -> dict:
     """Load tensors and plain values; a pickle with anything else is refused, not run."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, it is not a checkpoint of tensors and plain values only "

@@ -104,7 +104,8 @@ class Embedder:
                 raise ValueError(f"pooling: {pooling!r} is not one of {', '.join(POOLINGS)}")
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
             digest = beside.submit(checkpoint_sha256, options.model)
-            base = load_esm2(options.model)
+            # Not where the weights stay in the mapped file: it may be overwritten while they are used.
+            base = load_esm2(options.model, mapped=self.device.type == "cuda")
         self._model_sha256 = digest.result()
         self.layers = resolve_layers(options.layers, base.num_layers)
         self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
@@ -191,8 +192,9 @@ class Embedder:
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
         cu_seqlens = torch.from_numpy(pack.cu_seqlens)
         representations = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers)["representations"]
+        kernels = model.kernels != "torch"
         by_layer = [
-            pool_packed(representations[layer], cu_seqlens, len(pack.indices), self.options.poolings)
+            pool_packed(representations[layer], cu_seqlens, len(pack.indices), self.options.poolings, kernels)
             for layer in self.layers
         ]
         pooled = torch.cat([vectors for vectors, _ in by_layer]).to("cpu", non_blocking=True)

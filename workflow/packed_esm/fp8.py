@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from .operations import why_no_triton
+
 FP8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FP8).max
 
@@ -19,7 +21,7 @@ def why_no_fp8(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
     if capability < (9, 0):
         return f"it needs compute capability 9.0 (Hopper) or newer, not {capability[0]}.{capability[1]}"
-    return None
+    return why_no_triton(device)
 
 
 class Fp8Linear(nn.Module):

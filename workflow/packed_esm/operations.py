@@ -17,6 +17,7 @@ from torch import nn
 log = logging.getLogger(__name__)
 
 HALF = (torch.float16, torch.bfloat16)
+UNCUT_NUMBERS = 2**14  # half of ATen's GRAIN_SIZE, below which one thread does it all
 
 
 def add_norm(
@@ -38,7 +39,11 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
     """
     q, k, v = qkv.unbind(1)
     pairs = qkv[:, :2].float().unflatten(-1, (-1, 2))
-    turned = torch.view_as_complex(pairs).mul_(rotation[:, None, None])
+    turned = torch.view_as_complex(pairs)
+    # On a CPU torch shares out larger products among threads, cuts them anywhere, and rounds otherwise beside a cut.
+    rows = len(qkv) if qkv.is_cuda else max(1, UNCUT_NUMBERS // turned[0].numel())
+    for part, angles in zip(turned.split(rows), rotation.split(rows), strict=True):
+        part.mul_(angles[:, None, None])
     if qkv.dtype != torch.float32:
         q, k = torch.view_as_real(turned).flatten(-2).to(qkv.dtype).unbind(1)
     return q, k, v

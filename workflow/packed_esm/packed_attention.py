@@ -247,19 +247,15 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, hea
             break
         log.debug("attention %s: %s", backend, reason)
     if backend in ("torch-varlen", "sdpa") and device.type == "cuda" and dtype in HALF:
-        _warn_flash_attn_missing(backend)
+        _warn_flash_attn_missing(backend, why_not("flash-attn", device, dtype))
     log.info("attention backend: %s (chosen for %s, %s)", backend, device.type, _name(dtype))
     return backend
 
 
 @functools.cache
-def _warn_flash_attn_missing(instead: str) -> None:
-    log.warning(
-        "flash-attn is not used (%s); attention by %s instead. To install: %s",
-        _kernel("flash-attn")[1],
-        instead,
-        INSTALL_FLASH_ATTN,
-    )
+def _warn_flash_attn_missing(instead: str, reason: str) -> None:
+    remedy = f" To install: {INSTALL_FLASH_ATTN}" if "does not import" in reason else ""
+    log.warning("flash-attn is not used (%s); attention by %s instead.%s", reason, instead, remedy)
 
 
 @functools.cache

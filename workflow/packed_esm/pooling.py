@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from .operations import why_no_triton
-
 POOLINGS = ("mean", "bos", "max")
 
 
 def pool_packed(
-    representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int, poolings: Sequence[str]
+    representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int, poolings: Sequence[str], kernels: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pooled vectors of the first `count` sequences of a pack, and which of them are not sound.
 
@@ -21,15 +19,16 @@ def pool_packed(
         representation: fp32 [total, E], the sequences one after the other, each with cls and eos.
         cu_seqlens: int32 [n + 1] on the host, n >= count; each sequence has at least 3 tokens.
         poolings: names of POOLINGS.
+        kernels: by a Triton kernel, on a CUDA device, without synchronisation; its sums have other last bits.
 
     Returns:
         fp32 [len(poolings), count, E], and bool [count]: a value of any of its tokens is not finite.
     """
-    if representation.is_cuda and why_no_triton(representation.device) is None:
+    if kernels:
         from .triton_ops import pool
 
         pooled, bad = pool(representation, cu_seqlens, count)
-        return pooled[[POOLINGS.index(name) for name in poolings]], bad
+        return torch.stack([pooled[POOLINGS.index(name)] for name in poolings]), bad
     lengths = cu_seqlens[: count + 1].diff().tolist()
     sequences = representation[: sum(lengths)].split(lengths)
     pooled = [torch.stack([_POOL[name](rows) for rows in sequences]) for name in poolings]

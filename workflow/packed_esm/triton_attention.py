@@ -52,6 +52,7 @@ def triton_attention(
         max(16, triton.next_power_of_2(head_dim)),
         QUERIES,
         64 if head_dim <= 64 else 32,
+        total * max(k.stride(0), v.stride(0)) >= 2**31,
         num_warps=4,
         num_stages=3,
     )
@@ -74,6 +75,7 @@ def _attention(
     WIDTH: tl.constexpr,
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
+    LONG: tl.constexpr,
 ):
     tile = tl.program_id(0) // heads
     head = tl.program_id(0) % heads
@@ -94,11 +96,15 @@ def _attention(
     whole = length // KEYS * KEYS
     for first in tl.range(0, whole, KEYS):
         key = (first + tl.arange(0, KEYS))[:, None]
+        if LONG:
+            key = key.to(tl.int64)
         k = tl.load(k_ptr + key * k_stride + column[None, :], mask=inside[None, :], other=0.0)
         v = tl.load(v_ptr + key * v_stride + column[None, :], mask=inside[None, :], other=0.0)
         highest, weight, sums = _online_softmax(tl.dot(q, k.T), v, scale, highest, weight, sums)
     if whole < length:
         key = whole + tl.arange(0, KEYS)
+        if LONG:
+            key = key.to(tl.int64)
         key_mask = (key < length)[:, None] & inside[None, :]
         k = tl.load(k_ptr + key[:, None] * k_stride + column[None, :], mask=key_mask, other=0.0)
         v = tl.load(v_ptr + key[:, None] * v_stride + column[None, :], mask=key_mask, other=0.0)
