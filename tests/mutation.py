@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "workflow/packed_esm"
 FIRST_TESTS = {
     "packed_layer": "esm2_flash",
-    "operations": "esm2_flash",
     "triton_ops": "triton",
     "triton_attention": "triton",
     "integrity": "merge_and_integrity",
@@ -36,7 +35,7 @@ MUTATIONS = [
     ("3", "positions run on over the boundary", "packed_attention.py", "device=cu_seqlens.device) - starts", "device=cu_seqlens.device) - 0 * starts"),
     ("3", "positions start at 1 in all but the first", "packed_attention.py", "device=cu_seqlens.device) - starts", "device=cu_seqlens.device) - (starts - 1).clamp(min=0)"),
     ("3", "interleaved rotation", "packed_layer.py", "rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)", "rows"),
-    ("3", "turned the other way", "operations.py", "mul_(rotation[:, None, None])", "mul_(rotation[:, None, None].conj())"),
+    ("3", "turned the other way", "operations.py", "part.mul_(angles[:, None, None])", "part.mul_(angles[:, None, None].conj())"),
     ("3", "k not turned", "operations.py", "pairs = qkv[:, :2]", "pairs = qkv[:, :1]"),
     ("3", "frequencies computed anew", "esm2_flash.py", "return frequencies[0]", "return 1.0 / (10000 ** (torch.arange(0, 2 * len(frequencies[0]), 2).float() / (2 * len(frequencies[0]))))"),
     ("4", "positions in half precision", "esm2_flash.py", "positions[:, None].to(torch.float32) * self.inv_freq", "positions[:, None].to(self.dtype).to(self.inv_freq.dtype) * self.inv_freq.to(self.dtype).float()"),
@@ -68,6 +67,7 @@ MUTATIONS = [
     ("neighbours", "attention over the whole pack", "packed_attention.py", "    bounds = cu_seqlens.tolist()", "    bounds = [0, int(cu_seqlens[-1])]"),
     ("shape", "packs not filled up", "packing.py", "filler_lengths(max(budget - real, 0))", "[]"),
     ("resume", "rows written in pack order", "embed.py", "result.columns[name][pack.indices] = vectors", "result.columns[name][sorted(pack.indices)] = vectors"),
+    ("threads", "rotation cut by threads", "operations.py", "UNCUT_NUMBERS = 2**14", "UNCUT_NUMBERS = 2**40"),
     ("kernels", "norm without its last column", "triton_ops.py", "inside = column < WIDTH\n    mask = (row < rows)", "inside = column < WIDTH - 1\n    mask = (row < rows)"),
     ("kernels", "keys of the next sequence", "triton_attention.py", "scores = tl.where((key < length)[None, :], tl.dot(q, k.T), -float(\"inf\"))", "scores = tl.dot(q, k.T)"),
     ("kernels", "k turned by the angle of another pair", "triton_ops.py", "2 * (pair % HALF)", "2 * (pair // 2 % HALF)"),
