@@ -82,4 +82,4 @@ def why_no_triton(device: torch.device) -> str | None:
 
 @functools.cache
 def _warn_slow(missing: str) -> None:
-    log.warning("no Triton kernels, two thirds as fast: %s", missing)
+    log.warning("no Triton kernels, a little more than half as fast: %s", missing)

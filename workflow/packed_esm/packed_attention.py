@@ -50,7 +50,7 @@ def _kernel(backend: str) -> tuple[Callable | None, str | None]:
 
 
 def __getattr__(name: str) -> bool:
-    if name == "FLASH_ATTN_AVAILABLE":  # found out when asked for: the import takes a second
+    if name == "FLASH_ATTN_AVAILABLE":  # found out when asked for, to start without the import
         return _kernel("flash-attn")[0] is not None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,7 +1,6 @@
 """One block of ESM-2 over rows of tokens, with the weights of a fair-esm `TransformerLayer`."""
 
 import copy
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -9,16 +8,15 @@ from torch import nn
 
 from .fp8 import FP8, Fp8Linear, activation_dtype
 from .operations import operations_for
-
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+from .packed_attention import Attend
 
 
 class PackedLayer(nn.Module):
     """Pre-norm attention and feed-forward (esm/modules.py, `TransformerLayer`).
 
     q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`. With fp8 only the
-    feed-forward products are in it (two thirds of the work), the rest is bf16: quantised q, k and v cost ten times the
-    error in the worst residue.
+    feed-forward products are in it (two thirds of the work), the rest is bf16: with all of them the
+    worst residue's 1 - cosine was 1.3e-2 with trained weights, not 2e-3.
     """
 
     def __init__(self, layer: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
