@@ -37,6 +37,22 @@ def save_fair_esm(model, path, contacts=False, **changes):
     return path
 
 
+def save_esm1b(model, path):
+    """Write an ESM-1b or ESM-1v as it is published: `args` with the names of fairseq, the contact head beside it."""
+    state, regression = {}, {}
+    for name, tensor in model.state_dict().items():
+        prefix = "encoder." if name.startswith("lm_head") else "encoder.sentence_encoder."
+        (regression if "contact_head" in name else state).update(
+            {name if "contact_head" in name else prefix + name: tensor}
+        )
+    theirs = ("layers", "embed_dim", "ffn_embed_dim", "attention_heads")
+    values = {f"encoder_{name}" if name in theirs else name: value for name, value in vars(model.args).items()}
+    del values["emb_layer_norm_before"]  # told by the tensors
+    torch.save({"args": argparse.Namespace(**values), "model": state}, path)
+    torch.save({"model": regression}, path.with_name(f"{path.stem}-contact-regression.pt"))
+    return path
+
+
 def save_hugging_face(model, folder, **config):
     """Write what transformers' EsmForMaskedLM.save_pretrained writes."""
     folder.mkdir()

@@ -1,5 +1,6 @@
 """What several test files share: the library on the path, models, sequences and the fair-esm reference."""
 
+import argparse
 import copy
 import os
 import sys
@@ -51,7 +52,30 @@ def random_esm2(num_layers: int = 3, embed_dim: int = 64, heads: int = 2, seed: 
     from esm.model.esm2 import ESM2
 
     torch.manual_seed(seed)
-    model = ESM2(num_layers, embed_dim, heads).eval()
+    return _stirred(ESM2(num_layers, embed_dim, heads))
+
+
+def random_esm1b(num_layers: int = 3, embed_dim: int = 64, heads: int = 2, norm_before: bool = True, seed: int = 0):
+    """Return a fair-esm ESM-1b of random weights; without the norm before the blocks it is an ESM-1v."""
+    from esm import Alphabet
+    from esm.model.esm1 import ProteinBertModel
+
+    torch.manual_seed(seed)
+    args = argparse.Namespace(
+        arch="roberta_large",
+        layers=num_layers,
+        embed_dim=embed_dim,
+        ffn_embed_dim=4 * embed_dim,
+        attention_heads=heads,
+        max_positions=1024,
+        token_dropout=True,
+        emb_layer_norm_before=norm_before,
+    )
+    return _stirred(ProteinBertModel(args, Alphabet.from_architecture("roberta_large")))
+
+
+def _stirred(model):
+    model = model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "layer_norm" in name:

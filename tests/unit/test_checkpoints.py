@@ -127,7 +127,7 @@ def test_missing_extra_and_misshapen_tensors_are_named(base, tmp_path):
         ({"model_type": "bert"}, "model_type: 'bert', not 'esm'"),
         ({"position_embedding_type": "absolute"}, "position_embedding_type: 'absolute'"),
         ({"emb_layer_norm_before": True}, "emb_layer_norm_before: True"),
-        ({"num_hidden_layers": 3}, "missing tensors for an ESM-2 of 3 layers"),
+        ({"num_hidden_layers": 3}, "missing tensors for a model of 3 layers"),
     ],
 )
 def test_a_folder_that_is_no_esm2_says_why(base, tmp_path, config, message):

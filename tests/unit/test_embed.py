@@ -64,8 +64,28 @@ def test_every_sequence_is_handed_out_once_with_its_own_rows():
     columns = embedder(layers=(3, 6)).embed(tokens, each_sequence=lambda i, rows: seen.setdefault(i, rows)).columns
     assert sorted(seen) == list(range(len(tokens)))
     for i, rows in seen.items():
-        assert rows[3].shape == (len(tokens[i]), 192)
-        assert np.array_equal(rows[6][1:-1].mean(0).numpy(), columns["mean_6"][i])
+        assert rows["representations"][3].shape == (len(tokens[i]), 192)
+        assert np.array_equal(rows["representations"][6][1:-1].mean(0).numpy(), columns["mean_6"][i])
+
+
+def test_included_outputs_are_those_of_fair_esm_for_each_sequence(demo):
+    tokens = random_tokens([30, 700, 1, 5])
+    seen = {}
+    include = ("log_likelihood", "logits")
+    columns = embedder(include=include).embed(tokens, each_sequence=lambda i, out: seen.setdefault(i, out)).columns
+    assert list(columns) == ["mean_6", "log_likelihood"]
+    for i, one in enumerate(tokens):
+        batch = torch.from_numpy(one.astype(np.int64))[None]
+        with torch.inference_mode():
+            want = demo(batch)["logits"][0]
+        assert torch.allclose(seen[i]["logits"], want, rtol=1e-5, atol=1e-5)
+        likelihood = torch.log_softmax(want, -1)[1:-1].gather(1, batch[0, 1:-1, None]).mean()
+        assert np.allclose(columns["log_likelihood"][i], likelihood, rtol=1e-5, atol=1e-5)
+
+
+def test_contacts_without_a_contact_head_name_the_file_that_is_missing():
+    with pytest.raises(ValueError, match=r"put the published esm2_t6_3M_demo-contact-regression.pt beside it"):
+        embedder(include=("contacts",))
 
 
 def test_progress_counts_every_residue_and_fill_every_token():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from packed_esm.pooling import pool_packed
+from packed_esm.pooling import POOLINGS, pool_packed
 
 LENGTHS = [7, 3, 40, 1002]
 CU_SEQLENS = torch.tensor([0, *np.cumsum([*LENGTHS, 20])], dtype=torch.int32)  # the last is filler
@@ -17,20 +17,21 @@ def rows():
 
 def test_pools_are_those_of_the_residue_rows_only(rows):
     """Row 11: mean over rows 1..L (scripts/extract.py), bos is row 0; filler and eos count nowhere."""
-    mean, bos, most = pool_packed(rows, CU_SEQLENS, 4, ["mean", "bos", "max"])[0]
+    mean, bos, most, eos, std = pool_packed(rows, CU_SEQLENS, 4, ["mean", "bos", "max", "eos", "std"])[0]
     start = 0
     for i, length in enumerate(LENGTHS):
         residues = rows[start + 1 : start + length - 1].double().numpy()
         assert np.allclose(mean[i], residues.mean(0), atol=1e-6)
         assert np.array_equal(most[i], residues.max(0).astype(np.float32))
-        assert torch.equal(bos[i], rows[start])
+        assert np.allclose(std[i], residues.std(0), atol=1e-6)
+        assert torch.equal(bos[i], rows[start]) and torch.equal(eos[i], rows[start + length - 1])
         start += length
 
 
 def test_pools_do_not_depend_on_neighbours_to_the_bit(rows):
-    together = pool_packed(rows, CU_SEQLENS, 4, ["mean"])[0]
-    alone = pool_packed(rows[10:50].clone(), torch.tensor([0, 40], dtype=torch.int32), 1, ["mean"])[0]
-    assert torch.equal(together[0, 2], alone[0, 0])
+    together = pool_packed(rows, CU_SEQLENS, 4, POOLINGS)[0]
+    alone = pool_packed(rows[10:50].clone(), torch.tensor([0, 40], dtype=torch.int32), 1, POOLINGS)[0]
+    assert torch.equal(together[:, 2], alone[:, 0])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -42,5 +43,5 @@ def test_a_value_that_is_not_finite_is_found_in_its_sequence(rows, value, row, w
 
 def test_filler_may_be_anything(rows):
     rows[-20:] = float("nan")
-    pooled, bad = pool_packed(rows, CU_SEQLENS, 4, ["mean", "bos", "max"])
+    pooled, bad = pool_packed(rows, CU_SEQLENS, 4, POOLINGS)
     assert not bad.any() and torch.isfinite(pooled).all()

@@ -1,4 +1,4 @@
-"""Load ESM-2 checkpoints into fair-esm's `ESM2`, without executing what a pickle contains."""
+"""Load checkpoints into fair-esm's `ESM2` or `ProteinBertModel`, without running what a pickle contains."""
 
 import argparse
 import hashlib
@@ -9,24 +9,23 @@ import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .fair_esm import require_fair_esm
 from .files import sha256
-
-if TYPE_CHECKING:
-    from esm.model.esm2 import ESM2
+from .tokenize import MASK
 
 log = logging.getLogger(__name__)
 
 # Needed for contact maps only; Meta publishes it in a file of its own.
 CONTACT_HEAD = {"contact_head.regression.weight", "contact_head.regression.bias"}
 
-# esm/pretrained.py, _load_model_and_alphabet_core_v2
+# esm/pretrained.py, _load_model_and_alphabet_core_v1 and _v2
 _FAIR_ESM_PREFIX = re.compile(r"^encoder\.(sentence_encoder\.)?")
+_ESM1B = "roberta_large"  # what ESM-1b and ESM-1v call their architecture
 
 _HF_LAYER = {
     "attention.self.query": "self_attn.q_proj",
@@ -55,13 +54,15 @@ class CheckpointError(ValueError):
     """The file is no usable ESM-2 checkpoint: the message names it, what is wrong, and the remedy."""
 
 
-def load_esm2(path: str | Path, mapped: bool = False) -> "ESM2":
-    """Return a fair-esm `ESM2` (fp32, on CPU, eval) from a fair-esm `.pt` or a Hugging Face ESM-2 folder.
+def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
+    """Return fair-esm's model (fp32, on CPU, eval) from a fair-esm `.pt` or a Hugging Face ESM-2 folder.
 
-    With `mapped` the weights of a `.pt` stay in the file, which is faster where they are copied to a GPU at once.
+    It is an `ESM2`, or the `ProteinBertModel` of an ESM-1b or ESM-1v. Without a contact head in the checkpoint its
+    weights are zero. With `mapped` the weights of a `.pt` stay in the file, which is faster where they are copied to
+    a GPU at once.
 
     Raises:
-        CheckpointError: not an ESM-2 checkpoint, truncated, or with missing, extra or misshapen tensors.
+        CheckpointError: not such a checkpoint, truncated, or with missing, extra or misshapen tensors.
         FileNotFoundError: nothing at `path`.
     """
     require_fair_esm()
@@ -81,15 +82,13 @@ def checkpoint_sha256(path: str | Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _build(path: Path, shape: dict, state: dict[str, torch.Tensor]) -> "ESM2":
-    from esm.model.esm2 import ESM2
-
+def _build(path: Path, shape: dict, state: dict[str, torch.Tensor]) -> nn.Module:
     if shape["embed_dim"] % shape["attention_heads"]:
         raise CheckpointError(
             f"{path}: dimension {shape['embed_dim']} does not divide by {shape['attention_heads']} heads"
         )
     with _NothingDrawn():  # memory that is never written to is never taken
-        model = ESM2(**shape)
+        model = _empty_model(shape)
     expected = model.state_dict()
     missing = expected.keys() - state.keys() - CONTACT_HEAD
     extra = state.keys() - expected.keys()
@@ -97,13 +96,25 @@ def _build(path: Path, shape: dict, state: dict[str, torch.Tensor]) -> "ESM2":
     for problem, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)):
         if names:
             raise CheckpointError(
-                f"{path}: {len(names)} {problem} tensors for an ESM-2 of {shape['num_layers']} layers, "
+                f"{path}: {len(names)} {problem} tensors for a model of {shape['num_layers']} layers, "
                 f"{_some(names)}; the file is damaged or of another model: fetch it again"
             )
     for name in CONTACT_HEAD - state.keys():
         state[name] = torch.zeros(expected[name].shape)
     model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     return model.eval()
+
+
+def _empty_model(shape: dict) -> nn.Module:
+    """Return the `ESM2` of a shape, or the `ProteinBertModel` where positions are learned."""
+    from esm import Alphabet
+    from esm.model.esm1 import ProteinBertModel
+    from esm.model.esm2 import ESM2
+
+    if "max_positions" not in shape:
+        return ESM2(**shape)
+    args = argparse.Namespace(arch=_ESM1B, layers=shape["num_layers"], **shape)
+    return ProteinBertModel(args, Alphabet.from_architecture(_ESM1B))
 
 
 class _NothingDrawn(TorchFunctionMode):
@@ -121,26 +132,45 @@ class _NothingDrawn(TorchFunctionMode):
 
 def _read_fair_esm(path: Path, mapped: bool) -> tuple[dict, dict[str, torch.Tensor]]:
     data = _load_pickle(path, mapped)
-    if not isinstance(data, dict) or "cfg" not in data or "model" not in data:
+    if not isinstance(data, dict) or "model" not in data or not {"cfg", "args"} & data.keys():
         raise CheckpointError(
-            f"{path}: not an ESM-2 checkpoint of fair-esm (it has no `cfg` and `model`); "
-            "use a file esm2_*.pt, or a Hugging Face folder"
+            f"{path}: not an ESM-2, ESM-1b or ESM-1v checkpoint of fair-esm (it has no `model` with `cfg` or `args`); "
+            "use a file esm2_*.pt, esm1b_*.pt or esm1v_*.pt, or a Hugging Face folder"
         )
+    state = {_FAIR_ESM_PREFIX.sub("", name): tensor for name, tensor in data["model"].items()}
     try:
-        cfg = data["cfg"]["model"]
-        shape = {
-            "num_layers": cfg.encoder_layers,
-            "embed_dim": cfg.encoder_embed_dim,
-            "attention_heads": cfg.encoder_attention_heads,
-            "token_dropout": cfg.token_dropout,
-        }
+        shape = _esm2_shape(data["cfg"]["model"]) if "cfg" in data else _esm1b_shape(path, data["args"], state)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not an ESM-2 checkpoint, its `cfg` has no shape of one ({error})") from error
-    state = {_FAIR_ESM_PREFIX.sub("", name): tensor for name, tensor in data["model"].items()}
     regression = path.with_name(f"{path.stem}-contact-regression.pt")
     if regression.exists():
         state |= _load_pickle(regression)["model"]
     return shape, state
+
+
+def _esm2_shape(cfg: argparse.Namespace) -> dict:
+    return {
+        "num_layers": cfg.encoder_layers,
+        "embed_dim": cfg.encoder_embed_dim,
+        "attention_heads": cfg.encoder_attention_heads,
+        "token_dropout": cfg.token_dropout,
+    }
+
+
+def _esm1b_shape(path: Path, args: argparse.Namespace, state: dict[str, torch.Tensor]) -> dict:
+    """Return the shape of an ESM-1b or ESM-1v, and zero the mask token of its `state`, as fair-esm does."""
+    if args.arch != _ESM1B:
+        raise CheckpointError(f"{path}: its architecture is {args.arch!r}; only ESM-2, ESM-1b and ESM-1v are supported")
+    names = {name.removeprefix("encoder_"): value for name, value in vars(args).items()}
+    embedding = state["embed_tokens.weight"].clone()
+    embedding[MASK] = 0.0
+    state |= {"embed_tokens.weight": embedding, "lm_head.weight": embedding}  # tied
+    return {
+        "num_layers": names["layers"],
+        "token_dropout": names.get("token_dropout", False),
+        "emb_layer_norm_before": "emb_layer_norm_before.weight" in state,
+        **{name: names[name] for name in ("embed_dim", "ffn_embed_dim", "attention_heads", "max_positions")},
+    }
 
 
 def _load_pickle(path: Path, mapped: bool = False) -> dict:

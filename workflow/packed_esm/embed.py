@@ -1,5 +1,6 @@
 """Embed sequences: tokens in, one vector a sequence, pooling and layer out."""
 
+import hashlib
 import logging
 import platform
 import re
@@ -31,7 +32,9 @@ ON_NONFINITE = ("recompute", "fail")
 # Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.
 PACKS_AHEAD = 2
 
-EachSequence = Callable[[int, dict[int, torch.Tensor]], None]
+INCLUDE = ("log_likelihood", "logits", "contacts")
+
+EachSequence = Callable[[int, dict], None]
 
 
 class NonFiniteError(ValueError):
@@ -40,11 +43,16 @@ class NonFiniteError(ValueError):
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How to embed. `layers` as fair-esm counts them, negative allowed; `tokens_per_pack` None: by device and model."""
+    """How to embed.
+
+    `layers` as fair-esm counts them, negative allowed; `include`: what else to compute, names of INCLUDE;
+    `tokens_per_pack` None: by device and model.
+    """
 
     model: Path
     layers: Sequence[int] = (-1,)
     poolings: Sequence[str] = ("mean",)
+    include: Sequence[str] = ()
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
@@ -57,7 +65,7 @@ class Embeddings:
     """Result of one call, in the order of the input.
 
     Attributes:
-        columns: {"mean_33": float32 [n, E], ...}.
+        columns: {"mean_33": float32 [n, E], ..., "log_likelihood": float32 [n, 1]}.
         recomputed: indices of sequences with values that were not finite.
         packs, real_tokens, pack_tokens: how the work was packed; fill = real_tokens / pack_tokens.
     """
@@ -74,22 +82,32 @@ class StartedPack:
     """A pack whose work is queued.
 
     Attributes:
-        pooled: fp32 [columns, n, E] on the host, to be read after `wait`.
+        pooled: fp32 [n, width] of each column, on the host, to be read after `wait`.
         bad: bool [n] on the host, likewise: which sequences have values that are not finite.
-        representations: {layer: fp32 [total, E]} on the device, where they were asked for.
+        outputs: what `forward_packed` returned, on the device, where it was asked for.
         done: recorded after the last copy; None where there was nothing to wait for.
     """
 
     pack: Pack
-    pooled: torch.Tensor
+    pooled: list[torch.Tensor]
     bad: torch.Tensor
-    representations: dict[int, torch.Tensor]
+    outputs: dict | None
     done: torch.cuda.Event | None
 
     def wait(self) -> None:
         """Return when the work is done."""
         if self.done:
             self.done.synchronize()
+
+    def of_sequence(self, place: int) -> dict:
+        """Return the outputs of the sequence that stands at `place` in the pack."""
+        rows = slice(self.pack.cu_seqlens[place], self.pack.cu_seqlens[place + 1])
+        one: dict = {"representations": {k: x[rows] for k, x in self.outputs["representations"].items()}}
+        if "logits" in self.outputs:
+            one["logits"] = self.outputs["logits"][rows]
+        if "contacts" in self.outputs:
+            one["contacts"] = self.outputs["contacts"][place]
+        return one
 
 
 class Embedder:
@@ -99,22 +117,24 @@ class Embedder:
         self.options = options
         self.device = choose_device(options.device)
         dtype = choose_dtype(options.dtype, self.device)
-        for pooling in options.poolings:
-            if pooling not in POOLINGS:
-                raise ValueError(f"pooling: {pooling!r} is not one of {', '.join(POOLINGS)}")
+        for key, asked, known in (("pooling", options.poolings, POOLINGS), ("include", options.include, INCLUDE)):
+            for name in asked:
+                if name not in known:
+                    raise ValueError(f"{key}: {name!r} is not one of {', '.join(known)}")
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
             digest = beside.submit(checkpoint_sha256, options.model)
             # Not where the weights stay in the mapped file: it may be overwritten while they are used.
             base = load_esm2(options.model, mapped=self.device.type == "cuda")
         self._model_sha256 = digest.result()
-        self.layers = resolve_layers(options.layers, base.num_layers)
-        self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
+        self._contact_head = _contact_head_sha256(base, options.model) if "contacts" in options.include else None
+        model = self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
+        self.layers = resolve_layers(options.layers, model.num_layers)
         self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
-            self.device, base.num_layers, base.embed_dim
+            self.device, model.num_layers, model.embed_dim
         )
         self._dtype = dtype
         self._exact: ESM2WithFlashAttention | None = None
-        shape = ModelShape(base.num_layers, base.embed_dim, base.attention_heads, self._model_sha256)
+        shape = ModelShape(model.num_layers, model.embed_dim, model.attention_heads, self._model_sha256)
         check_published(Path(options.model), shape)
 
     def warm_up(self) -> None:
@@ -131,6 +151,8 @@ class Embedder:
             "model_sha256": self._model_sha256,
             "layers": self.layers,
             "pooling": list(self.options.poolings),
+            "include": list(self.options.include),
+            **({"contact_head_sha256": self._contact_head} if self._contact_head else {}),
             "dtype": self._dtype,
             "attention": backend_version(self.model.attention),
             "device": self.device.type,
@@ -141,9 +163,15 @@ class Embedder:
         }
 
     @property
-    def columns(self) -> list[str]:
-        """Names of the embedding columns, `mean_33` and so on."""
-        return [f"{pooling}_{layer}" for layer in self.layers for pooling in self.options.poolings]
+    def columns(self) -> dict[str, int]:
+        """Names and widths of the columns, `mean_33` and so on, in order."""
+        names = [f"{pooling}_{layer}" for layer in self.layers for pooling in self.options.poolings]
+        likelihood = {"log_likelihood": 1} if "log_likelihood" in self.options.include else {}
+        return dict.fromkeys(names, self.model.embed_dim) | likelihood
+
+    def empty_columns(self, rows: int) -> dict[str, np.ndarray]:
+        """Return a matrix for each column, float32 [rows, width], not set."""
+        return {name: np.empty((rows, width), np.float32) for name, width in self.columns.items()}
 
     def embed(
         self,
@@ -155,13 +183,13 @@ class Embedder:
 
         Args:
             tokens: the sequences.
-            each_sequence: called with (index, {layer: fp32 [L + 2, E] on the device}) of each sequence.
+            each_sequence: called with (index, what `forward_packed` gave for the sequence, on the device): its
+                "representations" {layer: fp32 [L + 2, E]}, and "logits" and "contacts" where they are included.
             progress: called with the residues done since the last call.
 
         Sequences whose values are not finite are listed in the result's `recomputed`: call `recompute` for them.
         """
-        shape = (len(tokens), self.model.embed_dim)
-        result = Embeddings({name: np.empty(shape, dtype=np.float32) for name in self.columns})
+        result = Embeddings(self.empty_columns(len(tokens)))
         started: deque[StartedPack] = deque()
         for pack in iterate_packs(tokens, self.tokens_per_pack):
             started.append(self._start(self.model, pack, keep=each_sequence is not None))
@@ -191,29 +219,36 @@ class Embedder:
         """Queue all the work on a pack, to the copy of its pooled vectors; on a GPU this returns before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
         cu_seqlens = torch.from_numpy(pack.cu_seqlens)
-        representations = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers)["representations"]
-        kernels = model.kernels != "torch"
-        by_layer = [
-            pool_packed(representations[layer], cu_seqlens, len(pack.indices), self.options.poolings, kernels)
-            for layer in self.layers
-        ]
-        pooled = torch.cat([vectors for vectors, _ in by_layer]).to("cpu", non_blocking=True)
-        bad = torch.stack([bad for _, bad in by_layer]).any(0).to("cpu", non_blocking=True)
+        include = self.options.include
+        out = model.forward_packed(
+            input_ids,
+            cu_seqlens,
+            pack.max_seqlen,
+            self.layers,
+            need_logits="logits" in include or "log_likelihood" in include,
+            return_contacts="contacts" in include,
+        )
+        count, kernels = len(pack.indices), model.kernels != "torch"
+        parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
+        if "log_likelihood" in include:
+            parts.append((_log_likelihoods(out["logits"], input_ids), ["mean"]))
+        by_part = [pool_packed(rows, cu_seqlens, count, poolings, kernels) for rows, poolings in parts]
+        pooled = [vectors.to("cpu", non_blocking=True) for pools, _ in by_part for vectors in pools]
+        bad = torch.stack([bad for _, bad in by_part]).any(0).to("cpu", non_blocking=True)
         done = torch.cuda.Event() if self.device.type == "cuda" else None
         if done:
             done.record()
-        return StartedPack(pack, pooled, bad, representations if keep else {}, done)
+        return StartedPack(pack, pooled, bad, out if keep else None, done)
 
     def _finish(self, started: StartedPack, result: Embeddings, each_sequence: EachSequence | None) -> int:
         """Wait for a pack, write its rows of `result`, and return its residues."""
         started.wait()
         pack, bad = started.pack, started.bad.numpy()
-        for name, vectors in zip(result.columns, started.pooled.numpy(), strict=True):
-            result.columns[name][pack.indices] = vectors
+        for name, vectors in zip(result.columns, started.pooled, strict=True):
+            result.columns[name][pack.indices] = vectors.numpy()
         if each_sequence is not None:
             for place in np.flatnonzero(~bad):
-                rows = slice(pack.cu_seqlens[place], pack.cu_seqlens[place + 1])
-                each_sequence(pack.indices[place], {k: x[rows] for k, x in started.representations.items()})
+                each_sequence(pack.indices[place], started.of_sequence(place))
         result.recomputed += [pack.indices[place] for place in np.flatnonzero(bad)]
         result.packs += 1
         result.real_tokens += pack.real_tokens
@@ -237,13 +272,33 @@ class Embedder:
             base = load_esm2(self.options.model)
             self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
         (pack,) = iterate_packs([tokens[index]], len(tokens[index]))
-        alone = Embeddings({name: np.empty((1, self.model.embed_dim), np.float32) for name in self.columns})
+        alone = Embeddings(self.empty_columns(1))
         forward_one = (lambda _, rows: each_sequence(index, rows)) if each_sequence else None
         self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, forward_one)
         if alone.recomputed:
             raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
         for column, matrix in alone.columns.items():
             result.columns[column][index] = matrix[0]
+
+
+def _log_likelihoods(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability that the model gives to each token where it stands, not masked, fp32 [total, 1]."""
+    return torch.log_softmax(logits, -1).gather(1, input_ids[:, None].long())
+
+
+def _contact_head_sha256(base_model: torch.nn.Module, path: Path) -> str:
+    """Return the sha256 of the weights of a contact head.
+
+    Raises:
+        ValueError: the checkpoint came without one.
+    """
+    regression = base_model.contact_head.regression
+    if not regression.weight.any():
+        raise ValueError(
+            f"include: contacts needs a contact head, and {path} has none; put the published "
+            f"{path.stem}-contact-regression.pt beside it"
+        )
+    return hashlib.sha256(b"".join(x.detach().numpy().tobytes() for x in regression.parameters())).hexdigest()
 
 
 def choose_device(requested: str) -> torch.device:

@@ -33,7 +33,7 @@ class PackedLayer(nn.Module):
         self.to(device)
 
     def forward(
-        self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor, attend: Attend
+        self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor | None, attend: Attend
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (x, delta), whose sum is the block's output, of the (x, delta) whose sum is its input.
 
@@ -42,12 +42,12 @@ class PackedLayer(nn.Module):
         Args:
             x: fp32 [rows, E], the residual stream.
             delta: [rows, E] in `dtype`, or None for nothing.
-            rotation: complex64 [rows, D / 2], as `operations.rotate` takes it.
+            rotation: complex64 [rows, D / 2], as `operations.rotate` takes it; None where nothing turns (ESM-1b).
             attend: attention of q, k, v, [rows, H, D] each.
         """
         x, normed = self._ops.add_norm(x, delta, self.attention_norm, self.dtype)
         qkv = self.qkv(normed).view(-1, 3, self.heads, self.head_dim)
-        attended = attend(*self._ops.rotate(qkv, rotation))
+        attended = attend(*(qkv.unbind(1) if rotation is None else self._ops.rotate(qkv, rotation)))
         x, normed = self._ops.add_norm(x, self.out_proj(attended.flatten(1)), self.final_norm, self.dtype)
         return x, self.fc2(F.gelu(self.fc1(normed)))
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-POOLINGS = ("mean", "bos", "max")
+POOLINGS = ("mean", "bos", "max", "eos", "std")
 
 
 def pool_packed(
@@ -12,8 +12,9 @@ def pool_packed(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pooled vectors of the first `count` sequences of a pack, and which of them are not sound.
 
-    `mean` and `max` run over the residues only (without cls and eos), `bos` is the row of cls, as
-    `--include mean bos` of fair-esm's scripts/extract.py. A sum's order depends on nothing but its sequence.
+    `mean`, `max` and `std` (of the population: 0 for one residue) run over the residues only, without cls and eos;
+    `bos` is the row of cls, as `--include mean bos` of fair-esm's scripts/extract.py, `eos` that of eos. A sum's order
+    depends on nothing but its sequence.
 
     Args:
         representation: fp32 [total, E], the sequences one after the other, each with cls and eos.
@@ -40,4 +41,6 @@ _POOL = {
     "mean": lambda rows: rows[1:-1].mean(0),
     "bos": lambda rows: rows[0],
     "max": lambda rows: rows[1:-1].amax(0),
+    "eos": lambda rows: rows[-1],
+    "std": lambda rows: rows[1:-1].std(0, correction=0),
 }

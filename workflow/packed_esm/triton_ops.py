@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import nn
 
 from .operations import on_device
+from .pooling import POOLINGS
 
 ROTATE_BLOCK = 1024
 NORM_BLOCK = 4096
@@ -67,7 +68,7 @@ def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch
 def pool(representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what `pooling.pool_packed` does, for all of POOLINGS in their order."""
     width = representation.shape[1]
-    pooled = torch.empty(3, count, width, device=representation.device)
+    pooled = torch.empty(len(POOLINGS), count, width, device=representation.device)
     blocks = triton.cdiv(width, POOL_COLUMNS)
     bad = torch.empty(count, blocks, device=representation.device, dtype=torch.bool)
     _pool[(count, blocks)](
@@ -172,9 +173,19 @@ def _pool(
     bos = tl.load(x_ptr + start * WIDTH + column, mask=inside, other=0.0)
     eos = tl.load(x_ptr + (end - 1) * WIDTH + column, mask=inside, other=0.0)
     out_ptr = pooled_ptr + sequence.to(tl.int64) * WIDTH + column
-    tl.store(out_ptr, total / (end - start - 2).to(tl.float32), mask=inside)
+    mean = total / (end - start - 2).to(tl.float32)
+    squares = tl.zeros((COLUMNS,), tl.float32)
+    for first in range(start + 1, end - 1, ROWS):
+        row = first + tl.arange(0, ROWS)
+        mask = (row < end - 1)[:, None] & inside[None, :]
+        x = tl.load(x_ptr + row[:, None] * WIDTH + column[None, :], mask=mask, other=0.0)
+        centred = tl.where(mask, x - mean[None, :], 0.0)
+        squares += tl.sum(centred * centred, 0)
+    tl.store(out_ptr, mean, mask=inside)
     tl.store(out_ptr + stride, bos, mask=inside)
     tl.store(out_ptr + 2 * stride, highest, mask=inside)
+    tl.store(out_ptr + 3 * stride, eos, mask=inside)
+    tl.store(out_ptr + 4 * stride, tl.sqrt(squares / (end - start - 2).to(tl.float32)), mask=inside)
     sound = tl.abs(total + bos + eos) < float("inf")
     bad = tl.max((~sound & inside).to(tl.int32), 0)
     tl.store(bad_ptr + sequence * tl.num_programs(1) + tl.program_id(1), bad.to(tl.int1))

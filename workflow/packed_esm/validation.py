@@ -207,7 +207,8 @@ def _compare(
     tokens = [tokenize(sequence) for sequence in sequences]
     measured: list[dict] = []
 
-    def compare_one(index: int, packed: dict[int, torch.Tensor]) -> None:
+    def compare_one(index: int, out: dict) -> None:
+        packed = out["representations"]
         truth = reference_representations(reference, tokens[index], embedder.layers)
         record = chosen.iloc[index]
         for layer in embedder.layers:
