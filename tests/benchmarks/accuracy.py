@@ -29,7 +29,7 @@ from packed_esm.fasta import normalise, read_records  # noqa: E402
 from packed_esm.models import DEMO_PATH, MODELS  # noqa: E402
 from packed_esm.packed_attention import backend_version  # noqa: E402
 from packed_esm.packing import iterate_packs  # noqa: E402
-from packed_esm.reference import reference_representations  # noqa: E402
+from packed_esm.reference import reference_outputs  # noqa: E402
 from packed_esm.tokenize import tokenize  # noqa: E402
 
 
@@ -99,7 +99,7 @@ def main() -> None:
         base = base_model(name)
         layers = [base.num_layers // 2, base.num_layers]
         reference = copy.deepcopy(base).to(args.device)
-        truth = [reference_representations(reference, one, layers) for one in tokens]
+        truth = [reference_outputs(reference, one, layers)["representations"] for one in tokens]
         del reference
         for dtype, backend in variants(args.device, DTYPES):
             row = measure(

@@ -26,7 +26,7 @@ from packed_esm.fp8 import FP8, activation_dtype, why_no_fp8
 from packed_esm.models import DEMO_PATH
 from packed_esm.packed_attention import BACKENDS, why_not
 from packed_esm.packing import iterate_packs
-from packed_esm.reference import reference_representations
+from packed_esm.reference import reference_outputs
 from packed_esm.tokenize import tokenize
 from packed_esm.validation import TOLERANCES
 
@@ -70,7 +70,7 @@ def test_backend_equals_fair_esm_within_the_tolerance_of_its_dtype(backend, dtyp
     cu_seqlens = pack(tokens)[1]
     tolerance = TOLERANCES[dtype]
     for i, one in enumerate(tokens):
-        want = reference_representations(reference, one, layers)
+        want = reference_outputs(reference, one, layers)["representations"]
         for layer in layers:
             rows = slice(int(cu_seqlens[i]), int(cu_seqlens[i + 1]))
             kernel, simple, truth = got[layer][rows], also[layer][rows], want[layer]
@@ -149,7 +149,7 @@ def test_fp8_stays_within_its_tolerance_with_trained_weights(demo):
         got = model.forward_packed(torch.from_numpy(one.input_ids).cuda().int(), *arguments)["representations"]
         for place, i in enumerate(one.indices):
             rows = slice(int(one.cu_seqlens[place]), int(one.cu_seqlens[place + 1]))
-            for layer, want in reference_representations(reference, tokens[i], [3, 6]).items():
+            for layer, want in reference_outputs(reference, tokens[i], [3, 6])["representations"].items():
                 errors.append(relative_l2(got[layer][rows], want))
                 cosines.append(worst_residue_cosine(got[layer][rows], want))
     print(f"fp8: worst relative L2 {max(errors):.2e}, worst residue cosine {min(cosines):.5f}")
@@ -171,7 +171,7 @@ def test_without_triton_torch_does_the_same_and_says_so_once(demo, dtype, monkey
         got = model.forward_packed(*on_gpu(tokens), [0, 3, 6])["representations"]
         cu_seqlens = pack(tokens)[1]
         for i, one in enumerate(tokens):
-            for layer, want in reference_representations(copy.deepcopy(demo).cuda(), one, [0, 3, 6]).items():
+            for layer, want in reference_outputs(copy.deepcopy(demo).cuda(), one, [0, 3, 6])["representations"].items():
                 error = relative_l2(got[layer][cu_seqlens[i] : cu_seqlens[i + 1]], want)
                 assert error <= TOLERANCES[dtype].relative_l2
 

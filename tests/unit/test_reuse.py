@@ -28,6 +28,10 @@ def values(seed=0):
     return {name: rng.normal(size=shape).astype("f4") for name, shape in COLUMNS.items()}
 
 
+def empty(rows):
+    return {name: np.empty((rows, width), "f4") for name, (_, width) in COLUMNS.items()}
+
+
 def write_sample(path, rows, settings=SETTINGS, columns=None, group_rows=4):
     """Write a sample with these of the thirty sequences, in row groups of a few rows."""
     columns = columns or values()
@@ -45,7 +49,7 @@ def test_what_is_there_is_taken_with_its_checksum_and_the_rest_is_missing(tmp_pa
     paths = [write_sample(tmp_path / "a.parquet", [3, 9, 9, 1, 7, 20]), write_sample(tmp_path / "b.parquet", [9, 12])]
     wanted = [12, 5, 9, 1, 29]
     digests = [DIGESTS[i] for i in wanted]
-    earlier = look_up(paths, digests, SETTINGS, 4)
+    earlier = look_up(paths, digests, SETTINGS, empty(5))
     assert earlier.found.tolist() == [True, False, True, True, False] and earlier.missing.tolist() == [1, 4]
     new = {name: matrix[[5, 29]] for name, matrix in values().items()}
     columns, checksums = earlier.completed(digests, new)
@@ -65,7 +69,7 @@ def test_only_row_groups_with_something_wanted_are_read(tmp_path, monkeypatch):
 
     original = reuse.pq.ParquetFile.read_row_group
     monkeypatch.setattr(reuse.pq.ParquetFile, "read_row_group", counting)
-    assert look_up([path], [DIGESTS[5]], SETTINGS, 4).found.all()
+    assert look_up([path], [DIGESTS[5]], SETTINGS, empty(1)).found.all()
     assert [group for group, columns in read if "mean_6" in columns] == [1]
 
 
@@ -74,7 +78,7 @@ def test_only_row_groups_with_something_wanted_are_read(tmp_path, monkeypatch):
 )
 def test_a_file_with_any_other_setting_gives_nothing_and_a_warning_says_which(tmp_path, caplog, other):
     path = write_sample(tmp_path / "a.parquet", [1, 2], SETTINGS | other)
-    assert not look_up([path], DIGESTS, SETTINGS, 4).found.any()
+    assert not look_up([path], DIGESTS, SETTINGS, empty(30)).found.any()
     (key,) = other
     assert f"nothing is taken from {path}, made with other settings: {key}: " in caplog.text
 
@@ -84,12 +88,12 @@ def test_damage_is_named_with_a_remedy_that_removes_nothing(tmp_path):
     changed["mean_0"][2, 3] = np.nextafter(changed["mean_0"][2, 3], np.float32(9))
     path = write_sample(tmp_path / "a.parquet", [1, 2], columns=changed)
     with pytest.raises(EmbeddingFileError, match=rf"a.parquet, sequence {DIGESTS[2]}: .* take it out of `reuse`"):
-        look_up([path], DIGESTS, SETTINGS, 4)
+        look_up([path], DIGESTS, SETTINGS, empty(30))
     data = path.read_bytes()
     for damaged in (b"", data[: len(data) // 2], b"PAR1 not at all"):
         path.write_bytes(damaged)
         with pytest.raises(EmbeddingFileError, match=r"a.parquet: not a whole .* take it out of `reuse`"):
-            look_up([path], DIGESTS, SETTINGS, 4)
+            look_up([path], DIGESTS, SETTINGS, empty(30))
 
 
 def test_folders_of_results_and_files_are_found_and_a_run_cannot_reuse_itself(tmp_path, monkeypatch):

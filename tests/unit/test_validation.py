@@ -10,15 +10,14 @@ import torch
 from packed_esm import esm2_flash
 from packed_esm.chunk_job import embed_fasta
 from packed_esm.chunking import chunk_samples
+from packed_esm.comparison import compare_residues
 from packed_esm.embed import DTYPES, EmbedOptions
 from packed_esm.integrity import ValidationError
 from packed_esm.merge import merge_sample
 from packed_esm.models import DEMO_PATH
 from packed_esm.validation import (
     TOLERANCES,
-    Tolerance,
     ValidationOptions,
-    compare_residues,
     find_failures,
     stratified_sample,
     validate,
@@ -93,7 +92,7 @@ def other_layer(columns):
     [
         (
             one_value,
-            r"s\|p5, 170 residues, layer 6: the stored embedding is not what the same settings give again",
+            r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings give again",
         ),
         (shifted, r"s\|p\d+, \d+ residues, layer 3: bos_relative_l2 to fair-esm is"),
         (other_layer, r"layer 6: mean_relative_l2 to fair-esm is"),
@@ -208,7 +207,7 @@ def test_values_that_are_not_numbers_never_pass():
         "mean_relative_l2": 0.0,
     }
     row |= {"min_residue_cosine": float("nan"), "worst_residue": 1, "bit_equal": True}
-    assert len(find_failures(pd.DataFrame([row]), Tolerance(1.0, -1.0), True)) == 2
+    assert len(find_failures(pd.DataFrame([row]), {"relative_l2": 1.0, "mean_relative_l2": 1.0}, -1.0, True)) == 2
 
 
 def test_there_is_a_tolerance_for_each_dtype():

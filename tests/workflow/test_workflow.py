@@ -4,9 +4,11 @@ import gzip
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from checkpoint_files import save_fair_esm, save_hugging_face
 from conftest import ROOT, fair_esm_alone, random_esm2
@@ -58,7 +60,8 @@ def test_every_embedding_option_reaches_the_embeddings(project):
     project.passes(
         config=(
             "layers=[0,3,-1]",
-            "pooling=[mean,bos,max]",
+            "pooling=[mean,bos,max,std,eos]",
+            "include=[log_likelihood]",
             "dtype=bf16",
             "attention=padded",
             "tokens_per_pack=300",
@@ -69,14 +72,36 @@ def test_every_embedding_option_reaches_the_embeddings(project):
             "validation={sequences: 3, seed: 5, max_relative_l2: 0.05, min_residue_cosine: 0.99}",
         )
     )
-    columns = [f"{pooling}_{layer}" for layer in (0, 3, 6) for pooling in ("mean", "bos", "max")]
-    assert list(project.embeddings("s")) == ["id", "digest", "length", *columns, "checksum"]
+    columns = [f"{pooling}_{layer}" for layer in (0, 3, 6) for pooling in ("mean", "bos", "max", "std", "eos")]
+    assert list(project.embeddings("s")) == ["id", "digest", "length", *columns, "log_likelihood", "checksum"]
     settings = project.validation()["settings"]
     assert settings["layers"] == [0, 3, 6] and settings["dtype"] == "bf16" and settings["attention"] == "padded"
     assert settings["tokens_per_pack"] == 300 and settings["device"] == "cpu"
     assert project.validation()["sequences_compared"] == 3
-    assert project.validation()["tolerance"] == {"relative_l2": 0.05, "residue_cosine": 0.99}
+    assert project.validation()["tolerance"] == {"relative_l2": 0.05, "residue_cosine": 0.99, "contact": 0.05}
     assert len(project.stats()) == 2
+
+
+def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(project):
+    model = random_esm2(num_layers=2, embed_dim=32, heads=2)
+    torch.nn.init.normal_(model.contact_head.regression.weight)
+    path = save_fair_esm(model, project.folder / "esm2_small.pt", contacts=True)
+    project.write_samples(s=proteins(7), t=proteins(3))
+    options = (f"model={path}", "include=[logits,contacts]", "per_residue=float16")
+    project.passes(config=("chunks=2", *options))
+    found = project.validation()
+    assert found["bit_equal"] and found["worst_contacts_max_abs"] < 1e-5 and found["worst_logits_relative_l2"] < 2e-6
+    assert 0 < found["worst_representations_relative_l2"] < 5e-4
+    for sample, count in (("s", 7), ("t", 3)):
+        with h5py.File(project.folder / f"results/residues/{sample}.representations.h5") as file:
+            lengths = dict(zip(*(project.embeddings(sample)[name] for name in ("id", "length")), strict=True))
+            assert {name: len(rows) for name, rows in file.items()} == lengths and len(lengths) == count
+            means = np.stack([file[name][...].astype("f4").mean(0) for name in project.embeddings(sample)["id"]])
+        assert np.allclose(means, project.matrix(sample, "mean_2"), atol=2e-3)
+    shutil.copytree(project.folder / "results", project.folder / "earlier")
+    assert "earlier results hold no representations" in project.fails(config=(*options, "reuse=earlier")).output
+    named = project.run("-n", config=("model=esm2_t6_8M_UR50D", "include=contacts"))
+    assert "download_contact_head" in named.output
 
 
 def test_records_are_replaced_and_ids_suffixed_by_choice(project):

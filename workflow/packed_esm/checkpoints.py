@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .fair_esm import require_fair_esm
 from .files import sha256
+from .models import contact_head_path
 from .tokenize import MASK
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def _read_fair_esm(path: Path, mapped: bool) -> tuple[dict, dict[str, torch.Tens
         shape = _esm2_shape(data["cfg"]["model"]) if "cfg" in data else _esm1b_shape(path, data["args"], state)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not an ESM-2 checkpoint, its `cfg` has no shape of one ({error})") from error
-    regression = path.with_name(f"{path.stem}-contact-regression.pt")
+    regression = contact_head_path(path)
     if regression.exists():
         state |= _load_pickle(regression)["model"]
     return shape, state

@@ -5,7 +5,8 @@ import logging
 import platform
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from .embed import Embedder, Embeddings, EmbedOptions, device_name
 from .fasta import FastaError, invalid_characters, read_records, refget_digest
 from .files import write_text
 from .progress import progress_bar
-from .reuse import Earlier, look_up
+from .residues import FEATURES, ResidueWriter
+from .reuse import look_up
 from .settings import fingerprint
 from .tokenize import tokenize
 from .writers import write_chunk
@@ -25,7 +27,15 @@ log = logging.getLogger(__name__)
 MIN_TOKENS_PER_PACK = 1024
 
 
-def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions, reuse: Sequence[Path] = ()) -> dict:
+def embed_fasta(
+    fasta: Path,
+    out: Path,
+    stats_path: Path,
+    options: EmbedOptions,
+    reuse: Sequence[Path] = (),
+    residues: Mapping[str, Path] | None = None,
+    residue_dtype: str = "float16",
+) -> dict:
     """Embed the records of a FASTA file into an Arrow file, in their order; return (and write) the statistics.
 
     Args:
@@ -34,42 +44,51 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions,
         stats_path: JSON with seconds, memory, device and counters.
         options: how to embed.
         reuse: Parquet files of earlier runs; what they have with the same settings is not embedded again.
+        residues: {feature: path} of the HDF5 files for each residue, names of `residues.FEATURES`.
+        residue_dtype: of representations there.
 
     Raises:
         EmbeddingFileError: a file of `reuse` that is damaged.
-        FastaError: a record that is not what its digest says, or with characters that are no residues.
+        FastaError: a record that is not what its digest says, with characters that are no residues, or too long.
+        ValueError: residues together with reuse, or of a feature that is not included.
     """
+    residues = residues or {}
+    _check_residues(residues, options, reuse)
     started = time.perf_counter()
     digests, names, tokens = read_tokens(fasta)
     read = time.perf_counter()
     embedder = Embedder(options)
+    _check_lengths(fasta, embedder, tokens, names)
     loaded = time.perf_counter()
     settings = embedder.settings
     log.info("settings: %s", json.dumps(settings))
-    earlier = look_up(reuse, digests, settings, embedder.model.embed_dim)
+    earlier = look_up(reuse, digests, settings, embedder.empty_columns(len(tokens)))
     looked_up = time.perf_counter()
-    embeddings, warm = _embed_missing(embedder, earlier, tokens, names, fasta.name)
-    while earlier.found.any() and embedder.settings != settings:
-        # After an out-of-memory the budget is another, and what was found may not stand beside it.
-        settings = embedder.settings
-        earlier = look_up(reuse, digests, settings, embedder.model.embed_dim)
-        embeddings, warm = _embed_missing(embedder, earlier, tokens, names, fasta.name)
+    with ResidueWriter(residues, residue_dtype) as writer:
+        work = _Work(embedder, tokens, names, digests, writer if residues else None, fasta.name)
+        embeddings, warm = work.embed(earlier.missing)
+        while earlier.found.any() and embedder.settings != settings:
+            # After an out-of-memory the budget is another, and what was found may not stand beside it.
+            settings = embedder.settings
+            earlier = look_up(reuse, digests, settings, embedder.empty_columns(len(tokens)))
+            embeddings, warm = work.embed(earlier.missing)
+        writer.finish(embedder.settings | {"per_residue": residue_dtype})
     embedded = time.perf_counter()
     lengths = [len(t) - 2 for t in tokens]
     columns, checksums = earlier.completed(digests, embeddings.columns)
     write_chunk(out, digests, lengths, columns, embedder.settings, checksums)
     written = time.perf_counter()
-    residues, reused_residues = sum(lengths), sum(lengths[i] for i in np.flatnonzero(earlier.found))
+    total, reused_residues = sum(lengths), sum(lengths[i] for i in np.flatnonzero(earlier.found))
     stats = {
         "sequences": len(tokens),
-        "residues": residues,
+        "residues": total,
         "reused_sequences": int(earlier.found.sum()),
         "reused_residues": reused_residues,
         "packs": embeddings.packs,
         "real_tokens": embeddings.real_tokens,
         "pack_tokens": embeddings.pack_tokens,
         "fill": embeddings.real_tokens / embeddings.pack_tokens if embeddings.packs else None,
-        "residues_per_second": (residues - reused_residues) / (embedded - warm),
+        "residues_per_second": (total - reused_residues) / (embedded - warm),
         "seconds": {
             "read": read - started,
             "load": loaded - read,
@@ -93,7 +112,7 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions,
         "%s: %d sequences, %d residues, of which %d were reused, %.0f residues/s",
         out,
         len(tokens),
-        residues,
+        total,
         reused_residues,
         stats["residues_per_second"],
     )
@@ -121,42 +140,76 @@ def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
     return digests, names, tokens
 
 
-def _embed_missing(
-    embedder: Embedder, earlier: Earlier, tokens: list[np.ndarray], names: list[str], title: str
-) -> tuple[Embeddings, float]:
-    """Embed the sequences that earlier results do not have, in their order; see `_embed_within_memory`."""
-    missing_tokens, missing_names = ([values[i] for i in earlier.missing] for values in (tokens, names))
-    embeddings, warm = _embed_within_memory(embedder, missing_tokens, missing_names, title)
-    embedder.recompute(embeddings, missing_tokens, missing_names)
-    return embeddings, warm
+def _check_residues(residues: Mapping[str, Path], options: EmbedOptions, reuse: Sequence[Path]) -> None:
+    """Raise ValueError where files for each residue cannot be made as asked for."""
+    if residues and reuse:
+        raise ValueError("reuse: earlier results hold no values for each residue; leave out one of the two")
+    for feature in residues:
+        if feature not in FEATURES:
+            raise ValueError(f"residues: {feature!r} is not one of {', '.join(FEATURES)}")
+        if feature != "representations" and feature not in options.include:
+            raise ValueError(f"residues: {feature} must be included to be written (include: {feature})")
 
 
-def _embed_within_memory(
-    embedder: Embedder, tokens: list[np.ndarray], names: list[str], title: str
-) -> tuple[Embeddings, float]:
-    """Embed all sequences; after an out-of-memory start all over with half the budget, so that one holds for all.
+def _check_lengths(fasta: Path, embedder: Embedder, tokens: list[np.ndarray], names: list[str]) -> None:
+    """Raise FastaError for the first sequence that the model has no positions for."""
+    longest = embedder.model.max_residues
+    for name, one in zip(names, tokens, strict=True):
+        if longest is not None and len(one) - 2 > longest:
+            raise FastaError(
+                f"{fasta}: {name} has {len(one) - 2} residues, but {embedder.options.model.name} has positions for "
+                f"{longest}; set max_length: {longest} and too_long, or use an ESM-2"
+            )
 
-    Return the embeddings, and when the last start was warm (seconds of time.perf_counter).
-    """
-    total = sum(len(t) - 2 for t in tokens)
-    while True:
-        try:
-            if tokens:
-                embedder.warm_up()
-            warm = time.perf_counter()
-            with progress_bar(total, "residues", title) as bar:
-                return embedder.embed(tokens, progress=bar.update), warm
-        except torch.OutOfMemoryError as error:
-            smaller = embedder.tokens_per_pack // 2
-            if smaller < MIN_TOKENS_PER_PACK:
-                longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
-                raise MemoryError(
-                    f"out of GPU memory even with {embedder.tokens_per_pack} tokens a pack; the longest sequence is "
-                    f"{names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, or device: cpu"
-                ) from error
-            log.warning("out of GPU memory with %d tokens a pack; again with %d", embedder.tokens_per_pack, smaller)
-        torch.cuda.empty_cache()
-        embedder.tokens_per_pack = smaller
+
+@dataclass(frozen=True)
+class _Work:
+    """The sequences of a job: tokens, names for messages, digests; `writer` where values for each residue are kept."""
+
+    embedder: Embedder
+    tokens: list[np.ndarray]
+    names: list[str]
+    digests: list[str]
+    writer: ResidueWriter | None
+    title: str
+
+    def embed(self, indices: np.ndarray) -> tuple[Embeddings, float]:
+        """Embed the sequences `indices`, in their order; after an out-of-memory all over with half the budget.
+
+        So one budget holds for all. Return the embeddings, and when the last start was warm (time.perf_counter).
+        """
+        tokens, names = ([values[i] for i in indices] for values in (self.tokens, self.names))
+        write = self._write if self.writer else None
+        while True:
+            try:
+                if tokens:
+                    self.embedder.warm_up()
+                warm = time.perf_counter()
+                with progress_bar(sum(len(t) - 2 for t in tokens), "residues", self.title) as bar:
+                    embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve_budget(error)
+            torch.cuda.empty_cache()
+            if self.writer:
+                self.writer.restart()
+        self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
+        return embeddings, warm
+
+    def _write(self, index: int, out: dict) -> None:
+        self.writer.write(self.names[index], self.digests[index], out)
+
+    def _halve_budget(self, error: Exception) -> None:
+        """Halve the budget of tokens, or raise MemoryError that names the longest sequence where it is small."""
+        budget = self.embedder.tokens_per_pack
+        if budget // 2 < MIN_TOKENS_PER_PACK:
+            longest = max(range(len(self.tokens)), key=lambda i: len(self.tokens[i]))
+            raise MemoryError(
+                f"out of GPU memory even with {budget} tokens a pack; the longest sequence is {self.names[longest]} "
+                f"({len(self.tokens[longest]) - 2} residues): use a larger GPU, or device: cpu"
+            ) from error
+        log.warning("out of GPU memory with %d tokens a pack; again with %d", budget, budget // 2)
+        self.embedder.tokens_per_pack = budget // 2
 
 
 def _peak_gpu_memory_mb(device: torch.device) -> int | None:

@@ -17,7 +17,7 @@ from . import __version__
 from .checkpoints import checkpoint_sha256, load_esm2
 from .esm2_flash import ESM2WithFlashAttention, resolve_layers
 from .fp8 import FP8
-from .models import ModelShape, check_published
+from .models import ModelShape, check_published, contact_head_path
 from .operations import on_device
 from .packed_attention import backend_version
 from .packing import Pack, iterate_packs
@@ -296,7 +296,7 @@ def _contact_head_sha256(base_model: torch.nn.Module, path: Path) -> str:
     if not regression.weight.any():
         raise ValueError(
             f"include: contacts needs a contact head, and {path} has none; put the published "
-            f"{path.stem}-contact-regression.pt beside it"
+            f"{contact_head_path(path).name} beside it"
         )
     return hashlib.sha256(b"".join(x.detach().numpy().tobytes() for x in regression.parameters())).hexdigest()
 

@@ -10,14 +10,11 @@ import pandas as pd
 
 from .manifest import embedded, read_manifest
 from .progress import progress_bar
-from .settings import differences
-from .writers import ChunkFile, EmbeddingFileError, SampleWriter, chunk_settings, embedding_table
+from .writers import ChunkFile, EmbeddingFileError, SampleWriter, chunk_settings, common_settings, embedding_table
 
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 64 * 2**20
-# The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
-MAY_DIFFER = {"tokens_per_pack"}
 
 
 def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path) -> int:
@@ -33,7 +30,7 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
         EmbeddingFileError: a chunk that is damaged, has other settings than the rest, or lacks a record.
     """
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
-    settings = common_settings(chunk_paths)
+    settings = common_settings(chunk_paths, chunk_settings)
     first = ChunkFile(chunk_paths[0])
     row_bytes = sum(4 * matrix.shape[1] for matrix in first.columns.values())
     batch_rows = max(1, BATCH_BYTES // row_bytes)
@@ -49,26 +46,6 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
             )
             bar.update(len(batch))
     return len(rows)
-
-
-def common_settings(chunk_paths: Sequence[Path]) -> dict:
-    """Return the settings of all chunks.
-
-    Where budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all.
-
-    Raises:
-        EmbeddingFileError: chunks with other settings than the first.
-    """
-    every = [chunk_settings(path) for path in chunk_paths]
-    for path, settings in zip(chunk_paths, every, strict=True):
-        same = {key: value for key, value in settings.items() if key not in MAY_DIFFER}
-        if differing := differences({k: v for k, v in every[0].items() if k not in MAY_DIFFER}, same):
-            raise EmbeddingFileError(
-                f"{path}: made with other settings than {chunk_paths[0]} ({'; '.join(differing)}); "
-                "remove the older of the two and run again"
-            )
-    budgets = sorted({settings["tokens_per_pack"] for settings in every})
-    return every[0] | {"tokens_per_pack": budgets[0] if len(budgets) == 1 else budgets}
 
 
 def _gather(

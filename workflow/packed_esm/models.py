@@ -1,4 +1,4 @@
-"""The published ESM-2 checkpoints, the shipped demonstration model, and where each is found."""
+"""The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and where each is found."""
 
 import os
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 DEMO = "demo"
 DEMO_PATH = Path(__file__).resolve().parents[1] / "models" / "esm2_t6_3M_demo.pt"
-BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm/models"
+BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ModelShape:
         return 4 * self.parameters
 
 
-# Lin et al. 2023, table S1; names of fair-esm's esm/pretrained.py.
+# Lin et al. 2023, table S1; Rives et al. 2021; Meier et al. 2021; names of fair-esm's esm/pretrained.py.
 MODELS = {
     "demo": ModelShape(6, 192, 12),
     "esm2_t6_8M_UR50D": ModelShape(6, 320, 20, "c3c1145126ec08895c39c24a5df5e6f899441bf641eb09c72504ef9b7acd9e40"),
@@ -38,12 +38,30 @@ MODELS = {
     "esm2_t33_650M_UR50D": ModelShape(33, 1280, 20),
     "esm2_t36_3B_UR50D": ModelShape(36, 2560, 40),
     "esm2_t48_15B_UR50D": ModelShape(48, 5120, 40),
+    "esm1b_t33_650M_UR50S": ModelShape(33, 1280, 20),
+    **{f"esm1v_t33_650M_UR90S_{number}": ModelShape(33, 1280, 20) for number in range(1, 6)},
 }
 
 
 def model_url(name: str) -> str:
     """Return the address of a published checkpoint."""
-    return f"{BASE_URL}/{name}.pt"
+    return f"{BASE_URL}/models/{name}.pt"
+
+
+def contact_head_url(name: str) -> str:
+    """Return the address of the contact head of a published checkpoint.
+
+    Raises:
+        ValueError: none is published (esm/pretrained.py, `_has_regression_weights`).
+    """
+    if name.startswith("esm1v"):
+        raise ValueError(f"include: contacts: no contact head of {name} is published; leave it out or use an ESM-2")
+    return f"{BASE_URL}/regression/{name}-contact-regression.pt"
+
+
+def contact_head_path(model: Path) -> Path:
+    """Return where fair-esm looks for the contact head of a checkpoint: beside it."""
+    return model.with_name(f"{model.stem}-contact-regression.pt")
 
 
 def hub_path(name: str) -> Path:

@@ -14,6 +14,7 @@ import torch
 if TYPE_CHECKING:
     from esm.model.esm2 import ESM2
 
+CONTACT_BYTES = 2**30  # attention scores of all layers and heads, fp32, which fair-esm keeps for its contacts
 MAP_BYTES = 512 * 2**20  # attention scores of one layer, all heads, fp32: larger ones are computed in blocks
 BLOCK_BYTES = 64 * 2**20  # of such a block: 24 to 256 MiB are alike in speed, smaller ones slower
 
@@ -30,33 +31,41 @@ def full_precision() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def reference_representations(
+def reference_outputs(
     model: "ESM2",
     tokens: np.ndarray,
     layers: Sequence[int],
+    contacts: bool = False,
     map_bytes: int = MAP_BYTES,
     block_bytes: int = BLOCK_BYTES,
-) -> dict[int, torch.Tensor]:
-    """Return {layer: fp32 [T, E]} of one sequence by fair-esm itself.
+) -> dict:
+    """Return what fair-esm itself gives for one sequence.
 
     Args:
-        model: fair-esm `ESM2`, fp32, in eval mode.
+        model: fair-esm `ESM2` or `ProteinBertModel`, fp32, in eval mode.
         tokens: integer [T], with cls and eos.
         layers: 0 to N, as fair-esm counts them.
+        contacts: also contacts, unless the sequence is so long that its maps would take more than CONTACT_BYTES.
         map_bytes: attention scores of a layer larger than this are computed in blocks of queries...
         block_bytes: ...of this size.
+
+    Returns:
+        {"representations": {layer: fp32 [T, E]}, "logits": fp32 [T, tokens], and perhaps "contacts": fp32 [L, L]}.
     """
     device = model.embed_tokens.weight.device
     batch = torch.as_tensor(tokens.astype(np.int64), device=device)[None]
-    row_bytes = 4 * model.attention_heads * len(tokens)
+    heads = model.layers[0].self_attn.num_heads
+    row_bytes = 4 * heads * len(tokens)
+    contacts = contacts and row_bytes * len(tokens) * len(model.layers) <= CONTACT_BYTES
     rows = max(1, block_bytes // row_bytes)
     with full_precision():
         if row_bytes * len(tokens) <= map_bytes:
-            representations = model(batch, repr_layers=list(layers))["representations"]
+            out = model(batch, repr_layers=list(layers), return_contacts=contacts)
         else:
             with _attention_in_blocks(model, rows):
-                representations = model(batch, repr_layers=list(layers))["representations"]
-    return {layer: representations[layer][0] for layer in layers}
+                out = model(batch, repr_layers=list(layers))
+    one = {"representations": {layer: out["representations"][layer][0] for layer in layers}, "logits": out["logits"][0]}
+    return one | ({"contacts": out["contacts"][0]} if contacts else {})
 
 
 @contextlib.contextmanager
@@ -104,7 +113,12 @@ class _BlockedAttention:
 def pooled_reference(representation: torch.Tensor, pooling: str) -> np.ndarray:
     """Return one pooled vector, float64 [E], of fp32 [T, E] with cls and eos (scripts/extract.py's rows)."""
     rows = representation.cpu().numpy().astype(np.float64)
-    if pooling == "bos":
-        return rows[0]
-    residues = rows[1:-1]
-    return residues.mean(axis=0) if pooling == "mean" else residues.max(axis=0)
+    if pooling in ("bos", "eos"):
+        return rows[0 if pooling == "bos" else -1]
+    return {"mean": np.mean, "max": np.max, "std": np.std}[pooling](rows[1:-1], axis=0)
+
+
+def reference_log_likelihood(logits: torch.Tensor, tokens: np.ndarray) -> float:
+    """Return the mean over residues of the log-probability of the residue that is there, of fp32 logits [T, tokens]."""
+    probabilities = torch.log_softmax(logits.double().cpu(), -1).numpy()
+    return float(probabilities[np.arange(1, len(tokens) - 1), tokens[1:-1]].mean())

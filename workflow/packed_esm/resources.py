@@ -12,6 +12,7 @@ MB = 1e6
 PROGRAM_MB = 1000  # Python and pyarrow; 100 were measured
 TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
 REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, as fp64 too
+RESIDUES_MB = 2000  # values of each residue that wait to be written; 256 MiB, and those of three packs
 MERGE_MB = 2000  # batches of 64 MiB, and chunk files as far as they are mapped; 250 were measured
 FASTA_FACTOR = 8  # memory over bytes; measured to chunk: proteins 4.5, peptides 28; to embed: 2.2, 6.6
 MANIFEST_FACTOR = 20  # memory over bytes of the Parquet file; 11 to 16 were measured

@@ -53,7 +53,9 @@ class Earlier:
         return self.columns, self.checksums
 
 
-def look_up(paths: Sequence[Path], digests: Sequence[str], settings: dict, embed_dim: int) -> Earlier:
+def look_up(
+    paths: Sequence[Path], digests: Sequence[str], settings: dict, empty_columns: dict[str, np.ndarray]
+) -> Earlier:
     """Look for sequences, by digest, in samples' Parquet files made with the same settings.
 
     Of a file only the digests are read, and the row groups that have a sequence that is wanted.
@@ -62,18 +64,12 @@ def look_up(paths: Sequence[Path], digests: Sequence[str], settings: dict, embed
         paths: Parquet files; the first that has a sequence gives it.
         digests: of the sequences.
         settings: of this run; a file with others gives nothing, and a warning says which differ.
-        embed_dim: width of the embeddings.
+        empty_columns: {name: float32 [n, width]} to be filled.
 
     Raises:
         EmbeddingFileError: a damaged file, or a row that does not belong to its checksum.
     """
-    names = [f"{pooling}_{layer}" for layer in settings["layers"] for pooling in settings["pooling"]]
-    shape = (len(digests), embed_dim)
-    earlier = Earlier(
-        np.zeros(len(digests), bool),
-        {name: np.empty(shape, np.float32) for name in names},
-        np.empty(len(digests), np.uint32),
-    )
+    earlier = Earlier(np.zeros(len(digests), bool), empty_columns, np.empty(len(digests), np.uint32))
     place = {digest: row for row, digest in enumerate(digests)}
     for path in paths:
         before = len(place)

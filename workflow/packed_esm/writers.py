@@ -1,12 +1,13 @@
 """Embedding files: the memory-mappable Arrow file of a chunk, and the Parquet file of a sample.
 
-Both have `digest`, `length`, one fixed-size list of float32 for each pooling and layer (`mean_33`),
-and `checksum`: the crc32 of the digest and the row's values, made where the values were computed and
-carried on, so that a value changed or a row shifted later is noticed.
+Both have `digest`, `length`, one fixed-size list of float32 for each pooling and layer (`mean_33`), a
+float32 `log_likelihood` where it is included, and `checksum`: the crc32 of the digest and the row's
+values, made where the values were computed and carried on, so that a value changed or a row shifted
+later is noticed.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import DamagedFileError, damage_named, replacing
-from .settings import from_metadata, to_metadata
+from .settings import differences, from_metadata, to_metadata
 
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
+# The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
+MAY_DIFFER = {"tokens_per_pack"}
 CHUNK_FILE, SAMPLE_FILE = "file of chunk embeddings", "Parquet file of embeddings"
 
 
@@ -44,13 +47,13 @@ def embedding_table(
     checksums: np.ndarray,
     ids: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Return the table of embeddings; columns: {name: float32 [n, E]}; with `ids` first where they are given."""
+    """Return the table of embeddings; columns: {name: float32 [n, width]}; with `ids` first where they are given."""
     arrays: dict[str, pa.Array] = {} if ids is None else {"id": pa.array(ids, pa.string())}
     arrays["digest"] = pa.array(digests, pa.string())
     arrays["length"] = pa.array(lengths, pa.int32())
     for name, matrix in columns.items():
         values = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
-        arrays[name] = pa.FixedSizeListArray.from_arrays(values, matrix.shape[1])
+        arrays[name] = values if matrix.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(values, matrix.shape[1])
     arrays["checksum"] = pa.array(checksums, pa.uint32())
     return pa.table(arrays)
 
@@ -80,6 +83,26 @@ def chunk_settings(path: Path) -> dict:
     """
     with damage_named(path, CHUNK_FILE, EmbeddingFileError):
         return from_metadata(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata)
+
+
+def common_settings(chunk_paths: Sequence[Path], settings_of: Callable[[Path], dict]) -> dict:
+    """Return the settings of all chunks, each read by `settings_of`.
+
+    Where budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all.
+
+    Raises:
+        EmbeddingFileError: chunks with other settings than the first.
+    """
+    every = [settings_of(path) for path in chunk_paths]
+    for path, settings in zip(chunk_paths, every, strict=True):
+        same = {key: value for key, value in settings.items() if key not in MAY_DIFFER}
+        if differing := differences({k: v for k, v in every[0].items() if k not in MAY_DIFFER}, same):
+            raise EmbeddingFileError(
+                f"{path}: made with other settings than {chunk_paths[0]} ({'; '.join(differing)}); "
+                "remove the older of the two and run again"
+            )
+    budgets = sorted({settings["tokens_per_pack"] for settings in every})
+    return every[0] | {"tokens_per_pack": budgets[0] if len(budgets) == 1 else budgets}
 
 
 class ChunkFile:
@@ -113,12 +136,14 @@ class ChunkFile:
 
 
 def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Return the embedding columns of a table as matrices, float32 [n, E], without a copy where it is one batch."""
+    """Return the embedding columns of a table as matrices, float32 [n, width], without a copy of a single batch."""
     matrices = {}
     for field in table.schema:
         if pa.types.is_fixed_size_list(field.type):
             values = _whole(table[field.name]).flatten()
             matrices[field.name] = values.to_numpy().reshape(-1, field.type.list_size)
+        elif pa.types.is_float32(field.type):
+            matrices[field.name] = _whole(table[field.name]).to_numpy()[:, None]
     return matrices
 
 

@@ -66,15 +66,46 @@ def model_files():
         return sorted(map(str, [*MODEL.glob("*.safetensors"), MODEL / "config.json"]))
     if config["model"] not in models.MODELS and not MODEL.exists():
         raise WorkflowError(f"model: there is nothing at {MODEL}; give a .pt file or a Hugging Face folder")
-    return [path_inside(MODEL)]
+    return [
+        path_inside(MODEL),
+        *([path_inside(CONTACT_HEAD)] if CONTACT_HEAD.exists() or contact_head_missing() else []),
+    ]
+
+
+def contact_head_missing():
+    """Return whether the contact head of a published model is wanted and has to be downloaded."""
+    return "contacts" in config["include"] and config["model"] in models.MODELS and not CONTACT_HEAD.exists()
 
 
 def embedding_arguments():
     """Return the command line options that say how to embed."""
     arguments = ["--model", config["model"], "--layers", *config["layers"], "--pooling", *config["pooling"]]
+    arguments += ["--include", *config["include"]]
     for key in ("device", "dtype", "attention", "tokens_per_pack", "on_nonfinite"):
         arguments += [f"--{key.replace('_', '-')}", config[key]]
     return [str(argument) for argument in arguments]
+
+
+def residue_features():
+    """Return the features of which there are files for each residue."""
+    wanted = ["representations"] if config["per_residue"] != "none" else []
+    wanted += [feature for feature in ("logits", "contacts") if feature in config["include"]]
+    if wanted and config["reuse"]:
+        raise WorkflowError(f"reuse: earlier results hold no {wanted[0]} of each residue; leave out one of the two")
+    return wanted
+
+
+def residue_arguments(wildcards, output):
+    """Return the command line options of the files for each residue."""
+    pairs = zip(RESIDUE_FEATURES, output.residues, strict=True)
+    dtype = [] if config["per_residue"] == "none" else ["--residue-dtype", config["per_residue"]]
+    return [text for feature, path in pairs for text in ("--residues", feature, path)] + dtype
+
+
+def residue_files():
+    """Return {(sample, feature): path} of the files for each residue."""
+    every = [(sample, feature) for sample in SAMPLES for feature in RESIDUE_FEATURES]
+    return {(sample, feature): f"results/residues/{sample}.{feature}.h5" for sample, feature in every}
 
 
 def validation_arguments():
@@ -111,6 +142,7 @@ def final_results():
     """Return the files that a run is for."""
     return [
         *expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
+        *residue_files().values(),
         "results/validation/summary.json",
         "results/report.html",
     ]
@@ -118,7 +150,8 @@ def final_results():
 
 def summary_of_run():
     """Return where things lie and what the validation found; nothing where this run did not come so far."""
-    *embeddings, validation, report = final_results()
+    validation, report = final_results()[-2:]
+    embeddings = expand("results/embeddings/{sample}.parquet", sample=SAMPLES)
     times = [Path(path).stat().st_mtime if Path(path).exists() else 0 for path in (*embeddings, validation)]
     if 0 in times or max(times) > times[-1]:
         return ""
@@ -139,7 +172,9 @@ validate(config, FOLDER / "schemas" / "config.schema.yaml")
 
 SAMPLES = read_samples()
 EARLIER_RESULTS = earlier_results()
+RESIDUE_FEATURES = residue_features()
 MODEL = models.find_model(config["model"])
+CONTACT_HEAD = models.contact_head_path(MODEL)
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if config["device"] == "cuda" else CPU_ENV
 if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):
@@ -154,3 +189,4 @@ scattergather:
 wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
     sample="|".join(map(re.escape, SAMPLES)),
+    feature="[a-z]+",

@@ -16,6 +16,24 @@ if config["model"] in models.MODELS and not MODEL.exists():
             "python {params.program:q} --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
+if contact_head_missing():
+
+    rule download_contact_head:
+        output:
+            path_inside(CONTACT_HEAD),
+        log:
+            "logs/download_contact_head.log",
+        localrule: True
+        conda:
+            CPU_ENV
+        params:
+            program=program("download_model.py"),
+            code=code_version(FOLDER / "scripts" / "download_model.py"),
+            name=config["model"],
+        shell:
+            "python {params.program:q} --contact-head --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
 rule embed_chunk:
     input:
         fasta="results/chunks/{scatteritem}.fasta",
@@ -25,6 +43,7 @@ rule embed_chunk:
     output:
         embeddings="results/chunks/{scatteritem}.arrow",
         stats="results/chunks/{scatteritem}.json",
+        residues=[f"results/chunks/{{scatteritem}}.{feature}.h5" for feature in RESIDUE_FEATURES],
     log:
         "logs/embed_chunk/{scatteritem}.log",
     benchmark:
@@ -40,7 +59,8 @@ rule embed_chunk:
     params:
         program=program("embed_chunk.py"),
         code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
+        residues=residue_arguments,
         embedding=embedding_arguments(),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
-        "--reuse {input.reuse:q} --threads {threads} {params.embedding:q} 2>&1 | tee {log:q}"
+        "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} 2>&1 | tee {log:q}"

@@ -1,3 +1,24 @@
+rule merge_residues:
+    input:
+        manifest="results/manifest.parquet",
+        chunks=gather.chunk("results/chunks/{scatteritem}.{{feature}}.h5"),
+    output:
+        "results/residues/{sample}.{feature}.h5",
+    log:
+        "logs/merge_residues/{sample}.{feature}.log",
+    conda:
+        CPU_ENV
+    resources:
+        mem_mb=merging_memory_mb,
+        runtime=merging_minutes,
+    params:
+        program=program("merge_residues.py"),
+        code=code_version(FOLDER / "scripts" / "merge_residues.py"),
+    shell:
+        "python {params.program:q} --manifest {input.manifest:q} --sample {wildcards.sample:q} "
+        "--chunks {input.chunks:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule merge_sample:
     input:
         manifest="results/manifest.parquet",

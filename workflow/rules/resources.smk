@@ -26,7 +26,8 @@ def chunking_minutes(wildcards, input, attempt):
 def embedding_memory_mb(wildcards, input, attempt):
     """Return MB of embed_chunk."""
     columns = len(config["layers"]) * len(config["pooling"])
-    return needed.embedding_memory_mb(SHAPE, size_of(input.fasta), columns, attempt)
+    base = needed.embedding_memory_mb(SHAPE, size_of(input.fasta), columns, attempt)
+    return base + (needed.RESIDUES_MB * attempt if RESIDUE_FEATURES else 0)
 
 
 def embedding_minutes(wildcards, input, threads, attempt):

@@ -2,6 +2,7 @@ rule validate:
     input:
         fasta=list(SAMPLES.values()),
         embeddings=expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
+        residues=residue_files().values(),
         manifest="results/manifest.parquet",
         stats=gather.chunk("results/chunks/{scatteritem}.json"),
         model=model_files(),
@@ -23,9 +24,10 @@ rule validate:
         program=program("validate.py"),
         code=code_version(FOLDER / "scripts" / "validate.py"),
         samples=sample_arguments("fasta", "parquet"),
+        residues=[text for key, path in residue_files().items() for text in ("--residues", *key, path)],
         validation=validation_arguments(),
         embedding=embedding_arguments(),
     shell:
-        "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --stats {input.stats:q} "
+        "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "
         "--threads {threads} {params.embedding:q} > {log:q} 2>&1"

@@ -22,7 +22,8 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
         default=[-1],
         help="0 = embedding, N = last, -1 = last (default: %(default)s)",
     )
-    add("--pooling", nargs="+", default=["mean"], help="mean, bos, max (default: %(default)s)")
+    add("--pooling", nargs="+", default=["mean"], help="mean, max, std, bos, eos (default: %(default)s)")
+    add("--include", nargs="*", default=[], help="also log_likelihood, logits, contacts (default: none)")
     add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     add(
         "--dtype",
@@ -57,6 +58,7 @@ def embedding_options(args: argparse.Namespace) -> "EmbedOptions":
         find_model(args.model),
         args.layers,
         args.pooling,
+        args.include,
         args.device,
         args.dtype,
         args.attention,

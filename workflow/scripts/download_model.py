@@ -1,4 +1,4 @@
-"""Fetch a published ESM-2 checkpoint.
+"""Fetch a published checkpoint, or its contact head.
 
 Example:
   python download_model.py --model esm2_t33_650M_UR50D --out esm2_t33_650M_UR50D.pt
@@ -14,18 +14,22 @@ import _program
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="name of a published checkpoint, as esm2_t6_8M_UR50D")
+    parser.add_argument("--contact-head", action="store_true", help="fetch the contact head (default: the checkpoint)")
     parser.add_argument("--out", type=Path, required=True, help="where to put it")
     return parser
 
 
 def fetch(args: argparse.Namespace) -> None:
     from packed_esm.download import download
-    from packed_esm.models import DEMO, MODELS, model_url
+    from packed_esm.models import DEMO, MODELS, contact_head_url, model_url
 
     published = [name for name in MODELS if name != DEMO]
     if args.model not in published:
         raise ValueError(f"--model: {args.model!r} is not one of {', '.join(published)}")
-    download(model_url(args.model), args.out, MODELS[args.model].sha256)
+    if args.contact_head:
+        download(contact_head_url(args.model), args.out)
+    else:
+        download(model_url(args.model), args.out, MODELS[args.model].sha256)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,6 +25,15 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="Parquet files of earlier runs: what they have with the same settings is taken from there",
     )
+    parser.add_argument(
+        "--residues",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("FEATURE", "HDF5"),
+        help="also keep representations, logits or contacts of each residue; repeatable",
+    )
+    parser.add_argument("--residue-dtype", default="float16", choices=["float16", "float32"], help="of representations")
     _embedding.add_embedding_options(parser)
     return parser
 
@@ -35,7 +44,15 @@ def embed(args: argparse.Namespace) -> None:
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
         from packed_esm.chunk_job import embed_fasta
 
-        embed_fasta(args.fasta, args.out, args.stats, _embedding.embedding_options(args), args.reuse)
+        embed_fasta(
+            args.fasta,
+            args.out,
+            args.stats,
+            _embedding.embedding_options(args),
+            args.reuse,
+            {feature: Path(path) for feature, path in args.residues},
+            args.residue_dtype,
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,6 +23,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("NAME", "FASTA", "PARQUET"),
         help="repeatable",
     )
+    parser.add_argument(
+        "--residues",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "FEATURE", "HDF5"),
+        help="of merge_residues.py; repeatable",
+    )
     parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
     parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")
     parser.add_argument("--table", type=Path, required=True, help="TSV: a row a sequence and layer")
@@ -53,6 +61,7 @@ def check(args: argparse.Namespace) -> None:
             args.summary,
             ValidationOptions(args.sequences, args.seed, args.max_relative_l2, args.min_residue_cosine),
             _embedding.embedding_options(args),
+            {(name, feature): Path(path) for name, feature, path in args.residues},
         )
     print(f"{summary['rows_checked']} rows checked, {summary['sequences_compared']} sequences compared: passed")
 

@@ -1,0 +1,249 @@
+"""Files of what a sequence has for each of its residues: HDF5, one dataset a sequence.
+
+| feature | dataset |
+|---|---|
+| representations | [L, E], or [layers, L, E] where several layers are kept; float16 or float32 |
+| logits | float32 [L, 33], in the order of fair-esm's alphabet |
+| contacts | float32 [L, L], probabilities |
+
+In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
+id (`names.dataset_names`), in UniProt's layout, and links to the files of the chunks: nothing is copied.
+"""
+
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+
+from .files import damage_named, replacing
+from .manifest import embedded, read_manifest
+from .names import dataset_names
+from .progress import progress_bar
+from .settings import SETTINGS_KEY, from_metadata, to_metadata
+from .writers import EmbeddingFileError, common_settings
+
+FEATURES = ("representations", "logits", "contacts")
+DTYPES = ("float16", "float32")
+RESIDUE_FILE = "HDF5 file of residues"
+
+BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
+WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
+_SETTINGS = SETTINGS_KEY.decode()
+
+
+class ResidueWriter:
+    """Write the features of sequences as they come; a context manager that renames the files at the end.
+
+    Blocks are compressed by threads of its own (HDF5's gzip filter would hold up everything else), and written in the
+    order in which they came. The checksum in each block's zlib stream is checked by whoever reads it.
+
+    Args:
+        paths: {feature: path}, names of FEATURES.
+        dtype: of representations, one of DTYPES.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], dtype: str = "float16") -> None:
+        self._paths = dict(paths)
+        self._dtype = dtype
+        self._waiting: deque[tuple[str, str, np.ndarray, list[tuple[tuple, Future]]]] = deque()
+        self._waiting_bytes = 0
+
+    def __enter__(self) -> "ResidueWriter":
+        self._stack = ExitStack()
+        self._temporaries = {
+            feature: self._stack.enter_context(replacing(path)) for feature, path in self._paths.items()
+        }
+        self._threads = self._stack.enter_context(ThreadPoolExecutor(max(1, torch.get_num_threads())))
+        self._files: dict[str, h5py.File] = {}
+        self._stack.callback(self._close)
+        self.restart()
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def restart(self) -> None:
+        """Throw away what was written."""
+        self._close()
+        self._files = {feature: h5py.File(path, "w") for feature, path in self._temporaries.items()}
+
+    def write(self, name: str, digest: str, out: dict) -> None:
+        """Take the features of one sequence.
+
+        Args:
+            name: for messages.
+            digest: of the sequence, which names its datasets.
+            out: what `Embedder.embed` hands out for each sequence.
+
+        Raises:
+            ValueError: a value that is beyond float16.
+        """
+        for feature, array in residue_arrays(out, list(self._paths), self._dtype, name).items():
+            blocks = [(offset, self._threads.submit(_deflated, block)) for offset, block in _blocks(array)]
+            self._waiting.append((feature, digest, array, blocks))
+            self._waiting_bytes += array.nbytes
+        while self._waiting_bytes > WAITING_BYTES:
+            self._write_oldest()
+
+    def finish(self, settings: dict) -> None:
+        """Write what still waits, and the settings that determine the content."""
+        while self._waiting:
+            self._write_oldest()
+        for file in self._files.values():
+            file.attrs[_SETTINGS] = to_metadata(settings)[SETTINGS_KEY].decode()
+
+    def _write_oldest(self) -> None:
+        feature, digest, array, blocks = self._waiting.popleft()
+        dataset = self._files[feature].create_dataset(
+            digest,
+            array.shape,
+            array.dtype,
+            chunks=_block_shape(array),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        for offset, block in blocks:
+            dataset.id.write_direct_chunk(offset, block.result())
+        self._waiting_bytes -= array.nbytes
+
+    def _close(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        for file in self._files.values():
+            file.close()
+
+
+def _representations(out: dict) -> torch.Tensor:
+    layers = [rows[1:-1] for rows in out["representations"].values()]
+    return layers[0] if len(layers) == 1 else torch.stack(layers)
+
+
+_ARRAY = {
+    "representations": _representations,
+    "logits": lambda out: out["logits"][1:-1],
+    "contacts": lambda out: out["contacts"],
+}
+
+
+def residue_arrays(out: dict, features: Sequence[str], dtype: str, name: str) -> dict[str, np.ndarray]:
+    """Return {feature: dataset} of one sequence, as it is written; see `ResidueWriter.write`."""
+    arrays = {feature: _ARRAY[feature](out).numpy(force=True) for feature in features}
+    if "representations" in arrays:
+        with np.errstate(over="ignore"):
+            arrays["representations"] = arrays["representations"].astype(dtype)
+        if not np.isfinite(arrays["representations"]).all():
+            raise ValueError(f"{name}: a representation is beyond {dtype}; use per_residue: float32")
+    return arrays
+
+
+def _block_shape(array: np.ndarray) -> tuple[int, ...]:
+    """Return the shape of the blocks of a dataset: whole rows, of one layer."""
+    *leading, rows, width = array.shape
+    at_once = max(1, min(rows, BLOCK_BYTES // (width * array.itemsize)))
+    return (*(1 for _ in leading), at_once, width)
+
+
+def _blocks(array: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yield (offset, block) of all blocks; the last one is filled up with zeros, as HDF5 wants it."""
+    shape = _block_shape(array)
+    for index in np.ndindex(*(-(-size // step) for size, step in zip(array.shape, shape, strict=True))):
+        offset = tuple(i * step for i, step in zip(index, shape, strict=True))
+        part = array[tuple(slice(start, start + step) for start, step in zip(offset, shape, strict=True))]
+        if part.shape != shape:
+            part = np.pad(part, [(0, step - size) for size, step in zip(part.shape, shape, strict=True)])
+        yield offset, part
+
+
+def _deflated(block: np.ndarray) -> bytes:
+    """Return a block as HDF5's filters shuffle and gzip would leave it."""
+    planes = np.ascontiguousarray(block).view(np.uint8).reshape(-1, block.itemsize).T
+    return zlib.compress(planes.tobytes(), 1)
+
+
+@contextmanager
+def open_residues(path: Path) -> Iterator[h5py.File]:
+    """Open a file of residues to read.
+
+    Raises:
+        EmbeddingFileError: not a whole one, also where that shows only while it is read.
+    """
+    with damage_named(path, RESIDUE_FILE, EmbeddingFileError):
+        try:
+            with h5py.File(path, "r") as file:
+                yield file
+        except (KeyError, RuntimeError) as error:  # what h5py raises for bytes that make no sense
+            raise ValueError(str(error)) from error
+
+
+def residue_settings(path: Path) -> dict:
+    """Return the settings in the attributes of a file of residues.
+
+    Raises:
+        EmbeddingFileError: not a whole one.
+    """
+    with open_residues(path) as file:
+        stored = file.attrs.get(_SETTINGS)
+        return from_metadata(None if stored is None else {SETTINGS_KEY: stored.encode()})
+
+
+def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, copy: bool = False) -> int:
+    """Write the file of one feature of a sample: a name for each record, linked to its chunk; return their number.
+
+    Args:
+        manifest_path: of all samples.
+        sample: which to write.
+        chunk_paths: files of the feature, in the order of the manifest's `chunk`.
+        out: HDF5 file. Its links are relative: it works as long as the chunks stay where they are beside it.
+        copy: copy the datasets, as they are compressed, for a file that can be taken elsewhere.
+
+    Raises:
+        EmbeddingFileError: a chunk that is damaged, has other settings than the rest, or lacks a record.
+    """
+    rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
+    rows["name"] = dataset_names(rows["id"].tolist())
+    settings = common_settings(chunk_paths, residue_settings)
+    with (
+        replacing(out) as temporary,
+        h5py.File(temporary, "w") as file,
+        progress_bar(len(rows), "records", f"merging {sample}") as bar,
+    ):
+        file.attrs[_SETTINGS] = to_metadata(settings)[SETTINGS_KEY].decode()
+        for number, records in rows.groupby("chunk"):
+            _take(chunk_paths[number], records, file, os.path.relpath(chunk_paths[number], out.parent), copy)
+            bar.update(len(records))
+    return len(rows)
+
+
+def _take(chunk_path: Path, records: pd.DataFrame, file: h5py.File, link: str, copy: bool) -> None:
+    """Link (or copy) the datasets of the records of one chunk."""
+    with open_residues(chunk_path) as chunk:
+        for record in records.itertuples():
+            if record.digest not in chunk or record.length not in chunk[record.digest].shape:
+                raise EmbeddingFileError(
+                    f"{chunk_path}: it should hold {record.digest} ({record.sample}|{record.id}, {record.length} "
+                    "residues), but does not; remove it and run again"
+                )
+            if copy:
+                chunk.copy(record.digest, file, record.name)
+                file[record.name].attrs["original_id"] = record.id
+            else:
+                file[record.name] = h5py.ExternalLink(link, record.digest)
+
+
+def read_residues(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return some datasets of a sample's file.
+
+    Raises:
+        EmbeddingFileError: one that is missing or damaged.
+    """
+    with open_residues(path) as file:
+        return {name: file[name][...] for name in names}
