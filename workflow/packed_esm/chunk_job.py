@@ -15,6 +15,7 @@ import torch
 from .embed import Embedder, Embeddings, EmbedOptions, device_name
 from .fasta import FastaError, invalid_characters, read_records, refget_digest
 from .files import write_text
+from .long_proteins import WindowedEmbedder
 from .progress import progress_bar
 from .residues import FEATURES, ResidueWriter
 from .reuse import look_up
@@ -57,7 +58,7 @@ def embed_fasta(
     started = time.perf_counter()
     digests, names, tokens = read_tokens(fasta)
     read = time.perf_counter()
-    embedder = Embedder(options)
+    embedder = WindowedEmbedder(options)
     _check_lengths(fasta, embedder, tokens, names)
     loaded = time.perf_counter()
     settings = embedder.settings
@@ -155,7 +156,8 @@ def _check_lengths(fasta: Path, embedder: Embedder, tokens: list[np.ndarray], na
     """Raise FastaError for the first sequence that the model has no positions for."""
     longest = embedder.model.max_residues
     for name, one in zip(names, tokens, strict=True):
-        if longest is not None and len(one) - 2 > longest:
+        windows = embedder.options.windows
+        if longest is not None and min(len(one) - 2, windows.size if windows else len(one)) > longest:
             raise FastaError(
                 f"{fasta}: {name} has {len(one) - 2} residues, but {embedder.options.model.name} has positions for "
                 f"{longest}; set max_length: {longest} and too_long, or use an ESM-2"
@@ -185,7 +187,7 @@ class _Work:
                 if tokens:
                     self.embedder.warm_up()
                 warm = time.perf_counter()
-                with progress_bar(sum(len(t) - 2 for t in tokens), "residues", self.title) as bar:
+                with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
                     embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
                 break
             except torch.OutOfMemoryError as error:

@@ -15,7 +15,7 @@ from .integrity import ValidationError
 from .manifest import REPLACED
 from .names import dataset_names
 from .progress import progress_bar
-from .reference import pooled_reference, reference_log_likelihood, reference_outputs
+from .reference import pooled_reference, reference_in_windows, reference_log_likelihood, reference_outputs
 from .residues import open_residues, residue_arrays, residue_settings
 from .tokenize import tokenize
 from .writers import embedding_columns, sample_batches
@@ -124,7 +124,7 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
     measured: list[dict] = []
 
     def compare_one(index: int, out: dict) -> None:
-        truth = reference_outputs(reference, tokens[index], embedder.layers, "contacts" in embedder.options.include)
+        truth = _reference(reference, tokens[index], embedder)
         again = residue_arrays(out, list(stored.residues[index]), stored.residue_dtype or "float32", names[index])
         both = compare_stored(stored, index, embedder.layers, truth, tokens[index])
         both["bit_equal"] = all(
@@ -148,6 +148,14 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
         own = [name for name in again.columns if not name[-1].isdigit() or name.endswith(f"_{row['layer']}")]
         row["bit_equal"] &= all(again.columns[c][index].tobytes() == stored.columns[c][index].tobytes() for c in own)
     return pd.DataFrame(measured, columns=None if measured else ["sample", "id", "length", "layer"])
+
+
+def _reference(model: torch.nn.Module, tokens: np.ndarray, embedder: Embedder) -> dict:
+    """Return what fair-esm gives for one protein, in windows where the packed path cuts it."""
+    contacts, windows = "contacts" in embedder.options.include, embedder.options.windows
+    if windows is None or len(tokens) - 2 <= windows.size:
+        return reference_outputs(model, tokens, embedder.layers, contacts)
+    return reference_in_windows(model, tokens, embedder.layers, windows.starts(len(tokens) - 2), windows.size)
 
 
 def compare_stored(stored: Stored, index: int, layers: Sequence[int], truth: dict, tokens: np.ndarray) -> dict:

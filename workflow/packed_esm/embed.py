@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from .packed_attention import backend_version
 from .packing import Pack, iterate_packs
 from .pooling import POOLINGS, pool_packed
 from .tokenize import tokenize
+from .windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class EmbedOptions:
     """How to embed.
 
     `layers` as fair-esm counts them, negative allowed; `include`: what else to compute, names of INCLUDE;
-    `tokens_per_pack` None: by device and model.
+    `tokens_per_pack` None: by device and model; `windows`: for longer proteins, see `long_proteins`.
     """
 
     model: Path
@@ -58,6 +59,7 @@ class EmbedOptions:
     attention: str = "auto"
     tokens_per_pack: int | None = None
     on_nonfinite: str = "recompute"
+    windows: Windows | None = None
 
 
 @dataclass
@@ -121,6 +123,8 @@ class Embedder:
             for name in asked:
                 if name not in known:
                     raise ValueError(f"{key}: {name!r} is not one of {', '.join(known)}")
+        if options.windows and "contacts" in options.include:
+            raise ValueError("include: contacts are not to be had of windows; use too_long: truncate or reject")
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
             digest = beside.submit(checkpoint_sha256, options.model)
             # Not where the weights stay in the mapped file: it may be overwritten while they are used.
@@ -152,6 +156,7 @@ class Embedder:
             "layers": self.layers,
             "pooling": list(self.options.poolings),
             "include": list(self.options.include),
+            "windows": asdict(self.options.windows) if self.options.windows else None,
             **({"contact_head_sha256": self._contact_head} if self._contact_head else {}),
             "dtype": self._dtype,
             "attention": backend_version(self.model.attention),
@@ -172,6 +177,10 @@ class Embedder:
     def empty_columns(self, rows: int) -> dict[str, np.ndarray]:
         """Return a matrix for each column, float32 [rows, width], not set."""
         return {name: np.empty((rows, width), np.float32) for name, width in self.columns.items()}
+
+    def residues(self, tokens: Sequence[np.ndarray]) -> int:
+        """Return the residues that `embed` runs."""
+        return sum(len(one) - 2 for one in tokens)
 
     def embed(
         self,
@@ -228,17 +237,29 @@ class Embedder:
             need_logits="logits" in include or "log_likelihood" in include,
             return_contacts="contacts" in include,
         )
-        count, kernels = len(pack.indices), model.kernels != "torch"
-        parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
-        if "log_likelihood" in include:
-            parts.append((_log_likelihoods(out["logits"], input_ids), ["mean"]))
-        by_part = [pool_packed(rows, cu_seqlens, count, poolings, kernels) for rows, poolings in parts]
-        pooled = [vectors.to("cpu", non_blocking=True) for pools, _ in by_part for vectors in pools]
-        bad = torch.stack([bad for _, bad in by_part]).any(0).to("cpu", non_blocking=True)
+        vectors, bad = self.pooled(out, input_ids, cu_seqlens, len(pack.indices), model.kernels != "torch")
+        pooled, bad = [x.to("cpu", non_blocking=True) for x in vectors], bad.to("cpu", non_blocking=True)
         done = torch.cuda.Event() if self.device.type == "cuda" else None
         if done:
             done.record()
         return StartedPack(pack, pooled, bad, out if keep else None, done)
+
+    def pooled(
+        self, out: dict, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, count: int, kernels: bool = False
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return (fp32 [count, width] of each column, bool [count]: not finite) of what `forward_packed` gave.
+
+        Args:
+            out: its result, with logits where a column needs them.
+            input_ids, cu_seqlens: its arguments, the latter on the host.
+            count: how many sequences of the pack are wanted.
+            kernels: see `pool_packed`.
+        """
+        parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
+        if "log_likelihood" in self.options.include:
+            parts.append((_log_likelihoods(out["logits"], input_ids), ["mean"]))
+        by_part = [pool_packed(rows, cu_seqlens, count, poolings, kernels) for rows, poolings in parts]
+        return [x for pools, _ in by_part for x in pools], torch.stack([bad for _, bad in by_part]).any(0)
 
     def _finish(self, started: StartedPack, result: Embeddings, each_sequence: EachSequence | None) -> int:
         """Wait for a pack, write its rows of `result`, and return its residues."""

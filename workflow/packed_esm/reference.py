@@ -5,14 +5,10 @@ fit, attention is computed in blocks of queries; each block's softmax still sees
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    from esm.model.esm2 import ESM2
 
 CONTACT_BYTES = 2**30  # attention scores of all layers and heads, fp32, which fair-esm keeps for its contacts
 MAP_BYTES = 512 * 2**20  # attention scores of one layer, all heads, fp32: larger ones are computed in blocks
@@ -32,7 +28,7 @@ def full_precision() -> Iterator[None]:
 
 @torch.inference_mode()
 def reference_outputs(
-    model: "ESM2",
+    model: torch.nn.Module,
     tokens: np.ndarray,
     layers: Sequence[int],
     contacts: bool = False,
@@ -68,8 +64,30 @@ def reference_outputs(
     return one | ({"contacts": out["contacts"][0]} if contacts else {})
 
 
+def reference_in_windows(
+    model: torch.nn.Module, tokens: np.ndarray, layers: Sequence[int], starts: Sequence[int], size: int
+) -> dict:
+    """Return representations and logits of a protein from windows of `size` residues that begin at `starts`.
+
+    A residue has the mean of the windows that it is in, cls is that of the first, eos that of the last.
+    """
+    windows = [tokens[[0, *range(1 + start, 1 + start + size), -1]] for start in starts]
+    parts = [reference_outputs(model, window, layers) for window in windows]
+
+    def mean(rows_of: Callable[[dict], torch.Tensor]) -> torch.Tensor:
+        by_residue: list[list[torch.Tensor]] = [[] for _ in range(len(tokens) - 2)]
+        for start, part in zip(starts, parts, strict=True):
+            for place, row in enumerate(rows_of(part)[1:-1]):
+                by_residue[start + place].append(row)
+        inner = [torch.stack(rows).mean(0) for rows in by_residue]
+        return torch.stack([rows_of(parts[0])[0], *inner, rows_of(parts[-1])[-1]])
+
+    representations = {layer: mean(lambda part, layer=layer: part["representations"][layer]) for layer in layers}
+    return {"representations": representations, "logits": mean(lambda part: part["logits"])}
+
+
 @contextlib.contextmanager
-def _attention_in_blocks(model: "ESM2", rows: int) -> Iterator[None]:
+def _attention_in_blocks(model: torch.nn.Module, rows: int) -> Iterator[None]:
     """Replace the forward of each attention module of `model` for the length of the block."""
     modules = [layer.self_attn for layer in model.layers]
     for module in modules:
@@ -98,7 +116,8 @@ class _BlockedAttention:
 
         q = heads(module.q_proj(query) * module.scaling)
         k, v = heads(module.k_proj(query)), heads(module.v_proj(query))
-        q, k = module.rot_emb(q, k)
+        if module.rot_emb is not None:
+            q, k = module.rot_emb(q, k)
         out = torch.empty_like(q)
         buffer = q.new_empty(module.num_heads * self.rows * length)  # memory anew for each block takes twice as long
         for start in range(0, length, self.rows):

@@ -14,6 +14,7 @@ from .comparison import compare, read_sequences, read_stored
 from .embed import Embedder, EmbedOptions, device_name
 from .files import read_json, replacing, write_text
 from .integrity import ValidationError, check_file
+from .long_proteins import WindowedEmbedder
 from .manifest import embedded, read_manifest
 from .residues import residue_settings
 from .settings import differences
@@ -122,7 +123,7 @@ def _same_embedder(paths: Sequence[Path], residues: Sequence[Path], options: Emb
     stored = {path: sample_settings(path) for path in paths}
     stored |= {path: _without_dtype(residue_settings(path)) for path in residues}
     budget = stored[paths[0]]["tokens_per_pack"]  # a list where it differs between chunks, after an out-of-memory
-    embedder = Embedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
+    embedder = WindowedEmbedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
     for path, settings in stored.items():
         asked = embedder.settings | {"tokens_per_pack": budget}
         if differing := differences(settings, asked):
