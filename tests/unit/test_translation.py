@@ -6,9 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
+import yaml
 from Bio import BiopythonWarning
 from Bio.Data.CodonTable import ambiguous_dna_by_id, unambiguous_dna_by_id
 from Bio.Seq import Seq
+from conftest import ROOT
 from packed_esm.fasta import FastaError, invalid_characters, read_records
 from packed_esm.translation import FRAMES, codon_table, six_frames, translate_fasta, windows
 
@@ -65,6 +67,11 @@ def test_every_codon_of_every_genetic_code_is_ncbis_on_both_strands(genetic_code
         residue = ncbi.forward_table.get(codon, "*")
         assert dict(six_frames(codon, codons))["F1"] == residue
         assert dict(six_frames(str(Seq(codon).reverse_complement()), codons))["R1"] == residue
+
+
+def test_the_schema_has_the_genetic_codes_that_biopython_has():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert schema["properties"]["genetic_code"]["enum"] == sorted(ambiguous_dna_by_id)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 299, 300, 301])
