@@ -43,6 +43,18 @@ def test_fasta_to_embeddings_by_hand_without_an_install(tmp_path):
     assert done.stdout == "3 rows checked, 2 sequences compared: passed\n"
 
 
+def test_nucleotides_to_proteins_by_hand(tmp_path):
+    (tmp_path / "n.fasta").write_text(">a\nATGGCCTRA\n>rna\nAUG\n")
+    options = "--genetic-code 4 --window none --ambiguous-codons skip"
+    done = program(tmp_path, "translate.py", f"--fasta n.fasta --out p.fasta --table t.tsv {options}")
+    assert done.stdout == "n.fasta: 2 records, 1 of them rejected; 6 proteins from six frames of 1 windows\n"
+    assert (tmp_path / "p.fasta").read_text().startswith(">aF1 nt=1-9\nMA\n>aF2 nt=1-9\nWP\n")
+    assert (tmp_path / "t.tsv").read_text() == (
+        "id\tline\tlength\twindows\tkept\treason\na\t1\t9\t1\t6\t\n"
+        "rna\t3\t3\t0\t0\tno nucleotide of DNA: 'U'; this is RNA, write T for U\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
@@ -50,6 +62,10 @@ def test_fasta_to_embeddings_by_hand_without_an_install(tmp_path):
         ("chunk_fasta.py", "--sample s text.txt {chunk}", "text.txt, line 1: not FASTA"),
         ("chunk_fasta.py", "--sample s twice.fasta {chunk}", "twice.fasta, line 3: id 'a' stands already on line 1"),
         ("chunk_fasta.py", "--sample s bad.fasta --on-invalid fail {chunk}", "bad.fasta, line 1: record 'b'"),
+        ("translate.py", "--fasta protein.fasta {translate}", "line 1: record 'p': no nucleotide of DNA: 'L' 'E'"),
+        ("translate.py", "--fasta dna.fasta --genetic-code 7 {translate}", "genetic_code: NCBI has no table 7; give"),
+        ("translate.py", "--fasta dna.fasta --window 2 {translate}", "window: 2 nucleotides are no codon"),
+        ("translate.py", "--fasta dna.fasta {translate}", "dna.fasta, line 3: id 'n' stands already on line 1"),
         ("embed_chunk.py", "--fasta ok.fasta --model esm2_8M {embed}", "model: 'esm2_8M' is no known name"),
         ("embed_chunk.py", "--fasta ok.fasta --model no/such.pt {embed}", "there is nothing at no/such.pt"),
         ("embed_chunk.py", "--fasta ok.fasta --model text.txt.pt {embed}", "text.txt.pt: "),
@@ -75,6 +91,8 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, name, 
         "text.txt": "not FASTA at all\n",
         "text.txt.pt": "not a checkpoint\n",
         "ok.fasta": ">a\nMKV\n",
+        "protein.fasta": ">p\nMKVLLE\n",
+        "dna.fasta": ">n\nATG\n>n\nATG\n",
         "twice.fasta": ">a\nMKV\n>a\nMK\n",
         "bad.fasta": ">b\nMJ\n",
         "changed.fasta": ">SQ.aKF498dAxcJAqme6QYQ7EZ07-fiw8Kw2 s|a\nMKV\n",
@@ -82,7 +100,9 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, name, 
     for file, text in files.items():
         (tmp_path / file).write_text(text)
     arguments = arguments.format(
-        chunk="--chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json", embed="--out o --stats j"
+        chunk="--chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json",
+        embed="--out o --stats j",
+        translate="--out o --table t",
     )
     done = program(tmp_path, name, arguments)
     assert done.returncode == 1

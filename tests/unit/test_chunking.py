@@ -107,6 +107,18 @@ def test_empty_samples_give_empty_chunks(tmp_path):
     assert sorted(map(len, chunks)) == [0, 0, 1]
 
 
+def test_proteins_that_look_like_nucleotides_are_kept_with_one_warning_a_sample(tmp_path, caplog):
+    text = f">p\nMKV\n>d1\n{'acgu' * 8}\n>d2\n{'ACGTN' * 9}\n>short\n{'A' * 30}\n"
+    *_, counts = chunk(tmp_path, [text, ">q\nMKV\n"])
+    assert counts["accepted"] == 5
+    (warning,) = caplog.messages
+    assert "0.fasta: 2 records of sample s0 look like nucleotides, first 'd1' on line 3" in warning
+    assert "set input: nucleotide" in warning
+    caplog.clear()
+    chunk(tmp_path, [text], translated=True)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("chunks", [1, 2, 7, 16])
 def test_chunks_have_equal_work(chunks):
     lengths = np.clip(np.random.default_rng(0).lognormal(5.65, 0.6, 3000).astype(int), 20, 5000).tolist()

@@ -38,7 +38,7 @@ def test_line_ends_and_byte_order_mark_change_nothing(tmp_path, newline):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("MKV\n>a\nMK\n", r"line 1: not FASTA.*'MKV'.*give a protein FASTA"),
+        ("MKV\n>a\nMK\n", r"line 1: not FASTA.*'MKV'.*give a FASTA file"),
         ("\n\n; comment\n>a\nMK\n", r"line 3: not FASTA"),
         (">a\nMK\0V\n", r"line 2: NUL byte"),
         (b">a\nMK\n>b \xff\xfe\nMK\n", r"not UTF-8 text"),

@@ -11,6 +11,8 @@ CHUNK = 20_000_000  # residues_per_chunk
 @pytest.mark.parametrize(
     "amount",
     [
+        pytest.param(lambda attempt: resources.translating_memory_mb(CHUNK, attempt), id="translating-memory"),
+        pytest.param(lambda attempt: resources.translating_minutes(CHUNK, attempt), id="translating-time"),
         pytest.param(lambda attempt: resources.chunking_memory_mb(CHUNK, attempt), id="chunking-memory"),
         pytest.param(lambda attempt: resources.chunking_minutes(CHUNK, attempt), id="chunking-time"),
         pytest.param(lambda attempt: resources.embedding_memory_mb(M650, CHUNK, 1, attempt), id="embedding-memory"),
@@ -30,6 +32,7 @@ def test_each_attempt_asks_for_twice_as_much(amount):
 @pytest.mark.parametrize(
     ("asked", "measured"),
     [
+        pytest.param(resources.translating_memory_mb(12.2e6), 175, id="translating-a-chromosome-of-12-million-whole"),
         pytest.param(resources.chunking_memory_mb(130e6), 716, id="chunking-300,000-proteins"),
         pytest.param(resources.chunking_memory_mb(13e6), 490, id="chunking-300,000-peptides"),
         pytest.param(resources.embedding_memory_mb(M150, 15_000, 1), 1308, id="embedding-with-150M-on-CPU"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from checkpoint_files import save_fair_esm, save_hugging_face
-from conftest import ROOT, fair_esm_alone, random_esm2
+from conftest import ROOT, fair_esm_alone, random_esm2, random_sequence
 from packed_esm.fasta import normalise, read_records
 from packed_esm.tokenize import tokenize
 
@@ -131,6 +131,47 @@ def test_scatter_can_be_set_on_the_command_line(project):
     assert len(list((project.folder / "results/chunks").glob("*-of-4.fasta"))) == 4
 
 
+def test_nucleotides_are_translated_and_their_proteins_embedded_and_validated(project, demo):
+    """Plain and gzip; each protein has fair-esm's embedding, each record a row, and a genetic code reruns all."""
+    rng = np.random.default_rng(0)
+    coding = "".join(f">r{i} family={'ab'[i % 2]}\n{random_sequence(700, rng, 'ACG')}\n" for i in range(4))
+    project.write_samples(reads=coding + ">rna\nAUGGCC\n>stops\nTTAATTAATTAA\n", more=coding)
+    (project.folder / "more.fasta").write_bytes(gzip.compress(coding.encode()))
+    config = ("input=nucleotide", "window=300", "chunks=2")
+    done = project.passes(config=config)
+    assert project.validation()["passed"] and "Validation: passed" in done.output
+    table = project.embeddings("reads")
+    want = reference(demo, project.folder / "results/translated/reads.fasta", 6)
+    assert table["id"].tolist() == list(want) and {name[:10] for name in want} >= {f"r{i}_chunk_3" for i in range(4)}
+    assert np.allclose(np.stack(table["mean_6"]), np.stack(list(want.values())), rtol=1e-5, atol=1e-5)
+    assert project.embeddings("more").equals(table)
+    rows = pd.read_csv(project.folder / "results/translated/reads.tsv", sep="\t", keep_default_na=False)
+    assert rows["id"].tolist() == ["r0", "r1", "r2", "r3", "rna", "stops"] and rows["kept"].sum() == len(table)
+    assert "write T for U" in rows["reason"][4] and "a stop" in rows["reason"][5]
+    assert "record 'rna' rejected" in (project.folder / "logs/translate/reads.log").read_text()
+    assert "look like nucleotides" not in (project.folder / "logs/chunk_fasta.log").read_text()
+    assert "Nothing to be done" in project.passes("--dry-run", config=config).output
+    for changed in ("genetic_code=11", "window=none", "ambiguous_codons=skip"):
+        again = project.passes("--dry-run", config=(*config, changed)).output
+        assert all(f"rule {name}:" in again for name in ("translate", "chunk_fasta", "merge_sample", "validate"))
+
+
+def test_the_number_of_chunks_counts_three_nucleotides_a_residue(project):
+    project.write_samples(s=f">s\n{'ACG' * 2000}\n")
+    for config, chunks in ((("input=nucleotide",), 3), ((), 7)):
+        done = project.passes("--dry-run", config=(*config, "residues_per_chunk=1000"))
+        assert f"embed_chunk {chunks}" in " ".join(done.output.split())
+
+
+def test_proteins_by_mistake_as_nucleotides_and_the_other_way_round_are_told(project):
+    project.write_samples(s=proteins(3))
+    done = project.fails(config=("input=nucleotide",))
+    assert "s.fasta, line 1: record 'p0': no nucleotide" in done.output and "set input: protein" in done.output
+    project.write_samples(s=f">s\n{'ACGT' * 20}\n")
+    project.passes("--until", "chunk_fasta")
+    assert "set input: nucleotide" in (project.folder / "logs/chunk_fasta.log").read_text()
+
+
 @pytest.mark.parametrize(
     "samples",
     [
@@ -154,6 +195,9 @@ def test_samples_with_nothing_or_next_to_nothing(project, samples):
         (("layers=[a]",), "'a' is not of type 'integer'"),
         (("pooling=[median]",), "'median' is not one of ['mean', 'bos', 'max']"),
         (("tokens_per_pack=-5",), "-5"),
+        (("input=dna",), "'dna' is not one of ['protein', 'nucleotide']"),
+        (("genetic_code=7",), "7 is not one of [1, 2, 3"),
+        (("window=2",), "2 is not valid under any"),
         (("validation={sequence: 3}",), "'sequence' was unexpected"),
         (("model=esm2_9B",), "model: 'esm2_9B' is no known name"),
         (("model=no/such.pt",), "there is nothing at no/such.pt"),

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from .fasta import FastaError, Record, invalid_characters, normalise, read_records, refget_digest
+from .fasta import (
+    FastaError,
+    Record,
+    invalid_characters,
+    looks_like_nucleotides,
+    normalise,
+    read_records,
+    refget_digest,
+    unique_id,
+)
 from .files import replacing, write_text
 from .manifest import ACCEPTED, REJECTED, REPLACED, SCHEMA, write_manifest
 from .progress import progress_bar
@@ -37,6 +46,7 @@ def chunk_samples(
     on_invalid: str = "reject",
     on_duplicate_id: str = "fail",
     embed_dim: int = 1280,
+    translated: bool = False,
 ) -> dict:
     """Write the chunks (FASTA), the manifest (Parquet), the rejects (TSV) and the counts (JSON); return the counts.
 
@@ -47,13 +57,23 @@ def chunk_samples(
         on_invalid: what becomes of a record with characters that are no residues: `reject`, `fail`, `replace` (by X).
         on_duplicate_id: what becomes of an id that a sample has twice: `fail`, or `suffix` (_2, _3 ...).
         embed_dim: of the model, for the estimate of work.
+        translated: the samples are translations: those that look like nucleotides (poly-A ...) are no mistake.
 
     Raises:
         FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`.
     """
     reading = _Reading()
     for name, path in samples:
-        _read_sample(name, path, reading, on_invalid, on_duplicate_id)
+        like_nucleotides = _read_sample(name, path, reading, on_invalid, on_duplicate_id)
+        if like_nucleotides and not translated:
+            log.warning(
+                "%s: %d records of sample %s look like nucleotides, first %r on line %d; they are kept as proteins, "
+                "set input: nucleotide to have them translated",
+                path,
+                len(like_nucleotides),
+                name,
+                *like_nucleotides[0],
+            )
     digests = list(reading.unique)
     place = _write_chunks(chunk_paths, digests, reading.unique, embed_dim)
     names = SCHEMA.names[: -len(("chunk", "row"))]
@@ -67,16 +87,22 @@ def chunk_samples(
     return counts
 
 
-def _read_sample(name: str, path: Path, reading: _Reading, on_invalid: str, on_duplicate_id: str) -> None:
+def _read_sample(
+    name: str, path: Path, reading: _Reading, on_invalid: str, on_duplicate_id: str
+) -> list[tuple[str, int]]:
+    """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides."""
+    like_nucleotides = []
     first_line: dict[str, int] = {}
     last_suffix: dict[str, int] = {}
     with progress_bar(None, "records", f"reading {name}") as bar:
         for position, record in enumerate(read_records(path)):
-            record_id = record.id and _unique_id(path, record, first_line, last_suffix, on_duplicate_id)
+            record_id = record.id and unique_id(path, record, first_line, last_suffix, on_duplicate_id)
             sequence, status, reason = _judge(path, record, on_invalid)
             digest = refget_digest(sequence) if status != REJECTED else ""
             if digest:
                 reading.unique.setdefault(digest, (sequence, f"{name}|{record_id}"))
+                if looks_like_nucleotides(sequence):
+                    like_nucleotides.append((record_id, record.line))
             reading.rows.append(
                 (
                     name,
@@ -95,26 +121,7 @@ def _read_sample(name: str, path: Path, reading: _Reading, on_invalid: str, on_d
         log.warning("%s: %d ids stood more than once and got suffixes", path, len(last_suffix))
     if not first_line:
         log.warning("%s: sample %s has no record with an id", path, name)
-
-
-def _unique_id(
-    path: Path, record: Record, first_line: dict[str, int], last_suffix: dict[str, int], on_duplicate_id: str
-) -> str:
-    """Return the record's id, with a suffix if the sample has it already, and remember its line."""
-    name = record.id
-    if name in first_line:
-        if on_duplicate_id == "fail":
-            raise FastaError(
-                f"{path}, line {record.line}: id {name!r} stands already on line {first_line[name]}; "
-                "rename one, or set on_duplicate_id: suffix"
-            )
-        number = last_suffix.get(name, 1) + 1
-        while f"{name}_{number}" in first_line:
-            number += 1
-        last_suffix[name] = number
-        name = f"{name}_{number}"
-    first_line[name] = record.line
-    return name
+    return like_nucleotides
 
 
 def _judge(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str]:

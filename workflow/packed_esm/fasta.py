@@ -1,8 +1,9 @@
-"""Read protein FASTA, and bring each record into the form that the model takes."""
+"""Read FASTA, and bring each record into the form that the model takes."""
 
 import base64
 import gzip
 import hashlib
+import re
 import string
 import zlib
 from collections import deque
@@ -18,6 +19,7 @@ RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO.-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_NUCLEOTIDES = re.compile("[ACGTUN]{31,}")
 _WITHOUT_RESIDUES = str.maketrans("", "", RESIDUES)
 
 
@@ -69,7 +71,7 @@ def _checked_lines(handle: TextIO, path: str | Path, header_lines: deque[int]) -
             elif not seen_header and line.strip():
                 raise FastaError(
                     f"{path}, line {number}: not FASTA, a record must begin with '>' but this line is "
-                    f"{line.strip()[:40]!r}; give a protein FASTA file, plain or gzip"
+                    f"{line.strip()[:40]!r}; give a FASTA file, plain or gzip"
                 )
             yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -95,3 +97,28 @@ def refget_digest(sequence: str) -> str:
     """Return the GA4GH refget identifier, `SQ.` + sha512t24u (https://ga4gh.github.io/refget/sequences/)."""
     digest = hashlib.sha512(sequence.encode("ascii")).digest()[:24]
     return "SQ." + base64.urlsafe_b64encode(digest).decode("ascii")
+
+
+def looks_like_nucleotides(sequence: str) -> bool:
+    """Return whether a normalised sequence has more than 30 letters and all of them are A, C, G, T, U or N."""
+    return _NUCLEOTIDES.fullmatch(sequence) is not None
+
+
+def unique_id(
+    path: Path, record: Record, first_line: dict[str, int], last_suffix: dict[str, int], on_duplicate_id: str
+) -> str:
+    """Return the record's id, with a suffix if the sample has it already, and remember its line."""
+    name = record.id
+    if name in first_line:
+        if on_duplicate_id == "fail":
+            raise FastaError(
+                f"{path}, line {record.line}: id {name!r} stands already on line {first_line[name]}; "
+                "rename one, or set on_duplicate_id: suffix"
+            )
+        number = last_suffix.get(name, 1) + 1
+        while f"{name}_{number}" in first_line:
+            number += 1
+        last_suffix[name] = number
+        name = f"{name}_{number}"
+    first_line[name] = record.line
+    return name

@@ -15,6 +15,7 @@ REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, as fp64 too
 RESIDUES_MB = 2000  # values of each residue that wait to be written; 256 MiB, and those of three packs
 MERGE_MB = 2000  # batches of 64 MiB, and chunk files as far as they are mapped; 250 were measured
 FASTA_FACTOR = 8  # memory over bytes; measured to chunk: proteins 4.5, peptides 28; to embed: 2.2, 6.6
+TRANSLATE_FACTOR = 4  # memory over bytes; measured: reads 1, a chromosome in windows 4, whole 11
 MANIFEST_FACTOR = 20  # memory over bytes of the Parquet file; 11 to 16 were measured
 RECORD_BYTES = 200  # halved with each attempt: the third one's 50 are no more than a digest and a few residues
 EMBED_WEIGHTS_FACTOR = 2  # 1.8 were measured: the checkpoint and the model
@@ -29,6 +30,16 @@ GPU_FP32_FLOPS = 2e12  # 32e12 were measured on an H200 with fair-esm
 CPU_FLOPS = 10e9  # a thread; 23e9 were measured
 TYPICAL_LENGTH = 1000
 LONGEST_LENGTH = 35_000  # titin
+
+
+def translating_memory_mb(fasta_bytes: float, attempt: int = 1) -> int:
+    """Return the memory to translate a FASTA file: its longest record, and the ids."""
+    return _grown(PROGRAM_MB + TRANSLATE_FACTOR * fasta_bytes / MB, attempt)
+
+
+def translating_minutes(fasta_bytes: float, attempt: int = 1) -> int:
+    """Return the time to translate a FASTA file; 4e6 to 10e6 bytes a second were measured."""
+    return _grown(START_MINUTES + _fasta_minutes(fasta_bytes), attempt)
 
 
 def chunking_memory_mb(fasta_bytes: float, attempt: int = 1) -> int:

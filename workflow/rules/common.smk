@@ -17,6 +17,7 @@ sys.path.insert(0, str(FOLDER))
 
 from packed_esm import models
 from packed_esm.config import (
+    NUCLEOTIDES_PER_RESIDUE,
     code_version,
     coerced,
     earlier_files,
@@ -47,7 +48,13 @@ def number_of_chunks():
     """Return the number of chunks, without reading a FASTA."""
     if config["chunks"] != "auto":
         return config["chunks"]
-    return estimated_chunks(SAMPLES.values(), config["residues_per_chunk"])
+    letters = NUCLEOTIDES_PER_RESIDUE if TRANSLATED else 1
+    return estimated_chunks(GIVEN.values(), letters * config["residues_per_chunk"])
+
+
+def nucleotides_of_sample(wildcards):
+    """Return the FASTA path that the sheet gives for a sample."""
+    return GIVEN[wildcards.sample]
 
 
 def path_inside(path):
@@ -75,6 +82,12 @@ def model_files():
 def contact_head_missing():
     """Return whether the contact head of a published model is wanted and has to be downloaded."""
     return "contacts" in config["include"] and config["model"] in models.MODELS and not CONTACT_HEAD.exists()
+
+
+def translation_arguments():
+    """Return the command line options that say how to translate."""
+    keys = ("genetic_code", "window", "ambiguous_codons", "on_invalid", "on_duplicate_id")
+    return [text for key in keys for text in (f"--{key.replace('_', '-')}", str(config[key]))]
 
 
 def embedding_arguments():
@@ -170,7 +183,9 @@ schema = yaml.safe_load((FOLDER / "schemas" / "config.schema.yaml").read_text())
 config.update(coerced(config, schema))
 validate(config, FOLDER / "schemas" / "config.schema.yaml")
 
-SAMPLES = read_samples()
+TRANSLATED = config["input"] == "nucleotide"
+GIVEN = read_samples()
+SAMPLES = {sample: f"results/translated/{sample}.fasta" if TRANSLATED else fasta for sample, fasta in GIVEN.items()}
 EARLIER_RESULTS = earlier_results()
 RESIDUE_FEATURES = residue_features()
 MODEL = models.find_model(config["model"])

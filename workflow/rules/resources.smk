@@ -13,6 +13,16 @@ def size_of(*paths):
     return sum(Path(path).stat().st_size for path in paths)
 
 
+def translating_memory_mb(wildcards, input, attempt):
+    """Return MB of translate."""
+    return needed.translating_memory_mb(fasta_bytes([input.fasta]), attempt)
+
+
+def translating_minutes(wildcards, input, attempt):
+    """Return minutes of translate."""
+    return needed.translating_minutes(fasta_bytes([input.fasta]), attempt)
+
+
 def chunking_memory_mb(wildcards, input, attempt):
     """Return MB of chunk_fasta."""
     return needed.chunking_memory_mb(fasta_bytes(input.fasta), attempt)

@@ -24,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--on-invalid", default="reject", choices=["reject", "fail", "replace"])
     parser.add_argument("--on-duplicate-id", default="fail", choices=["fail", "suffix"])
     parser.add_argument("--embed-dim", type=int, default=1280, help="of the model, to estimate work (default: 1280)")
+    parser.add_argument("--translated", action="store_true", help="of nucleotides: none is taken for them by mistake")
     return parser
 
 
@@ -40,6 +41,7 @@ def chunk(args: argparse.Namespace) -> None:
         args.on_invalid,
         args.on_duplicate_id,
         args.embed_dim,
+        args.translated,
     )
     print(
         f"{counts['records']} records of {len(samples)} samples: {counts['accepted']} accepted, "

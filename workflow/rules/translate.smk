@@ -1,0 +1,23 @@
+rule translate:
+    input:
+        fasta=nucleotides_of_sample,
+    output:
+        fasta="results/translated/{sample}.fasta",
+        table="results/translated/{sample}.tsv",
+    log:
+        "logs/translate/{sample}.log",
+    benchmark:
+        "benchmarks/translate/{sample}.tsv"
+    retries: 2
+    conda:
+        CPU_ENV
+    resources:
+        mem_mb=translating_memory_mb,
+        runtime=translating_minutes,
+    params:
+        program=program("translate.py"),
+        code=code_version(FOLDER / "scripts" / "translate.py"),
+        translation=translation_arguments(),
+    shell:
+        "python {params.program:q} --fasta {input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
+        "{params.translation:q} > {log:q} 2>&1"
