@@ -17,6 +17,7 @@ sys.path.insert(0, str(FOLDER))
 
 from packed_esm import models
 from packed_esm.config import (
+    check,
     code_version,
     coerced,
     earlier_files,
@@ -39,7 +40,9 @@ def read_samples():
         print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
         sheet = shipped
     table = read_sample_sheet(sheet)
-    validate(table, FOLDER / "schemas" / "samples.schema.yaml", set_default=False)
+    schema = yaml.safe_load((FOLDER / "schemas" / "samples.schema.yaml").read_text())
+    for line, row in zip(table.index, table.to_dict("records")):
+        check(row, schema, f"{sheet}, line {line}")
     return {sample: str(sheet.parent / fasta) for sample, fasta in zip(table["sample"], table["fasta"])}
 
 
@@ -135,11 +138,13 @@ def summary_of_run():
 
 schema = yaml.safe_load((FOLDER / "schemas" / "config.schema.yaml").read_text())
 config.update(coerced(config, schema))
+check(config, schema, "config")
 validate(config, FOLDER / "schemas" / "config.schema.yaml")
 
 SAMPLES = read_samples()
 EARLIER_RESULTS = earlier_results()
 MODEL = models.find_model(config["model"])
+models.check_layers(config["model"], config["layers"])
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if config["device"] == "cuda" else CPU_ENV
 if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):
