@@ -21,6 +21,7 @@ from .operations import on_device
 from .packed_attention import backend_version
 from .packing import Pack, iterate_packs
 from .pooling import POOLINGS, pool_packed
+from .settings import column_names
 from .tokenize import tokenize
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class Embedder:
     @property
     def columns(self) -> list[str]:
         """Names of the embedding columns, `mean_33` and so on."""
-        return [f"{pooling}_{layer}" for layer in self.layers for pooling in self.options.poolings]
+        return column_names(self.settings)
 
     def embed(
         self,
@@ -182,6 +183,7 @@ class Embedder:
         """Replace what `embed` found not finite (`result.recomputed`) by its embedding in fp32, alone.
 
         Raises:
+            MemoryError: the GPU has no room for it in fp32.
             NonFiniteError: where `on_nonfinite` is `fail`, or the values are not finite even in fp32.
         """
         for index in result.recomputed:
@@ -233,13 +235,19 @@ class Embedder:
         if self.options.on_nonfinite == "fail" or self.settings["dtype"] == "fp32":
             raise NonFiniteError(f"{problem}; use dtype: fp32, or check the checkpoint")
         log.warning("%s; recomputed in fp32", problem)
-        if self._exact is None:
-            base = load_esm2(self.options.model)
-            self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
         (pack,) = iterate_packs([tokens[index]], len(tokens[index]))
         alone = Embeddings({name: np.empty((1, self.model.embed_dim), np.float32) for name in self.columns})
         forward_one = (lambda _, rows: each_sequence(index, rows)) if each_sequence else None
-        self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, forward_one)
+        try:
+            if self._exact is None:
+                base = load_esm2(self.options.model)
+                self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
+            self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, forward_one)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{problem}, and there is no GPU memory to recompute its {len(tokens[index]) - 2} residues in fp32; "
+                "use dtype: bf16 (the range of fp32), a larger GPU, or device: cpu"
+            ) from error
         if alone.recomputed:
             raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
         for column, matrix in alone.columns.items():
