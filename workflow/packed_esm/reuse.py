@@ -11,8 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .files import damage_named
-from .settings import differences, from_metadata
-from .writers import SAMPLE_FILE, EmbeddingFileError, embedding_columns, open_sample, row_checksums
+from .settings import column_names, differences
+from .writers import (
+    SAMPLE_FILE,
+    EmbeddingFileError,
+    embedding_columns,
+    open_sample,
+    row_checksums,
+    schema_settings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +74,7 @@ def look_up(paths: Sequence[Path], digests: Sequence[str], settings: dict, embed
     Raises:
         EmbeddingFileError: a damaged file, or a row that does not belong to its checksum.
     """
-    names = [f"{pooling}_{layer}" for layer in settings["layers"] for pooling in settings["pooling"]]
+    names = column_names(settings)
     shape = (len(digests), embed_dim)
     earlier = Earlier(
         np.zeros(len(digests), bool),
@@ -78,7 +85,7 @@ def look_up(paths: Sequence[Path], digests: Sequence[str], settings: dict, embed
     for path in paths:
         before = len(place)
         with damage_named(path, SAMPLE_FILE, EmbeddingFileError, REMEDY), open_sample(path) as file:
-            differing = differences(settings, from_metadata(file.schema_arrow.metadata))
+            differing = differences(settings, schema_settings(file.schema_arrow))
             for group in range(0 if differing else file.num_row_groups):
                 _take(path, file, group, place, earlier)
         if differing:

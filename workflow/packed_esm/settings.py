@@ -30,6 +30,11 @@ def from_metadata(metadata: dict[bytes, bytes] | None) -> dict:
     return stored["settings"]
 
 
+def column_names(settings: dict) -> list[str]:
+    """Return the names of the embedding columns, `mean_33` and so on, in their order."""
+    return [f"{pooling}_{layer}" for layer in settings["layers"] for pooling in settings["pooling"]]
+
+
 def differences(one: dict, other: dict) -> list[str]:
     """Return `key: value / other value` for each setting that differs."""
     keys = sorted(one.keys() | other.keys())

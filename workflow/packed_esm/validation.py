@@ -1,6 +1,5 @@
 """Compare stored embeddings with fair-esm, on a sample spread over the lengths."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,8 +12,8 @@ import torch
 from .checkpoints import load_esm2
 from .embed import Embedder, EmbedOptions, device_name
 from .fasta import invalid_characters, normalise, read_records, refget_digest
-from .files import read_json, replacing, write_text
-from .integrity import ValidationError, check_file
+from .files import replacing, write_json
+from .integrity import ValidationError, check_file, check_sources, read_stats
 from .manifest import REPLACED, embedded, read_manifest
 from .progress import progress_bar
 from .reference import pooled_reference, reference_representations
@@ -87,14 +86,17 @@ def validate(
     for sample, _, path in samples:
         check_file(path, rows[rows["sample"] == sample])
     embedder = _same_embedder([path for _, _, path in samples], embedding)
+    stats = read_stats(stats_paths, embedder.settings)
     chosen = stratified_sample(rows, options.sequences, options.seed)
-    table = _compare(chosen, read_sequences(samples, chosen), read_rows(samples, chosen), embedder)
+    sequences = read_sequences(samples, chosen)
+    check_sources({sample: fasta for sample, fasta, _ in samples}, manifest_path)
+    table = _compare(chosen, sequences, read_rows(samples, chosen), embedder)
     tolerance = options.tolerance(embedder.settings["dtype"])
-    failures = find_failures(table, tolerance, _bits_can_be_equal(embedder, stats_paths))
+    failures = find_failures(table, tolerance, _bits_can_be_equal(embedder, stats))
     summary = _summarise(table, failures, len(rows), tolerance, embedder.settings)
     with replacing(table_path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)
-    write_text(summary_path, json.dumps(summary, indent=2) + "\n")
+    write_json(summary_path, summary)
     for failure in failures:
         log.error("%s", failure)
     if failures:
@@ -118,9 +120,8 @@ def _same_embedder(paths: Sequence[Path], options: EmbedOptions) -> Embedder:
     return embedder
 
 
-def _bits_can_be_equal(embedder: Embedder, stats_paths: Sequence[Path]) -> bool:
+def _bits_can_be_equal(embedder: Embedder, stats: Sequence[dict]) -> bool:
     """Return whether running again here must give the stored bits; if not, log why."""
-    stats = [read_json(path) for path in stats_paths]
     made_with = sorted({(s["device"], s["settings"]["tokens_per_pack"]) for s in stats if s["sequences"]})
     here = (device_name(embedder.device), embedder.tokens_per_pack)
     reused = sum(s["reused_sequences"] for s in stats)
