@@ -1,12 +1,11 @@
 """Chunking: every record is accounted for, equal sequences are kept once, chunks have equal work."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 from packed_esm.chunking import chunk_samples, deal, work
 from packed_esm.fasta import FastaError, read_records, refget_digest
+from packed_esm.files import read_json
 
 
 def chunk(tmp_path, texts, chunks=2, **options):
@@ -18,7 +17,7 @@ def chunk(tmp_path, texts, chunks=2, **options):
     paths = [tmp_path / f"{i}-of-{chunks}.fasta" for i in range(chunks)]
     outputs = (tmp_path / "m.parquet", tmp_path / "r.tsv", tmp_path / "c.json")
     counts = chunk_samples(samples, paths, *outputs, **options)
-    assert counts == json.loads(outputs[2].read_text())
+    assert counts == read_json(outputs[2])
     rejected = pd.read_csv(outputs[1], sep="\t", dtype=str, keep_default_na=False)
     return pd.read_parquet(outputs[0]), [list(read_records(p)) for p in paths], rejected, counts
 

@@ -57,7 +57,7 @@ def test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_els
     """As after a loss of power: any twentieth of the file is zero, or the file ends there."""
     rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(500)]
     path = tmp_path / "m.parquet"
-    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names))
+    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {})
     whole, data = read_manifest(path), path.read_bytes()
     noticed = 0
     for part in range(20):

@@ -20,7 +20,7 @@ from packed_esm.writers import (
     write_chunk,
 )
 
-SETTINGS = {"model": "m", "layers": [6], "tokens_per_pack": 512}
+SETTINGS = {"model": "m", "layers": [6], "pooling": ["mean", "max"], "include": [], "tokens_per_pack": 512}
 DIGESTS = [refget_digest("M" * n) for n in range(1, 9)]
 
 
@@ -28,7 +28,7 @@ def columns_of(rows, seed=0):
     rng = np.random.default_rng(seed)
     return {
         "mean_6": rng.normal(size=(rows, 4)).astype("f4"),
-        "max_0": rng.normal(size=(rows, 3)).astype("f4"),
+        "max_6": rng.normal(size=(rows, 4)).astype("f4"),
     }
 
 
@@ -46,7 +46,7 @@ def run(tmp_path):
         for p, n in enumerate(order)
     ]
     manifest = pd.DataFrame(rows, columns=SCHEMA.names)
-    write_manifest(tmp_path / "m.parquet", manifest)
+    write_manifest(tmp_path / "m.parquet", manifest, {})
     return tmp_path, paths, embedded(manifest)
 
 
@@ -59,7 +59,7 @@ def merged(run):
 def test_every_accepted_record_gets_its_own_embedding_in_input_order(run):
     path, rows = merged(run)
     table = pq.read_table(path).to_pandas()
-    assert list(table) == ["id", "digest", "length", "mean_6", "max_0", "checksum"]
+    assert list(table) == ["id", "digest", "length", "mean_6", "max_6", "checksum"]
     assert table["id"].tolist() == rows["id"].tolist() and table["digest"].tolist() == rows["digest"].tolist()
     for row, embedding in zip(rows.itertuples(), table["mean_6"], strict=True):
         assert np.array_equal(embedding, columns_of(4, row.chunk)["mean_6"][row.row])
@@ -77,7 +77,7 @@ def test_batches_do_not_change_what_is_merged(run, monkeypatch):
 
 def test_a_chunk_is_mapped_and_not_copied(tmp_path):
     columns = {"mean_6": np.zeros((2000, 500), np.float32)}
-    write_chunk(tmp_path / "big.arrow", [DIGESTS[0]] * 2000, [1] * 2000, columns, SETTINGS)
+    write_chunk(tmp_path / "big.arrow", [DIGESTS[0]] * 2000, [1] * 2000, columns, SETTINGS | {"pooling": ["mean"]})
     before = pa.total_allocated_bytes()
     chunk = ChunkFile(tmp_path / "big.arrow")
     assert pa.total_allocated_bytes() - before < 100_000
@@ -129,7 +129,7 @@ def rewrite_chunk(path, digests=None, columns=None, checksums=None, settings=Non
 
 def test_one_changed_value_in_a_chunk_is_noticed_with_the_name(run):
     columns = columns_of(4, 1)
-    columns["max_0"][2, 1] = np.nextafter(columns["max_0"][2, 1], np.float32(9))
+    columns["max_6"][2, 1] = np.nextafter(columns["max_6"][2, 1], np.float32(9))
     rewrite_chunk(run[1][1], columns=columns)
     with pytest.raises(EmbeddingFileError, match=rf"2-of-2.arrow, row 2, sequence {DIGESTS[6]}: values or digest"):
         merged(run)

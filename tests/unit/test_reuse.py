@@ -15,6 +15,7 @@ from packed_esm.fasta import refget_digest
 from packed_esm.merge import merge_sample
 from packed_esm.models import DEMO_PATH
 from packed_esm.reuse import look_up
+from packed_esm.settings import column_names
 from packed_esm.writers import EmbeddingFileError, SampleWriter, embedding_table, row_checksums
 
 SETTINGS = {"model": "m", "layers": [6, 0], "pooling": ["mean"], "tokens_per_pack": 512}
@@ -77,7 +78,8 @@ def test_only_row_groups_with_something_wanted_are_read(tmp_path, monkeypatch):
     "other", [{"layers": [6]}, {"dtype": "bf16"}, {"tokens_per_pack": [256, 512]}, {"model": "n"}, {"torch": "3"}]
 )
 def test_a_file_with_any_other_setting_gives_nothing_and_a_warning_says_which(tmp_path, caplog, other):
-    path = write_sample(tmp_path / "a.parquet", [1, 2], SETTINGS | other)
+    columns = {name: values()[name] for name in column_names(SETTINGS | other)}
+    path = write_sample(tmp_path / "a.parquet", [1, 2], SETTINGS | other, columns)
     assert not look_up([path], DIGESTS, SETTINGS, empty(30)).found.any()
     (key,) = other
     assert f"nothing is taken from {path}, made with other settings: {key}: " in caplog.text

@@ -1,6 +1,5 @@
 """The comparison with fair-esm can fail: what it must notice, and the sequence it must name."""
 
-import json
 import logging
 
 import numpy as np
@@ -12,6 +11,7 @@ from packed_esm.chunk_job import embed_fasta
 from packed_esm.chunking import chunk_samples
 from packed_esm.comparison import compare_residues
 from packed_esm.embed import DTYPES, EmbedOptions
+from packed_esm.files import read_json, write_json
 from packed_esm.integrity import ValidationError
 from packed_esm.merge import merge_sample
 from packed_esm.models import DEMO_PATH
@@ -134,8 +134,7 @@ def test_a_fasta_that_changed_during_the_run_is_noticed(run):
 
 
 def test_equal_bits_are_not_demanded_of_another_kind_of_device(run, caplog):
-    stats = json.loads((run.folder / "e.json").read_text())
-    (run.folder / "e.json").write_text(json.dumps(stats | {"device": "Another GPU"}))
+    write_json(run.folder / "e.json", read_json(run.folder / "e.json") | {"device": "Another GPU"})
     change_before_checksums(run, one_value)
     with caplog.at_level(logging.WARNING):
         summary = run()

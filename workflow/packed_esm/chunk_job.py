@@ -14,7 +14,7 @@ import torch
 
 from .embed import Embedder, Embeddings, EmbedOptions, device_name
 from .fasta import FastaError, invalid_characters, read_records, refget_digest
-from .files import write_text
+from .files import write_json
 from .long_proteins import WindowedEmbedder
 from .progress import progress_bar
 from .residues import FEATURES, ResidueWriter
@@ -108,7 +108,7 @@ def embed_fasta(
         "settings": embedder.settings,
         "fingerprint": fingerprint(embedder.settings),
     }
-    write_text(stats_path, json.dumps(stats, indent=2) + "\n")
+    write_json(stats_path, stats)
     log.info(
         "%s: %d sequences, %d residues, of which %d were reused, %.0f residues/s",
         out,
@@ -124,13 +124,15 @@ def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
     """Return (digests, names for messages, tokens) of a FASTA file of normalised sequences."""
     digests, names, tokens = [], [], []
     for record in read_records(fasta):
-        if invalid_characters(record.sequence) or not record.sequence:
+        unusable = not record.sequence or invalid_characters(record.sequence)
+        has_digest = record.id.startswith("SQ.")
+        if unusable and not has_digest:
             raise FastaError(
                 f"{fasta}, line {record.line}: record {record.id!r} is empty or has characters that are no residue "
                 f"letters ({invalid_characters(record.sequence)[:10]!r}); run chunk_fasta.py on the file first"
             )
-        digest = refget_digest(record.sequence)
-        if record.id.startswith("SQ.") and record.id != digest:
+        digest = "" if unusable else refget_digest(record.sequence)
+        if has_digest and record.id != digest:
             raise FastaError(
                 f"{fasta}, line {record.line}: the sequence of {record.description} is not that of its digest; "
                 "the file was changed, remove it and run again"

@@ -1,7 +1,6 @@
 """Read all samples, keep one copy of equal sequences, and deal them to chunks of equal work."""
 
 import heapq
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from .fasta import (
     refget_digest,
     unique_id,
 )
-from .files import replacing, write_text
+from .files import replacing, sha256, write_json
 from .manifest import ACCEPTED, REJECTED, REPLACED, SCHEMA, write_manifest
 from .progress import progress_bar
 
@@ -80,10 +79,10 @@ def chunk_samples(
     manifest = pd.DataFrame(reading.rows, columns=names)
     places = [place.get(digest, (-1, -1)) for digest in manifest.digest]
     manifest["chunk"], manifest["row"] = zip(*places, strict=True) if places else ([], [])
-    write_manifest(manifest_path, manifest)
+    write_manifest(manifest_path, manifest, {name: sha256(path) for name, path in samples})
     _write_rejected(rejected_path, manifest)
     counts = _count(manifest, reading.unique, [name for name, _ in samples])
-    write_text(counts_path, json.dumps(counts, indent=2) + "\n")
+    write_json(counts_path, counts)
     return counts
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import os
 import re
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pandas as pd
 import yaml
 
@@ -25,37 +25,71 @@ def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
         properties = schema["properties"]
         return {key: coerced(item, properties.get(key, {})) for key, item in dict(value or {}).items()}
     if schema.get("type") == "array":
-        value = yaml.safe_load(value) if isinstance(value, str) else value
+        value = _read_yaml(value) if isinstance(value, str) else value
         return [coerced(item, schema["items"]) for item in (value if isinstance(value, list) else [value])]
     if isinstance(value, str) and schema.get("type") != "string":
-        value = yaml.safe_load(value)
+        value = _read_yaml(value)
     if isinstance(value, str) and any(option.get("type") == "number" for option in schema.get("oneOf", ())):
         with contextlib.suppress(ValueError):
             return float(value)  # YAML 1.1 takes 1e-5 for a string
     return value
 
 
+def _read_yaml(text: str) -> Any:  # noqa: ANN401
+    """Return what `text` is in YAML; itself where it is none, and the schema says what is wrong with it."""
+    with contextlib.suppress(yaml.YAMLError):
+        return yaml.safe_load(text)
+    return text
+
+
 def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     """Return the sample sheet (TSV), every cell as text, so that `NA` and `001` stay what they are.
 
+    The index has the numbers of the lines.
+
     Raises:
-        ValueError: no such file, no row, or a sample that stands twice.
+        ValueError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
     """
+    remedy = "give a TSV with the columns sample, fasta"
     if not sheet.exists():
-        raise ValueError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
-    lines = [line for line in sheet.read_text(encoding="utf-8-sig").splitlines() if not line.startswith("#")]
-    rows = [line for line in lines if line.strip()]
-    for row in rows:
-        if row.count("\t") != rows[0].count("\t"):
-            raise ValueError(f"{sheet}: the row {row!r} has not as many cells as the header {rows[0]!r}")
-    table = pd.read_csv(io.StringIO("\n".join(rows)), sep="\t", dtype=str, keep_default_na=False) if rows else None
-    if table is None or table.empty:
+        raise ValueError(f"samples: there is no sample sheet {sheet}; {remedy}")
+    try:
+        text = sheet.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"samples: {sheet} cannot be read ({error}); {remedy}") from error
+    lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip() and not line.startswith("#")}
+    (_, header), *rows = lines.items() or [(0, "")]
+    for line, row in rows:
+        if row.count("\t") != header.count("\t"):
+            raise ValueError(
+                f"{sheet}, line {line}: the row {row!r} has not as many cells as the header {header!r}; "
+                "cells are separated by one tab"
+            )
+    if not rows:
         raise ValueError(f"{sheet}: no sample in it; each row has a sample and its fasta")
-    if "sample" in table:
-        repeated = table["sample"][table["sample"].duplicated()].tolist()
-        if repeated:
-            raise ValueError(f"{sheet}: sample {repeated[0]!r} stands in more than one row; names must differ")
+    cells, numbers = [row.split("\t") for _, row in rows], [line for line, _ in rows]
+    table = pd.DataFrame(cells, index=numbers, columns=header.split("\t"), dtype=str)
+    for column in table.columns[table.columns.duplicated()]:
+        raise ValueError(f"{sheet}: two columns {column!r}; {remedy}")
+    for line in table.index[table["sample"].duplicated()] if "sample" in table else ():
+        name = table.loc[line, "sample"]
+        raise ValueError(f"{sheet}, line {line}: sample {name!r} stands in more than one row; names must differ")
     return table
+
+
+def check(value: dict, schema: dict, where: str) -> None:
+    """Raise ValueError where `value` is not what its JSON schema wants: where it stands, what is wrong, what is wanted.
+
+    Only the first mistake is named, and the remedy is the schema's own description.
+    """
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
+    if error is None:
+        return
+    wanted = schema
+    for key in error.absolute_path:
+        wanted = wanted.get("properties", {}).get(key, wanted)  # an item of a list has no description of its own
+    place = "".join(f", {key}" for key in error.absolute_path)
+    raise ValueError(f"{where}{place}: {error.message} ({wanted['description'].removesuffix('.')})")
 
 
 def fasta_bytes(fastas: Iterable[str]) -> int:

@@ -22,6 +22,7 @@ from .operations import on_device
 from .packed_attention import backend_version
 from .packing import Pack, iterate_packs
 from .pooling import POOLINGS, pool_packed
+from .settings import LOG_LIKELIHOOD, column_names
 from .tokenize import tokenize
 from .windows import Windows
 
@@ -33,7 +34,7 @@ ON_NONFINITE = ("recompute", "fail")
 # Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.
 PACKS_AHEAD = 2
 
-INCLUDE = ("log_likelihood", "logits", "contacts")
+INCLUDE = (LOG_LIKELIHOOD, "logits", "contacts")
 
 EachSequence = Callable[[int, dict], None]
 
@@ -170,9 +171,8 @@ class Embedder:
     @property
     def columns(self) -> dict[str, int]:
         """Names and widths of the columns, `mean_33` and so on, in order."""
-        names = [f"{pooling}_{layer}" for layer in self.layers for pooling in self.options.poolings]
-        likelihood = {"log_likelihood": 1} if "log_likelihood" in self.options.include else {}
-        return dict.fromkeys(names, self.model.embed_dim) | likelihood
+        names = column_names(self.settings)
+        return {name: 1 if name == LOG_LIKELIHOOD else self.model.embed_dim for name in names}
 
     def empty_columns(self, rows: int) -> dict[str, np.ndarray]:
         """Return a matrix for each column, float32 [rows, width], not set."""
@@ -219,6 +219,7 @@ class Embedder:
         """Replace what `embed` found not finite (`result.recomputed`) by its embedding in fp32, alone.
 
         Raises:
+            MemoryError: the GPU has no room for it in fp32.
             NonFiniteError: where `on_nonfinite` is `fail`, or the values are not finite even in fp32.
         """
         for index in result.recomputed:
@@ -234,7 +235,7 @@ class Embedder:
             cu_seqlens,
             pack.max_seqlen,
             self.layers,
-            need_logits="logits" in include or "log_likelihood" in include,
+            need_logits="logits" in include or LOG_LIKELIHOOD in include,
             return_contacts="contacts" in include,
         )
         vectors, bad = self.pooled(out, input_ids, cu_seqlens, len(pack.indices), model.kernels != "torch")
@@ -256,7 +257,7 @@ class Embedder:
             kernels: see `pool_packed`.
         """
         parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
-        if "log_likelihood" in self.options.include:
+        if LOG_LIKELIHOOD in self.options.include:
             parts.append((_log_likelihoods(out["logits"], input_ids), ["mean"]))
         by_part = [pool_packed(rows, cu_seqlens, count, poolings, kernels) for rows, poolings in parts]
         return [x for pools, _ in by_part for x in pools], torch.stack([bad for _, bad in by_part]).any(0)
@@ -289,13 +290,19 @@ class Embedder:
         if self.options.on_nonfinite == "fail" or self.settings["dtype"] == "fp32":
             raise NonFiniteError(f"{problem}; use dtype: fp32, or check the checkpoint")
         log.warning("%s; recomputed in fp32", problem)
-        if self._exact is None:
-            base = load_esm2(self.options.model)
-            self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
         (pack,) = iterate_packs([tokens[index]], len(tokens[index]))
         alone = Embeddings(self.empty_columns(1))
         forward_one = (lambda _, rows: each_sequence(index, rows)) if each_sequence else None
-        self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, forward_one)
+        try:
+            if self._exact is None:
+                base = load_esm2(self.options.model)
+                self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
+            self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, forward_one)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{problem}, and there is no GPU memory to recompute its {len(tokens[index]) - 2} residues in fp32; "
+                "use dtype: bf16 (the range of fp32), a larger GPU, or device: cpu"
+            ) from error
         if alone.recomputed:
             raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
         for column, matrix in alone.columns.items():

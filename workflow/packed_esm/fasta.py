@@ -49,10 +49,14 @@ def read_records(path: str | Path) -> Iterator[Record]:
     """Yield the records of a FASTA file in order.
 
     Raises:
-        FastaError: text before the first header, a NUL byte, a broken gzip stream, or text that is not UTF-8.
+        FastaError: no file, text before the first header, a NUL byte, a broken gzip stream, or text that is not UTF-8.
     """
     header_lines: deque[int] = deque()
-    with open_text(path) as handle:
+    try:
+        text = open_text(path)
+    except OSError as error:
+        raise FastaError(f"{path}: {error.strerror}; give the path of a protein FASTA file, plain or gzip") from error
+    with text as handle:
         for title, sequence in SimpleFastaParser(_checked_lines(handle, path, header_lines)):
             words = title.split(maxsplit=1)
             yield Record(words[0] if words else "", title, sequence, header_lines.popleft())
@@ -78,7 +82,8 @@ def _checked_lines(handle: TextIO, path: str | Path, header_lines: deque[int]) -
         raise FastaError(f"{path}, after line {number}: broken gzip stream ({error}); fetch the file again") from error
     except UnicodeDecodeError as error:
         raise FastaError(
-            f"{path}, after line {number}: not UTF-8 text ({error.reason}); convert it, for example with iconv"
+            f"{path}, after line {number}: not UTF-8 text ({error.reason}); convert it, for example with iconv, or "
+            "unpack it, if it is compressed by other means than gzip"
         ) from error
 
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import platform
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -22,19 +23,23 @@ class DamagedFileError(ValueError):
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds, else remove it.
 
-    What a killed process left of the same file is removed first.
+    What a killed process left of the same file is removed first. Until it is renamed only its owner can read it.
 
     Raises:
-        OSError: a full disk among others; the message names `path`.
+        OSError: a full disk or a folder that cannot be written to among others; the message names `path`.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
+    _check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
     try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())  # else a loss of power may leave the new name without its content
+        with suppress(PermissionError):  # of a file system that has no modes
+            temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         if error.errno not in NO_ROOM:
@@ -42,6 +47,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OSError(error.errno, f"{os.strerror(error.errno)}; make room and run again", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)  # there is no way to read it without setting it
+    os.umask(umask)
+    return umask
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise PermissionError, with a remedy, where nothing can be written to a folder that may be yet to be made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        message = "Cannot be written to; make it writable, or let results go elsewhere (--directory)"
+        raise PermissionError(errno.EACCES, message, str(existing))
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -68,14 +87,26 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_json(path: str | Path, content: dict) -> None:
+    """Write `content` to `path` in one step, with the key `checksum`: the crc32 of all else."""
+    write_text(path, json.dumps(content | {"checksum": _json_checksum(content)}, indent=2) + "\n")
+
+
 def read_json(path: str | Path) -> dict:
-    """Return what a JSON file of this workflow holds.
+    """Return what `write_json` was given.
 
     Raises:
-        DamagedFileError: not whole.
+        DamagedFileError: not whole, or changed since it was written.
     """
     with damage_named(path, "JSON file"):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.pop("checksum", None) != _json_checksum(content):
+            raise ValueError("it does not belong to its checksum, it was changed")
+        return content
+
+
+def _json_checksum(content: dict) -> int:
+    return zlib.crc32(json.dumps(content).encode())
 
 
 @contextmanager
@@ -90,8 +121,9 @@ def damage_named(
         yield
     except (DamagedFileError, FileNotFoundError):
         raise
-    except (ValueError, OSError) as error:
-        # For bytes that make no sense Arrow raises an OSError too, but one without a number.
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, NotImplementedError, MemoryError) as error:
+        # Bytes that make no sense: a column of another name or type, a size beyond all memory. Arrow raises an OSError
+        # for them too, but one without a number.
         if getattr(error, "errno", None) is not None:
             raise
         raise error_class(f"{path}: not a whole {kind} ({error}); {remedy}") from error

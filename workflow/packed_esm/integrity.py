@@ -1,11 +1,15 @@
-"""Check every row of a merged file: identity and order by the manifest, values by their checksum."""
+"""Check what lies between the rules: every row of a merged file, and that other files are of the same run."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from .files import read_json, sha256
+from .manifest import fasta_sha256
+from .settings import differences
 from .writers import embedding_columns, row_checksums, sample_batches, sample_settings
 
 
@@ -31,6 +35,32 @@ def check_file(path: Path, rows: pd.DataFrame) -> None:
             f"{path}: ends after {start} of {len(rows)} rows; sequence {rows.iloc[start]['id']!r} is missing; "
             "remove the file and run again"
         )
+
+
+def check_sources(fastas: Mapping[str, Path], manifest_path: Path) -> None:
+    """Raise ValidationError where a FASTA file, by sample, is not the one that the manifest was made of."""
+    sources = fasta_sha256(manifest_path)
+    for sample, fasta in fastas.items():
+        if sha256(fasta) != sources.get(sample):
+            raise ValidationError(
+                f"{fasta}: not the file that {manifest_path} was made of; it changed during the run, or the manifest "
+                "is of another run: remove the manifest and run again"
+            )
+
+
+def read_stats(paths: Sequence[Path], settings: dict) -> list[dict]:
+    """Return the statistics of the embed jobs.
+
+    Raises:
+        DamagedFileError: not a whole file.
+        ValidationError: of a job with other settings; the budget of tokens may differ, as after an out-of-memory.
+    """
+    stats = [read_json(path) for path in paths]
+    for path, job in zip(paths, stats, strict=True):
+        budget = {"tokens_per_pack": job["settings"]["tokens_per_pack"]}
+        if differing := differences(job["settings"], settings | budget):
+            raise ValidationError(f"{path}: of another run ({'; '.join(differing)}); remove it and run again")
+    return stats
 
 
 def _check_identity(path: Path, start: int, table: pa.Table, expected: pd.DataFrame) -> None:

@@ -25,11 +25,13 @@ class WindowedEmbedder(Embedder):
         """See `Embedder.embed`; the progress is that of `residues`."""
         pieces = [self._pieces(one) for one in tokens]
         if all(len(one) == 1 for one in pieces):
-            return super().embed(tokens, each_sequence, progress)
+            return super().embed(tokens, each_sequence=each_sequence, progress=progress)
         owners = [owner for owner, one in enumerate(pieces) for _ in one]
         result = Embeddings(self.empty_columns(len(tokens)))
         join = _Join(self, tokens, pieces, result, each_sequence)
-        of_pieces = super().embed([piece for one in pieces for piece in one], join.take, progress)
+        of_pieces = super().embed(
+            [piece for one in pieces for piece in one], each_sequence=join.take, progress=progress
+        )
         whole = [index for index, owner in enumerate(owners) if len(pieces[owner]) == 1]
         for name, rows in of_pieces.columns.items():
             result.columns[name][[owners[index] for index in whole]] = rows[whole]

@@ -31,6 +31,10 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
     """
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     settings = common_settings(chunk_paths, chunk_settings)
+    if len(rows) and rows["chunk"].max() >= len(chunk_paths):
+        raise EmbeddingFileError(
+            f"{manifest_path}: of a run with more than {len(chunk_paths)} chunks; remove it and run again"
+        )
     first = ChunkFile(chunk_paths[0])
     row_bytes = sum(4 * matrix.shape[1] for matrix in first.columns.values())
     batch_rows = max(1, BATCH_BYTES // row_bytes)

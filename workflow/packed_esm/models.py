@@ -1,6 +1,7 @@
 """The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and where each is found."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def find_model(model: str) -> Path:
         f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
         "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder"
     )
+
+
+def check_layers(model: str, layers: Iterable[int]) -> None:
+    """Raise ValueError for a layer that a named model does not have; of other models the loaded one knows."""
+    last = MODELS[model].num_layers if model in MODELS else None
+    for layer in layers:
+        if last is not None and not -(last + 1) <= layer <= last:
+            raise ValueError(
+                f"layers: {layer} is none of {model}; it has 0 (embedding) to {last}, or {-last - 1} to -1"
+            )
 
 
 def check_published(path: Path, shape: ModelShape) -> None:

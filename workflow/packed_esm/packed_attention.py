@@ -44,7 +44,8 @@ def _kernel(backend: str) -> tuple[Callable | None, str | None]:
     for module, name in _SOURCES[backend]:
         try:
             return getattr(importlib.import_module(module), name), None
-        except (ImportError, OSError, AttributeError) as error:  # OSError: a wheel built for another ABI
+        # OSError: a wheel built for another ABI; RuntimeError: operators that torch refuses to register.
+        except (ImportError, OSError, AttributeError, RuntimeError) as error:
             reason = reason or f"{type(error).__name__}: {error}"
     return None, reason
 

@@ -11,8 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .files import damage_named
-from .settings import differences, from_metadata
-from .writers import SAMPLE_FILE, EmbeddingFileError, embedding_columns, open_sample, row_checksums
+from .settings import differences
+from .writers import (
+    SAMPLE_FILE,
+    EmbeddingFileError,
+    embedding_columns,
+    open_sample,
+    row_checksums,
+    schema_settings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +81,7 @@ def look_up(
     for path in paths:
         before = len(place)
         with damage_named(path, SAMPLE_FILE, EmbeddingFileError, REMEDY), open_sample(path) as file:
-            differing = differences(settings, from_metadata(file.schema_arrow.metadata))
+            differing = differences(settings, schema_settings(file.schema_arrow))
             for group in range(0 if differing else file.num_row_groups):
                 _take(path, file, group, place, earlier)
         if differing:

@@ -4,6 +4,7 @@ import hashlib
 import json
 
 SETTINGS_KEY = b"packed_esm"
+LOG_LIKELIHOOD = "log_likelihood"  # a column of one number
 
 
 def fingerprint(settings: dict) -> str:
@@ -28,6 +29,12 @@ def from_metadata(metadata: dict[bytes, bytes] | None) -> dict:
     if fingerprint(stored["settings"]) != stored["fingerprint"]:
         raise ValueError(f"its settings do not belong to its fingerprint {stored['fingerprint']}")
     return stored["settings"]
+
+
+def column_names(settings: dict) -> list[str]:
+    """Return the names of the embedding columns, `mean_33` and so on, in their order."""
+    pooled = [f"{pooling}_{layer}" for layer in settings["layers"] for pooling in settings["pooling"]]
+    return pooled + [name for name in settings.get("include", ()) if name == LOG_LIKELIHOOD]
 
 
 def differences(one: dict, other: dict) -> list[str]:

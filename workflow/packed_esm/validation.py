@@ -1,6 +1,5 @@
 """Compare stored embeddings with fair-esm, on a sample spread over the lengths."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,8 +11,8 @@ import pandas as pd
 
 from .comparison import compare, read_sequences, read_stored
 from .embed import Embedder, EmbedOptions, device_name
-from .files import read_json, replacing, write_text
-from .integrity import ValidationError, check_file
+from .files import replacing, write_json
+from .integrity import ValidationError, check_file, check_sources, read_stats
 from .long_proteins import WindowedEmbedder
 from .manifest import embedded, read_manifest
 from .residues import residue_settings
@@ -97,16 +96,19 @@ def validate(
     for sample, _, path in samples:
         check_file(path, rows[rows["sample"] == sample])
     embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding)
+    stats = read_stats(stats_paths, embedder.settings)
     chosen = stratified_sample(rows, options.sequences, options.seed)
+    sequences = read_sequences(samples, chosen)
+    check_sources({sample: fasta for sample, fasta, _ in samples}, manifest_path)
     stored = read_stored(samples, residues, rows, chosen)
-    table = compare(chosen, read_sequences(samples, chosen), stored, embedder)
+    table = compare(chosen, sequences, stored, embedder)
     tolerance = options.tolerance(embedder.settings["dtype"])
     bounds = bounds_of(table, tolerance, stored.residue_dtype)
-    failures = find_failures(table, bounds, tolerance.residue_cosine, _bits_can_be_equal(embedder, stats_paths))
+    failures = find_failures(table, bounds, tolerance.residue_cosine, _bits_can_be_equal(embedder, stats))
     summary = _summarise(table, failures, len(rows), tolerance, embedder.settings)
     with replacing(table_path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)
-    write_text(summary_path, json.dumps(summary, indent=2) + "\n")
+    write_json(summary_path, summary)
     for failure in failures:
         log.error("%s", failure)
     if failures:
@@ -135,9 +137,8 @@ def _without_dtype(settings: dict) -> dict:
     return {key: value for key, value in settings.items() if key != "per_residue"}
 
 
-def _bits_can_be_equal(embedder: Embedder, stats_paths: Sequence[Path]) -> bool:
+def _bits_can_be_equal(embedder: Embedder, stats: Sequence[dict]) -> bool:
     """Return whether running again here must give the stored bits; if not, log why."""
-    stats = [read_json(path) for path in stats_paths]
     made_with = sorted({(s["device"], s["settings"]["tokens_per_pack"]) for s in stats if s["sequences"]})
     here = (device_name(embedder.device), embedder.tokens_per_pack)
     reused = sum(s["reused_sequences"] for s in stats)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import DamagedFileError, damage_named, replacing
-from .settings import differences, from_metadata, to_metadata
+from .settings import column_names, differences, from_metadata, to_metadata
 
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
 # The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
@@ -75,6 +75,19 @@ def write_chunk(
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
 
 
+def schema_settings(schema: pa.Schema) -> dict:
+    """Return the settings in the metadata of a file of embeddings.
+
+    Raises:
+        ValueError: none there, changed ones, or columns that are not theirs.
+    """
+    settings = from_metadata(schema.metadata)
+    wanted = ["digest", "length", *column_names(settings), "checksum"]
+    if [name for name in schema.names if name != "id"] != wanted:
+        raise ValueError(f"its columns are {', '.join(schema.names)}, but of its settings {', '.join(wanted)}")
+    return settings
+
+
 def chunk_settings(path: Path) -> dict:
     """Return the settings in the metadata of a chunk's file, without reading its rows.
 
@@ -82,7 +95,7 @@ def chunk_settings(path: Path) -> dict:
         EmbeddingFileError: not a whole file of chunk embeddings.
     """
     with damage_named(path, CHUNK_FILE, EmbeddingFileError):
-        return from_metadata(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata)
+        return schema_settings(pa.ipc.open_file(pa.memory_map(str(path))).schema)
 
 
 def common_settings(chunk_paths: Sequence[Path], settings_of: Callable[[Path], dict]) -> dict:
@@ -112,10 +125,11 @@ class ChunkFile:
         self.path = path
         with damage_named(path, CHUNK_FILE, EmbeddingFileError):
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            self.settings = from_metadata(table.schema.metadata)
-        self._digests = _whole(table["digest"])
-        self.checksums = table["checksum"].to_numpy()
-        self.columns = embedding_columns(table)
+            table.validate(full=True)  # else offsets that were changed point anywhere in memory
+            self.settings = schema_settings(table.schema)
+            self._digests = _whole(table["digest"])
+            self.checksums = table["checksum"].to_numpy()
+            self.columns = embedding_columns(table)
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -170,7 +184,8 @@ class SampleWriter:
         """Append one row group."""
         table = table.replace_schema_metadata(self._metadata)
         if self._writer is None:
-            # Vectors do not compress (less than a tenth) and have no repeats for a dictionary.
+            # Vectors do not compress (less than a tenth) and have no repeats for a dictionary. Statistics would let a
+            # reader leave out rows, and nothing checks them.
             text = {"id", "digest"}
             self._writer = self._stack.enter_context(
                 pq.ParquetWriter(
@@ -178,6 +193,7 @@ class SampleWriter:
                     table.schema,
                     compression={n: "zstd" if n in text else "none" for n in _leaf_names(table.schema)},
                     use_dictionary=False,
+                    write_statistics=False,
                 )
             )
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
@@ -204,7 +220,7 @@ def sample_settings(path: Path) -> dict:
         EmbeddingFileError: not a whole Parquet file of this workflow.
     """
     with damage_named(path, SAMPLE_FILE, EmbeddingFileError):
-        return from_metadata(pq.read_schema(path).metadata)
+        return schema_settings(pq.read_schema(path))
 
 
 def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -215,4 +231,6 @@ def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator
     """
     with damage_named(path, SAMPLE_FILE, EmbeddingFileError), open_sample(path) as file:
         for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-            yield pa.Table.from_batches([batch])
+            table = pa.Table.from_batches([batch])
+            table.validate(full=True)
+            yield table

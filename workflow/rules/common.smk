@@ -18,6 +18,7 @@ sys.path.insert(0, str(FOLDER))
 from packed_esm import models
 from packed_esm.config import (
     NUCLEOTIDES_PER_RESIDUE,
+    check,
     code_version,
     coerced,
     earlier_files,
@@ -40,7 +41,9 @@ def read_samples():
         print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
         sheet = shipped
     table = read_sample_sheet(sheet)
-    validate(table, FOLDER / "schemas" / "samples.schema.yaml", set_default=False)
+    schema = yaml.safe_load((FOLDER / "schemas" / "samples.schema.yaml").read_text())
+    for line, row in zip(table.index, table.to_dict("records")):
+        check(row, schema, f"{sheet}, line {line}")
     return {sample: str(sheet.parent / fasta) for sample, fasta in zip(table["sample"], table["fasta"])}
 
 
@@ -181,6 +184,7 @@ def summary_of_run():
 
 schema = yaml.safe_load((FOLDER / "schemas" / "config.schema.yaml").read_text())
 config.update(coerced(config, schema))
+check(config, schema, "config")
 validate(config, FOLDER / "schemas" / "config.schema.yaml")
 
 TRANSLATED = config["input"] == "nucleotide"
@@ -190,6 +194,7 @@ EARLIER_RESULTS = earlier_results()
 RESIDUE_FEATURES = residue_features()
 MODEL = models.find_model(config["model"])
 CONTACT_HEAD = models.contact_head_path(MODEL)
+models.check_layers(config["model"], config["layers"])
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if config["device"] == "cuda" else CPU_ENV
 if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):

@@ -9,6 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+# Errors of torch by name, because importing it here would cost every program.
+REMEDIES = {
+    "OutOfMemoryError": "use a larger GPU, or device: cpu",
+    "AcceleratorError": "the GPU or its driver failed: run again, and look at nvidia-smi if it comes back",
+}
+
 
 def run(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], object], argv: Sequence[str] | None
@@ -23,8 +29,11 @@ def run(
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch here would cost every program
+        if type(error).__name__ not in REMEDIES:
             raise
-        print(f"{parser.prog}: error: {error}; use a larger GPU, or device: cpu", file=sys.stderr)
+        print(f"{parser.prog}: error: {error}; {REMEDIES[type(error).__name__]}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
     return 0
