@@ -1,6 +1,10 @@
 """The published ESM-2 checkpoints, the shipped demonstration model, and where each is found."""
 
+import json
 import os
+import re
+import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,3 +102,46 @@ def shape_of(model: str) -> ModelShape:
         if name != DEMO and name in model:
             return shape
     return MODELS["demo" if model == DEMO else "esm2_t33_650M_UR50D"]
+
+
+def layer_count(model: str, path: Path) -> int:
+    """Return the number of layers of a model, without torch: by the table, else from what the checkpoint names.
+
+    Args:
+        model: as in the configuration.
+        path: of the checkpoint; a published name's is not read.
+
+    Raises:
+        ValueError: a file that does not tell.
+    """
+    if model in MODELS:
+        return MODELS[model].num_layers
+    if path.is_dir():
+        return json.loads((path / "config.json").read_text())["num_hidden_layers"]
+    names = b""
+    if zipfile.is_zipfile(path):  # what torch.save writes; the names of the tensors are in its pickle
+        with zipfile.ZipFile(path) as archive:
+            names = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+    layers = re.findall(rb"\blayers\.(\d+)\.", names)
+    if not layers:
+        raise ValueError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
+    return max(map(int, layers)) + 1
+
+
+def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
+    """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), each once.
+
+    A negative i means (i + N + 1), as in fair-esm's scripts/extract.py.
+
+    Raises:
+        ValueError: a layer outside -(N + 1) .. N.
+    """
+    resolved = []
+    for layer in repr_layers:
+        if not -(num_layers + 1) <= layer <= num_layers:
+            raise ValueError(
+                f"repr_layers: {layer} is out of range for a model of {num_layers} layers "
+                f"({-(num_layers + 1)} to {num_layers})"
+            )
+        resolved.append((layer + num_layers + 1) % (num_layers + 1))
+    return list(dict.fromkeys(resolved))
