@@ -1,12 +1,13 @@
 """The published ESM-2 checkpoints, the shipped demonstration model, and where each is found."""
 
-import json
 import os
 import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from .files import read_json
 
 DEMO = "demo"
 DEMO_PATH = Path(__file__).resolve().parents[1] / "models" / "esm2_t6_3M_demo.pt"
@@ -113,19 +114,23 @@ def layer_count(model: str, path: Path) -> int:
 
     Raises:
         ValueError: a file that does not tell.
+        FileNotFoundError: a folder without config.json.
     """
     if model in MODELS:
         return MODELS[model].num_layers
-    if path.is_dir():
-        return json.loads((path / "config.json").read_text())["num_hidden_layers"]
-    names = b""
-    if zipfile.is_zipfile(path):  # what torch.save writes; the names of the tensors are in its pickle
-        with zipfile.ZipFile(path) as archive:
-            names = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
-    layers = re.findall(rb"\blayers\.(\d+)\.", names)
-    if not layers:
+    count = read_json(path / "config.json").get("num_hidden_layers") if path.is_dir() else _layers_named(path)
+    if not count:
         raise ValueError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
-    return max(map(int, layers)) + 1
+    return count
+
+
+def _layers_named(path: Path) -> int:
+    """Return the number of layers by the names of the tensors, which stand in the pickle of a zip of torch.save."""
+    pickles = b""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            pickles = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+    return max((int(layer) + 1 for layer in re.findall(rb"\blayers\.(\d+)\.", pickles)), default=0)
 
 
 def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
