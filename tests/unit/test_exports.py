@@ -216,6 +216,8 @@ def test_residues_of_another_sequence_or_that_are_missing_are_named(awkward):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(EmbeddingFileError, match=r"r.h5: not a whole HDF5 file of residues .* run again"):
         awkward.export("pt", residues=[("contacts", path)])
+    with pytest.raises(ValueError, match="residues: they go into the files of `pt`"):
+        awkward.export("h5", residues=[("contacts", path)])
     assert not list(awkward.out.iterdir())
 
 

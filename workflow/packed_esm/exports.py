@@ -89,6 +89,8 @@ def export_sample(
         ValidationError, EmbeddingFileError: a file that is damaged or not the manifest's; file and record are named.
         ValueError: a column that is not there.
     """
+    if residues and not pt:
+        raise ValueError("residues: they go into the files of `pt`; name its folder too")
     sample = _sample(embeddings, embedded(read_manifest(manifest_path, name)).sort_values("position"))
     _check_columns(embeddings, sample, [column for column, _ in (*h5, *npy)])
     formats: list[AbstractContextManager[Write]] = [
@@ -134,7 +136,7 @@ def _check_columns(embeddings: Path, sample: Sample, wanted: Sequence[str]) -> N
 def h5_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
     """Write a column as UniProt does (https://www.uniprot.org/help/embeddings): one dataset [E] an accession.
 
-    float32, where UniProt's are float16; in input order for a reader that tracks it, as h5py does here by itself.
+    float32, where UniProt's are float16; in input order, which h5py follows when it reads.
     """
     names, ids = dataset_names(sample.rows["id"].tolist()), sample.rows["id"].tolist()
     with new_hdf5(path, track_order=True) as file:

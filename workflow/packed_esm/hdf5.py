@@ -17,19 +17,18 @@ class _Handle(io.FileIO):
     HDF5 writes once more to close, and a failure then ends the process in a crash.
     """
 
-    error: OSError | None = None
+    error: BaseException | None = None  # also the SystemExit of a signal
 
     def write(self, data: Any) -> int:  # noqa: ANN401
-        view = memoryview(data).cast("B")
-        written = 0
         try:
+            view, written = memoryview(data).cast("B"), 0
             while written < len(view):
                 written += super().write(view[written:])
-        except OSError as error:
+        except BaseException as error:
             if not self.error:
                 self.error = error
                 raise
-        return len(view)
+        return len(data)
 
 
 @contextmanager
