@@ -83,6 +83,11 @@ def test_nucleotides_to_proteins_by_hand(tmp_path):
             "--manifest text.txt --sample s --chunks x --out s.parquet",
             "text.txt: not a whole manifest",
         ),
+        (
+            "export_sample.py",
+            "--embeddings text.txt --manifest text.txt --sample s --pt s.pt",
+            "text.txt: not a whole manifest",
+        ),
         ("download_model.py", "--model esm2 --out x.pt", "--model: 'esm2' is not one of esm2_t6_8M_UR50D"),
     ],
 )
@@ -116,13 +121,15 @@ def no_file_larger_than(size):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("name", ["chunk_fasta.py", "embed_chunk.py", "merge_sample.py"])
+@pytest.mark.parametrize("name", ["chunk_fasta.py", "embed_chunk.py", "merge_sample.py", "export_sample.py"])
 def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_passes(tmp_path, name):
     (tmp_path / "a.fasta").write_text("".join(f">{i}\n{'MKVLLAGG' * i}\n" for i in range(1, 40)))
     steps = {
         "chunk_fasta.py": "--sample s a.fasta --chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json",
         "embed_chunk.py": "--fasta 1.fasta --model demo --out 1.arrow --stats 1.json",
         "merge_sample.py": "--manifest m.parquet --sample s --chunks 1.arrow --out s.parquet",
+        "export_sample.py": "--embeddings s.parquet --manifest m.parquet --sample s --h5 mean_6 s.h5 "
+        "--npy mean_6 s.npy --ids s.txt --h5ad s.h5ad --pt s.pt",
     }
     for step, arguments in steps.items():
         if step == name:

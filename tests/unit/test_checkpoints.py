@@ -15,7 +15,7 @@ from conftest import fair_esm_alone, random_esm2, random_tokens, relative_l2
 from packed_esm.checkpoints import CheckpointError, checkpoint_sha256, load_esm2
 from packed_esm.esm2_flash import ESM2WithFlashAttention
 from packed_esm.fair_esm import require_fair_esm
-from packed_esm.models import DEMO_PATH, MODELS, find_model, hub_path, shape_of
+from packed_esm.models import DEMO_PATH, MODELS, find_model, hub_path, layer_count, shape_of
 from safetensors.torch import load_file, save_file
 
 
@@ -202,3 +202,15 @@ def test_genuine_weights_give_the_published_hidden_states(shared, golden, name):
         cu_seqlens = torch.tensor([0, int(mask.sum())], dtype=torch.int32)
         got = model.forward_packed(ids[mask].long(), cu_seqlens, int(mask.sum()))["representations"]
         assert relative_l2(got[model.num_layers], want[mask]) < 2e-2  # made from bf16 weights
+
+
+def test_the_number_of_layers_is_found_without_loading_the_model(tmp_path):
+    base = random_esm2(num_layers=11, embed_dim=32, heads=2)
+    save_fair_esm(base, tmp_path / "mine.pt")
+    save_hugging_face(base, tmp_path / "hf")
+    assert layer_count("mine.pt", tmp_path / "mine.pt") == layer_count("hf", tmp_path / "hf") == 11
+    assert layer_count("esm2_t33_650M_UR50D", tmp_path / "not there yet.pt") == 33
+    assert layer_count(str(DEMO_PATH), DEMO_PATH) == layer_count("demo", DEMO_PATH) == 6
+    (tmp_path / "other.pt").write_bytes(b"of another kind")
+    with pytest.raises(ValueError, match=r"other.pt: it does not tell how many layers it has; count `layers` from 0"):
+        layer_count("other.pt", tmp_path / "other.pt")

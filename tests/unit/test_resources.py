@@ -19,6 +19,8 @@ CHUNK = 20_000_000  # residues_per_chunk
         pytest.param(lambda attempt: resources.embedding_minutes(M650, CHUNK, True, 8, attempt), id="embedding-time"),
         pytest.param(lambda attempt: resources.validation_memory_mb(M650, CHUNK, attempt), id="validation-memory"),
         pytest.param(lambda attempt: resources.validation_minutes(M650, 32, CHUNK, True, 8, attempt), id="validation"),
+        pytest.param(lambda attempt: resources.exporting_memory_mb(M650, CHUNK, 1, attempt), id="exporting-memory"),
+        pytest.param(lambda attempt: resources.exporting_minutes(M650, CHUNK, attempt), id="exporting-time"),
         pytest.param(lambda attempt: resources.tables_memory_mb(2000, CHUNK, attempt), id="tables-memory"),
         pytest.param(lambda attempt: resources.tables_minutes(CHUNK, attempt), id="tables-time"),
     ],
@@ -37,6 +39,7 @@ def test_each_attempt_asks_for_twice_as_much(amount):
         pytest.param(resources.chunking_memory_mb(13e6), 490, id="chunking-300,000-peptides"),
         pytest.param(resources.embedding_memory_mb(M150, 15_000, 1), 1308, id="embedding-with-150M-on-CPU"),
         pytest.param(resources.validation_memory_mb(M150, 15_000), 1994, id="validating-with-150M-on-CPU"),
+        pytest.param(resources.exporting_memory_mb(M650, 3.4e6, 1), 721, id="exporting-50,000-proteins"),
         pytest.param(resources.tables_memory_mb(resources.MERGE_MB, 22.7e6), 743, id="merging-300,000-proteins"),
         pytest.param(resources.tables_memory_mb(resources.REPORT_MB, 22.7e6), 1150, id="reporting-300,000-proteins"),
     ],
@@ -72,6 +75,10 @@ def test_the_third_attempt_holds_vectors_of_the_shortest_records():
 def test_more_time_is_asked_for_than_was_measured(shape, gpu, threads, residues, residues_per_second):
     minutes = resources.embedding_minutes(shape, residues, gpu, threads)
     assert minutes > 2 * residues / residues_per_second / 60
+
+
+def test_more_time_to_export_all_formats_is_asked_for_than_was_measured():
+    assert resources.exporting_minutes(M650, 50_000 * 4 * 1280) > 2 * 196 / 60
 
 
 def test_default_chunks_fit_in_the_hour_on_a_gpu_and_more_threads_shorten_it_on_a_cpu():

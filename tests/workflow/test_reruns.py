@@ -11,8 +11,8 @@ from conftest import ROOT, random_esm2
 from .conftest import Project, proteins
 
 CLONE = "clone/workflow"
-RULES = ("chunk_fasta", "embed_chunk", "merge_sample", "validate", "make_report")
-CONFIG = {"chunks": "2"}
+RULES = ("chunk_fasta", "embed_chunk", "merge_sample", "export_sample", "validate", "make_report")
+CONFIG = {"chunks": "2", "formats": "[npy]"}
 
 
 def table():
@@ -112,9 +112,11 @@ CHANGES = {
     "the template of the page, or `plots.py`": edited("packed_esm/report.html.j2", "packed_esm/plots.py"),
     "`reference.py` or `scripts/validate.py`": edited("packed_esm/reference.py", "scripts/validate.py"),
     "`merge.py` or `scripts/merge_sample.py`": edited("packed_esm/merge.py", "scripts/merge_sample.py"),
+    "`exports.py` or `scripts/export_sample.py`": edited("packed_esm/exports.py", "scripts/export_sample.py"),
     "`esm2_flash.py` or `scripts/embed_chunk.py`": edited("packed_esm/esm2_flash.py", "scripts/embed_chunk.py"),
     "`chunking.py` or `scripts/chunk_fasta.py`": edited("packed_esm/chunking.py", "scripts/chunk_fasta.py"),
     "`color_by`": configured(color_by="OX"),
+    "`formats`": configured(formats="[npy, h5]"),
     "`validation.sequences`": configured(validation="{sequences: 5}"),
     "`dtype`, `layers`, `pooling`, `attention`, `tokens_per_pack` or `on_nonfinite`": configured(
         dtype="bf16", layers="[3]", pooling="[max]", attention="padded", tokens_per_pack="512", on_nonfinite="fail"

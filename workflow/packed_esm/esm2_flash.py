@@ -21,6 +21,7 @@ from torch import nn
 
 from .contacts import ContactMaps
 from .fp8 import FP8, activation_dtype, why_no_fp8
+from .models import resolve_layers
 from .operations import on_device, operations_for
 from .packed_attention import (
     Attend,
@@ -36,25 +37,6 @@ from .padded import in_padded_batches
 from .weights import position_embedding, rotary_frequencies, scaled_embedding, token_dropout
 
 MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores a head
-
-
-def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
-    """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), each once.
-
-    A negative i means (i + N + 1), as in fair-esm's scripts/extract.py.
-
-    Raises:
-        ValueError: a layer outside -(N + 1) .. N.
-    """
-    resolved = []
-    for layer in repr_layers:
-        if not -(num_layers + 1) <= layer <= num_layers:
-            raise ValueError(
-                f"repr_layers: {layer} is out of range for a model of {num_layers} layers "
-                f"({-(num_layers + 1)} to {num_layers})"
-            )
-        resolved.append((layer + num_layers + 1) % (num_layers + 1))
-    return list(dict.fromkeys(resolved))
 
 
 class ESM2WithFlashAttention(nn.Module):

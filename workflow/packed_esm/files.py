@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,24 +30,60 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: a full disk or a folder that cannot be written to among others; the message names `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
+    temporary = _temporary(path)
+    try:
+        with _full_disk_named(path):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())  # else a loss of power may leave the new name without its content
+            with suppress(PermissionError):  # of a file system that has no modes
+                temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder; make it `path` if the block succeeds, in place of one that stands there, else remove it.
+
+    Raises:
+        OSError: a full disk among others; the message names `path`.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    new = temporary / "new"
+    try:
+        with _full_disk_named(path):
+            temporary.mkdir(mode=0o700)
+            new.mkdir()
+            yield new
+            os.sync()  # one for all: one for each of many small files takes longer than to write them
+            if path.exists():
+                path.replace(temporary / "old")
+            new.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a temporary name beside `path`, the folder made and what a killed process left of it removed."""
     _check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Raise the OSError of a full disk with `path` and the remedy."""
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())  # else a loss of power may leave the new name without its content
-        with suppress(PermissionError):  # of a file system that has no modes
-            temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        yield
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         raise OSError(error.errno, f"{os.strerror(error.errno)}; make room and run again", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -64,11 +101,14 @@ def _check_writable(folder: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` whose process, on this host, is no more."""
+    """Remove temporary files and folders of `path` whose process, on this host, is no more."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*{PARTIAL}"):
         pid = leftover.name.removesuffix(PARTIAL).rpartition(".")[2]
         if pid.isdecimal() and not _is_running(int(pid)):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _is_running(pid: int) -> bool:

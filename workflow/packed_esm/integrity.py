@@ -1,6 +1,6 @@
 """Check what lies between the rules: every row of a merged file, and that other files are of the same run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,17 @@ class ValidationError(ValueError):
 
 
 def check_file(path: Path, rows: pd.DataFrame) -> None:
-    """Check every row of a sample's Parquet file: identity and order by the manifest, values by their checksum.
+    """Check every row of a sample's Parquet file; see `checked_batches` for what it raises."""
+    for _ in checked_batches(path, rows):
+        pass
+
+
+def checked_batches(path: Path, rows: pd.DataFrame) -> Iterator[pa.Table]:
+    """Yield the rows of a sample's Parquet file in batches, each checked: identity and order by the manifest, values.
+
+    Args:
+        path: Parquet file.
+        rows: of the manifest, those of the sample that have an embedding, in input order.
 
     Raises:
         ValidationError: naming the first sequence that is wrong.
@@ -30,6 +40,7 @@ def check_file(path: Path, rows: pd.DataFrame) -> None:
         _check_identity(path, start, table, rows.iloc[start : start + len(table)])
         _check_values(path, start, table)
         start += len(table)
+        yield table
     if start != len(rows):
         raise ValidationError(
             f"{path}: ends after {start} of {len(rows)} rows; sequence {rows.iloc[start]['id']!r} is missing; "

@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .files import damage_named, replacing
+from .files import damage_named
+from .hdf5 import new_hdf5
 from .manifest import embedded, read_manifest
 from .names import dataset_names
 from .progress import progress_bar
@@ -58,13 +59,8 @@ class ResidueWriter:
 
     def __enter__(self) -> "ResidueWriter":
         self._stack = ExitStack()
-        self._temporaries = {
-            feature: self._stack.enter_context(replacing(path)) for feature, path in self._paths.items()
-        }
+        self._files = {feature: self._stack.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
         self._threads = self._stack.enter_context(ThreadPoolExecutor(max(1, torch.get_num_threads())))
-        self._files: dict[str, h5py.File] = {}
-        self._stack.callback(self._close)
-        self.restart()
         return self
 
     def __exit__(self, *error: object) -> bool | None:
@@ -72,8 +68,11 @@ class ResidueWriter:
 
     def restart(self) -> None:
         """Throw away what was written."""
-        self._close()
-        self._files = {feature: h5py.File(path, "w") for feature, path in self._temporaries.items()}
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        for file in self._files.values():
+            for digest in list(file):
+                del file[digest]
 
     def write(self, name: str, digest: str, out: dict) -> None:
         """Take the features of one sequence.
@@ -113,13 +112,8 @@ class ResidueWriter:
         )
         for offset, block in blocks:
             dataset.id.write_direct_chunk(offset, block.result())
+        dataset.attrs["digest"] = digest
         self._waiting_bytes -= array.nbytes
-
-    def _close(self) -> None:
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        for file in self._files.values():
-            file.close()
 
 
 def _representations(out: dict) -> torch.Tensor:
@@ -211,11 +205,7 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     rows["name"] = dataset_names(rows["id"].tolist())
     settings = common_settings(chunk_paths, residue_settings)
-    with (
-        replacing(out) as temporary,
-        h5py.File(temporary, "w") as file,
-        progress_bar(len(rows), "records", f"merging {sample}") as bar,
-    ):
+    with new_hdf5(out) as file, progress_bar(len(rows), "records", f"merging {sample}") as bar:
         file.attrs[_SETTINGS] = to_metadata(settings)[SETTINGS_KEY].decode()
         for number, records in rows.groupby("chunk"):
             _take(chunk_paths[number], records, file, os.path.relpath(chunk_paths[number], out.parent), copy)

@@ -14,6 +14,8 @@ TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
 REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, as fp64 too
 RESIDUES_MB = 2000  # values of each residue that wait to be written; 256 MiB, and those of three packs
 MERGE_MB = 2000  # batches of 64 MiB, and chunk files as far as they are mapped; 250 were measured
+EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
+EXPORT_BATCH_BYTES = 3 * 4096 * 4  # a number of every embedding, three times: file, batch, copy
 FASTA_FACTOR = 8  # memory over bytes; measured to chunk: proteins 4.5, peptides 28; to embed: 2.2, 6.6
 TRANSLATE_FACTOR = 4  # memory over bytes; measured: reads 1, a chromosome in windows 4, whole 11
 MANIFEST_FACTOR = 20  # memory over bytes of the Parquet file; 11 to 16 were measured
@@ -25,6 +27,7 @@ START_MINUTES = 10  # imports from a shared file system, compilation
 CHECKPOINT_BYTES_PER_SECOND = 100e6  # from a shared file system
 FASTA_BYTES_PER_SECOND = 2e6  # to chunk proteins 17e6 were measured, peptides 1.7e6
 TABLE_BYTES_PER_SECOND = 20e6  # to merge vectors of 1,280 numbers 145e6 were measured
+EXPORT_SECONDS = 0.01  # a vector, in all formats; 0.0015 were measured, 0.004 on a busy machine
 GPU_FLOPS = 20e12  # half precision; 408e12 were measured on an H200, the peak of a T4 is 65e12
 GPU_FP32_FLOPS = 2e12  # 32e12 were measured on an H200 with fair-esm
 CPU_FLOPS = 10e9  # a thread; 23e9 were measured
@@ -79,6 +82,17 @@ def validation_minutes(
     operations += forward_operations(shape, LONGEST_LENGTH, LONGEST_LENGTH)
     compute = operations / (GPU_FP32_FLOPS if gpu else CPU_FLOPS * threads) / 60
     return _grown(tables_minutes(input_bytes) + 2 * (_loading_minutes(shape) + compute), attempt)
+
+
+def exporting_memory_mb(shape: ModelShape, manifest_bytes: float, columns: int, attempt: int = 1) -> int:
+    """Return the memory to write a sample in other formats: the manifest, and a batch of `columns` vectors each."""
+    batch = EXPORT_BATCH_BYTES * columns * shape.embed_dim
+    return _grown(EXPORT_MB + (MANIFEST_FACTOR * manifest_bytes + batch) / MB, attempt)
+
+
+def exporting_minutes(shape: ModelShape, embeddings_bytes: float, attempt: int = 1) -> int:
+    """Return the time to write embeddings in other formats; a file or dataset for each takes most of it."""
+    return _grown(START_MINUTES + embeddings_bytes / (4 * shape.embed_dim) * EXPORT_SECONDS / 60, attempt)
 
 
 def tables_memory_mb(base_mb: float, manifest_bytes: float, attempt: int = 1) -> int:

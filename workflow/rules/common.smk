@@ -154,11 +154,46 @@ def earlier_results():
     return list(map(str, earlier_files(config["reuse"], Path("results"))))
 
 
+def embedding_columns():
+    """Return the names of the columns of embeddings, as embed_chunk.py will make them."""
+    count = models.layer_count(config["model"], MODEL) if min(config["layers"]) < 0 else max(config["layers"])
+    layers = models.resolve_layers(config["layers"], count)
+    return [f"{pooling}_{layer}" for layer in layers for pooling in config["pooling"]]
+
+
+def exports(sample):
+    """Return, for each file beside Parquet that `formats` asks for, the options of export_sample.py: its path is last."""
+    stem = f"results/embeddings/{sample}"
+    columns = embedding_columns() if {"h5", "npy"} & set(config["formats"]) else []
+    options = {
+        "h5": [("--h5", column, f"{stem}.{column}.h5") for column in columns],
+        "npy": [*(("--npy", column, f"{stem}.{column}.npy") for column in columns), ("--ids", f"{stem}.ids.txt")],
+        "h5ad": [("--h5ad", f"{stem}.h5ad")],
+        "pt": [("--pt", f"{stem}.pt")],
+    }
+    return [option for name in options if name in config["formats"] for option in options[name]]
+
+
+def export_arguments(wildcards):
+    """Return the command line options that say what to export."""
+    residues = zip(RESIDUE_FEATURES, exported_residues(wildcards))
+    return [text for options in exports(wildcards.sample) for text in options] + [
+        text for feature, path in residues for text in ("--residues", feature, path)
+    ]
+
+
+def exported_residues(wildcards):
+    """Return the files of each residue that go into fair-esm's .pt files of a sample."""
+    wanted = RESIDUE_FEATURES if "pt" in config["formats"] else []
+    return [residue_files()[wildcards.sample, feature] for feature in wanted]
+
+
 def final_results():
     """Return the files that a run is for."""
     return [
         *expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
         *residue_files().values(),
+        *(path for sample in SAMPLES for *_, path in exports(sample)),
         "results/validation/summary.json",
         "results/report.html",
     ]
@@ -166,7 +201,7 @@ def final_results():
 
 def summary_of_run():
     """Return where things lie and what the validation found; nothing where this run did not come so far."""
-    validation, report = final_results()[-2:]
+    *_, validation, report = final_results()
     embeddings = expand("results/embeddings/{sample}.parquet", sample=SAMPLES)
     times = [Path(path).stat().st_mtime if Path(path).exists() else 0 for path in (*embeddings, validation)]
     if 0 in times or max(times) > times[-1]:

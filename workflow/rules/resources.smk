@@ -55,6 +55,17 @@ def merging_minutes(wildcards, input, attempt):
     return needed.tables_minutes(size_of(input.manifest, *input.chunks), attempt)
 
 
+def exporting_memory_mb(wildcards, input, attempt):
+    """Return MB of export_sample."""
+    columns = len(config["layers"]) * len(config["pooling"])
+    return needed.exporting_memory_mb(SHAPE, size_of(input.manifest), columns, attempt)
+
+
+def exporting_minutes(wildcards, input, attempt):
+    """Return minutes of export_sample."""
+    return needed.exporting_minutes(SHAPE, size_of(input.embeddings), attempt)
+
+
 def validation_memory_mb(wildcards, input, attempt):
     """Return MB of validate."""
     return needed.validation_memory_mb(SHAPE, size_of(input.manifest), attempt)

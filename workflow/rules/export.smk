@@ -1,0 +1,25 @@
+if exports("any"):
+
+    rule export_sample:
+        input:
+            embeddings="results/embeddings/{sample}.parquet",
+            manifest="results/manifest.parquet",
+            residues=exported_residues,
+        output:
+            [directory(path) if path.endswith(".pt") else path for *_, path in exports("{sample}")],
+        log:
+            "logs/export_sample/{sample}.log",
+        benchmark:
+            "benchmarks/export_sample/{sample}.tsv"
+        conda:
+            CPU_ENV
+        resources:
+            mem_mb=exporting_memory_mb,
+            runtime=exporting_minutes,
+        params:
+            program=program("export_sample.py"),
+            code=code_version(FOLDER / "scripts" / "export_sample.py"),
+            files=export_arguments,
+        shell:
+            "python {params.program:q} --embeddings {input.embeddings:q} --manifest {input.manifest:q} "
+            "--sample {wildcards.sample:q} {params.files:q} > {log:q} 2>&1"

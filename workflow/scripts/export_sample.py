@@ -1,0 +1,60 @@
+"""Write the embeddings of a sample in formats that other programs read.
+
+Example:
+  python export_sample.py --embeddings human.parquet --manifest manifest.parquet --sample human \
+      --h5 mean_33 human.mean_33.h5 --npy mean_33 human.mean_33.npy --ids human.ids.txt --h5ad human.h5ad --pt human.pt
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _program
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--embeddings", type=Path, required=True, help="Parquet file of merge_sample.py")
+    parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
+    parser.add_argument("--sample", required=True, help="which sample of the manifest")
+    column = {"nargs": 2, "action": "append", "default": [], "metavar": ("COLUMN", "PATH")}
+    parser.add_argument("--h5", **column, help="HDF5 file in UniProt's layout; may be repeated")
+    parser.add_argument("--npy", **column, help="matrix; may be repeated")
+    parser.add_argument("--ids", type=Path, help="text file, one id a line, in the order of the matrices")
+    parser.add_argument("--h5ad", type=Path, help="AnnData file")
+    parser.add_argument("--pt", type=Path, help="folder of files as fair-esm's scripts/extract.py writes them")
+    parser.add_argument(
+        "--residues",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("FEATURE", "PATH"),
+        help="HDF5 file of values a residue, for --pt; may be repeated",
+    )
+    return parser
+
+
+def export(args: argparse.Namespace) -> None:
+    from packed_esm.exports import export_sample
+
+    records = export_sample(
+        args.embeddings,
+        args.manifest,
+        args.sample,
+        h5=[(column, Path(path)) for column, path in args.h5],
+        npy=[(column, Path(path)) for column, path in args.npy],
+        ids=args.ids,
+        h5ad=args.h5ad,
+        pt=args.pt,
+        residues=[(feature, Path(path)) for feature, path in args.residues],
+    )
+    paths = [*(path for _, path in (*args.h5, *args.npy)), *filter(None, (args.ids, args.h5ad, args.pt))]
+    print(f"{', '.join(map(str, paths))}: {records} records")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return _program.run(build_parser(), export, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
