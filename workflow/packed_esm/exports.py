@@ -237,8 +237,7 @@ def _pooled(batch: Batch, row: int) -> dict:
     result: dict = {name: float(values[row]) for name, values in batch.scalars.items()}
     for column, matrix in batch.columns.items():
         pooling, layer = column.rsplit("_", 1)
-        # A copy, or torch.save would write the whole matrix.
-        result.setdefault(f"{pooling}_representations", {})[int(layer)] = torch.from_numpy(matrix[row].copy())
+        result.setdefault(f"{pooling}_representations", {})[int(layer)] = torch.tensor(matrix[row])
     return result
 
 

@@ -14,7 +14,7 @@ from .files import replacing
 class _Handle(io.FileIO):
     """A file of which the first write that fails is an error, and all later ones are taken for done.
 
-    HDF5 writes once more to close, and a failure then ends the process in a crash.
+    HDF5 writes once more to close; a failure then, in a file that it opened by name, ends the process in a crash.
     """
 
     error: BaseException | None = None  # also the SystemExit of a signal
