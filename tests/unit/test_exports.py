@@ -74,7 +74,7 @@ class Made:
         rows.append(("t", 0, "other", "other", 1, 1, "SQ.", "accepted", "", 0, 0))
         write_manifest(
             self.manifest,
-            pd.DataFrame(rows, columns=SCHEMA.names).sample(frac=1, random_state=0, ignore_index=True),
+            pd.DataFrame(rows, columns=SCHEMA.names).sample(frac=1, random_state=0).sort_values("sample"),
             {},
         )
         self.out = folder / "out"
