@@ -18,6 +18,7 @@ from .progress import progress_bar
 from .reuse import Earlier, look_up
 from .settings import fingerprint
 from .tokenize import tokenize
+from .versions import package_versions
 from .writers import write_chunk
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def embed_fasta(fasta: Path, out: Path, stats_path: Path, options: EmbedOptions,
         "device": device_name(embedder.device),
         "threads": torch.get_num_threads(),
         "host": platform.node(),
-        "python": platform.python_version(),
+        "versions": package_versions(),
         "settings": embedder.settings,
         "fingerprint": fingerprint(embedder.settings),
     }

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import os
 import re
 import sys
@@ -12,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 import yaml
+
+from .sheets import read_sheet
 
 
 def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
@@ -41,13 +42,8 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     """
     if not sheet.exists():
         raise ValueError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
-    lines = [line for line in sheet.read_text(encoding="utf-8-sig").splitlines() if not line.startswith("#")]
-    rows = [line for line in lines if line.strip()]
-    for row in rows:
-        if row.count("\t") != rows[0].count("\t"):
-            raise ValueError(f"{sheet}: the row {row!r} has not as many cells as the header {rows[0]!r}")
-    table = pd.read_csv(io.StringIO("\n".join(rows)), sep="\t", dtype=str, keep_default_na=False) if rows else None
-    if table is None or table.empty:
+    table = read_sheet(sheet)
+    if table.empty:
         raise ValueError(f"{sheet}: no sample in it; each row has a sample and its fasta")
     if "sample" in table:
         repeated = table["sample"][table["sample"].duplicated()].tolist()
