@@ -32,7 +32,7 @@ FIGURES = {
     "lengths": "Lengths",
     "pca": "Principal components",
     "umap": "UMAP",
-    "validation": "Difference from fair-esm",
+    "validation": "Validation",
     "throughput": "Rate and fill of each embed job",
     "stages": "Seconds of each embed job",
 }
