@@ -15,7 +15,7 @@ profiles = pytest.mark.parametrize("profile", ["slurm", "cluster-generic"])
 
 def content(folder):
     """Return {path: bytes} of all results but what tells of seconds."""
-    timed = {"report.html", "throughput.png", "1-of-2.json", "2-of-2.json"}
+    timed = {"report.html", "throughput.png", "stages.png", "1-of-2.json", "2-of-2.json"}
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and path.name not in timed]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 

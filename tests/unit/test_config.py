@@ -70,7 +70,7 @@ def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
 
 def test_the_version_of_a_program_changes_with_its_own_modules_only(tmp_path):
     shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns("__pycache__", "models"))
-    names = ("chunk_fasta", "embed_chunk", "merge_sample", "export_sample", "validate", "make_report")
+    names = ("chunk_fasta", "embed_chunk", "merge_sample", "merge_residues", "export_sample", "validate", "make_report")
 
     def versions():
         code = (
@@ -90,7 +90,7 @@ def test_the_version_of_a_program_changes_with_its_own_modules_only(tmp_path):
         ("packed_attention", {"embed_chunk", "validate"}),
         ("reference", {"validate"}),
         ("chunking", {"chunk_fasta"}),
-        ("names", {"export_sample"}),
+        ("names", {"merge_residues", "export_sample", "validate"}),
         ("files", set(names)),
     ):
         path = tmp_path / "workflow" / "packed_esm" / f"{module}.py"

@@ -18,7 +18,8 @@ from packed_esm.chunking import chunk_samples
 from packed_esm.embed import Embedder, EmbedOptions
 from packed_esm.integrity import ValidationError
 from packed_esm.merge import merge_sample
-from packed_esm.residues import ResidueWriter, merge_residues
+from packed_esm.merge_residues import merge_residues
+from packed_esm.residues import ResidueWriter
 from packed_esm.tokenize import tokenize
 from packed_esm.validation import ValidationOptions, validate
 from packed_esm.writers import EmbeddingFileError

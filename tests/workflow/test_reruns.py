@@ -86,6 +86,11 @@ def earlier_results(folder):
     return [(("reuse=earlier",), ())]
 
 
+def metadata(folder):
+    (folder / "meta.tsv").write_text("id\nt0\n")
+    return [(("metadata=meta.tsv",), ())]
+
+
 def another_model(folder):
     save_fair_esm(random_esm2(2, 32, 2), folder / "esm2_small.pt")
     return [(("model=./esm2_small.pt",), ())]
@@ -117,6 +122,7 @@ CHANGES = {
     "`chunking.py` or `scripts/chunk_fasta.py`": edited("packed_esm/chunking.py", "scripts/chunk_fasta.py"),
     "`color_by`": configured(color_by="OX"),
     "`formats`": configured(formats="[npy, h5]"),
+    "`metadata`, or what it names": metadata,
     "`validation.sequences`": configured(validation="{sequences: 5}"),
     "`dtype`, `layers`, `pooling`, `attention`, `tokens_per_pack` or `on_nonfinite`": configured(
         dtype="bf16", layers="[3]", pooling="[max]", attention="padded", tokens_per_pack="512", on_nonfinite="fail"

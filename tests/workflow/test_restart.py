@@ -108,7 +108,7 @@ def complete(folder: Path) -> dict[str, int]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of the results, but of those that tell seconds and memory."""
-    tell_time = ("results/report.html", "results/figures/throughput.png")
+    tell_time = ("results/report.html", "results/figures/throughput.png", "results/figures/stages.png")
     return {
         name: path.read_bytes()
         for name, path in results(folder).items()

@@ -44,7 +44,8 @@ def test_samples_plain_and_gzip_with_duplicates_and_rejects(project, demo):
     rejected = pd.read_csv(project.folder / "results/rejected.tsv", sep="\t")
     assert rejected["id"].tolist() == ["bad"] and rejected["line"].tolist() == [3]
     assert "Validation: passed; 15 rows checked, 4 sequences" in done.output
-    assert "Report:     results/report.html" in done.output
+    assert "Report:     results/report.html" in done.output and "residues/s in a job, after loading" in done.output
+    assert "sample  records  accepted  replaced  rejected  residues" in done.output
     assert "Nothing to be done" in project.passes(config=("chunks=3",)).output
 
 
@@ -362,9 +363,27 @@ def test_logs_benchmarks_and_the_page_are_left(project):
     assert "rejected" in (folder / "logs/chunk_fasta.log").read_text()
     assert (folder / "benchmarks/embed_chunk/1-of-1.tsv").exists()
     page = (folder / "results/report.html").read_text()
-    assert "Validation passed" in page and page.count("data:image/png;base64,") == 4
+    assert "Validation passed" in page and page.count("data:image/png;base64,") == 6
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert json.loads((folder / "results/counts.json").read_text())["rejected"] == 1
+
+
+def test_a_column_of_the_metadata_colours_the_plots_and_mistakes_in_it_stop_the_run_at_once(project):
+    project.write_samples(s=proteins(8))
+    sheet = project.folder / "meta.tsv"
+    config = ("metadata=meta.tsv", "color_by=place")
+    assert "there is no sheet meta.tsv" in project.fails("--dry-run", config=config).output
+    sheet.write_text("name\tplace\n")
+    assert "no column `id` in its header (name, place)" in project.fails("--dry-run", config=config).output
+    sheet.write_text("id\tplace\n" + "".join(f"p{i}\t{'in' if i < 5 else 'out'}\n" for i in range(8)))
+    project.passes(config=config)
+    page = (project.folder / "results/report.html").read_text()
+    assert (
+        "in (5)" in page and "out (3)" in page and "color" not in (project.folder / "logs/make_report.log").read_text()
+    )
+    sheet.write_text(sheet.read_text() + "p3\tin\n")
+    done = project.fails(config=config)
+    assert "id 'p3' stands in more than one row" in done.output and "embed_chunk" not in done.output
 
 
 def test_config_file_schema_and_table_have_the_same_keys():

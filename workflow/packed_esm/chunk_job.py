@@ -21,6 +21,7 @@ from .residues import FEATURES, ResidueWriter
 from .reuse import look_up
 from .settings import fingerprint
 from .tokenize import tokenize
+from .versions import package_versions
 from .writers import write_chunk
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def embed_fasta(
         "device": device_name(embedder.device),
         "threads": torch.get_num_threads(),
         "host": platform.node(),
-        "python": platform.python_version(),
+        "versions": package_versions(),
         "settings": embedder.settings,
         "fingerprint": fingerprint(embedder.settings),
     }

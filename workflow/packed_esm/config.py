@@ -13,6 +13,8 @@ import jsonschema
 import pandas as pd
 import yaml
 
+from .sheets import read_sheet
+
 NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows of viral genomes 0.86 had none
 
 
@@ -50,27 +52,11 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     Raises:
         ValueError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
     """
-    remedy = "give a TSV with the columns sample, fasta"
     if not sheet.exists():
-        raise ValueError(f"samples: there is no sample sheet {sheet}; {remedy}")
-    try:
-        text = sheet.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"samples: {sheet} cannot be read ({error}); {remedy}") from error
-    lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip() and not line.startswith("#")}
-    (_, header), *rows = lines.items() or [(0, "")]
-    for line, row in rows:
-        if row.count("\t") != header.count("\t"):
-            raise ValueError(
-                f"{sheet}, line {line}: the row {row!r} has not as many cells as the header {header!r}; "
-                "cells are separated by one tab"
-            )
-    if not rows:
+        raise ValueError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
+    table = read_sheet(sheet)
+    if table.empty:
         raise ValueError(f"{sheet}: no sample in it; each row has a sample and its fasta")
-    cells, numbers = [row.split("\t") for _, row in rows], [line for line, _ in rows]
-    table = pd.DataFrame(cells, index=numbers, columns=header.split("\t"), dtype=str)
-    for column in table.columns[table.columns.duplicated()]:
-        raise ValueError(f"{sheet}: two columns {column!r}; {remedy}")
     for line in table.index[table["sample"].duplicated()] if "sample" in table else ():
         name = table.loc[line, "sample"]
         raise ValueError(f"{sheet}, line {line}: sample {name!r} stands in more than one row; names must differ")

@@ -10,7 +10,6 @@ In the file of a chunk a dataset is named by the digest of its sequence. The fil
 id (`names.dataset_names`), in UniProt's layout, and links to the files of the chunks: nothing is copied.
 """
 
-import os
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,16 +19,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 import torch
 
 from .files import damage_named
 from .hdf5 import new_hdf5
-from .manifest import embedded, read_manifest
-from .names import dataset_names
-from .progress import progress_bar
 from .settings import SETTINGS_KEY, from_metadata, to_metadata
-from .writers import EmbeddingFileError, common_settings
+from .writers import EmbeddingFileError
 
 FEATURES = ("representations", "logits", "contacts")
 DTYPES = ("float16", "float32")
@@ -37,7 +32,7 @@ RESIDUE_FILE = "HDF5 file of residues"
 
 BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
 WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
-_SETTINGS = SETTINGS_KEY.decode()
+SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 
 
 class ResidueWriter:
@@ -97,7 +92,7 @@ class ResidueWriter:
         while self._waiting:
             self._write_oldest()
         for file in self._files.values():
-            file.attrs[_SETTINGS] = to_metadata(settings)[SETTINGS_KEY].decode()
+            file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
 
     def _write_oldest(self) -> None:
         feature, digest, array, blocks = self._waiting.popleft()
@@ -185,55 +180,5 @@ def residue_settings(path: Path) -> dict:
         EmbeddingFileError: not a whole one.
     """
     with open_residues(path) as file:
-        stored = file.attrs.get(_SETTINGS)
+        stored = file.attrs.get(SETTINGS_ATTRIBUTE)
         return from_metadata(None if stored is None else {SETTINGS_KEY: stored.encode()})
-
-
-def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, copy: bool = False) -> int:
-    """Write the file of one feature of a sample: a name for each record, linked to its chunk; return their number.
-
-    Args:
-        manifest_path: of all samples.
-        sample: which to write.
-        chunk_paths: files of the feature, in the order of the manifest's `chunk`.
-        out: HDF5 file. Its links are relative: it works as long as the chunks stay where they are beside it.
-        copy: copy the datasets, as they are compressed, for a file that can be taken elsewhere.
-
-    Raises:
-        EmbeddingFileError: a chunk that is damaged, has other settings than the rest, or lacks a record.
-    """
-    rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
-    rows["name"] = dataset_names(rows["id"].tolist())
-    settings = common_settings(chunk_paths, residue_settings)
-    with new_hdf5(out) as file, progress_bar(len(rows), "records", f"merging {sample}") as bar:
-        file.attrs[_SETTINGS] = to_metadata(settings)[SETTINGS_KEY].decode()
-        for number, records in rows.groupby("chunk"):
-            _take(chunk_paths[number], records, file, os.path.relpath(chunk_paths[number], out.parent), copy)
-            bar.update(len(records))
-    return len(rows)
-
-
-def _take(chunk_path: Path, records: pd.DataFrame, file: h5py.File, link: str, copy: bool) -> None:
-    """Link (or copy) the datasets of the records of one chunk."""
-    with open_residues(chunk_path) as chunk:
-        for record in records.itertuples():
-            if record.digest not in chunk or record.length not in chunk[record.digest].shape:
-                raise EmbeddingFileError(
-                    f"{chunk_path}: it should hold {record.digest} ({record.sample}|{record.id}, {record.length} "
-                    "residues), but does not; remove it and run again"
-                )
-            if copy:
-                chunk.copy(record.digest, file, record.name)
-                file[record.name].attrs["original_id"] = record.id
-            else:
-                file[record.name] = h5py.ExternalLink(link, record.digest)
-
-
-def read_residues(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return some datasets of a sample's file.
-
-    Raises:
-        EmbeddingFileError: one that is missing or damaged.
-    """
-    with open_residues(path) as file:
-        return {name: file[name][...] for name in names}

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake import __version__ as snakemake_version
 from snakemake.utils import validate
 
+FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
 FOLDER = Path(str(workflow.current_basedir)).parent
 if not FOLDER.is_dir():
     raise WorkflowError(
@@ -15,7 +17,8 @@ if not FOLDER.is_dir():
     )
 sys.path.insert(0, str(FOLDER))
 
-from packed_esm import models
+from packed_esm import models, summary
+from packed_esm.colours import check_metadata
 from packed_esm.config import (
     NUCLEOTIDES_PER_RESIDUE,
     check,
@@ -188,6 +191,14 @@ def exported_residues(wildcards):
     return [residue_files()[wildcards.sample, feature] for feature in wanted]
 
 
+def metadata_sheets():
+    """Return the sheet that `metadata` names, once its header is checked: a job that fails at the end is too late."""
+    if not config["metadata"]:
+        return []
+    check_metadata(Path(config["metadata"]))
+    return [config["metadata"]]
+
+
 def final_results():
     """Return the files that a run is for."""
     return [
@@ -200,21 +211,23 @@ def final_results():
 
 
 def summary_of_run():
-    """Return where things lie and what the validation found; nothing where this run did not come so far."""
-    *_, validation, report = final_results()
+    """Return what was done, how well, and where it lies; nothing where this run did not come so far."""
+    *_, validation, page = final_results()
     embeddings = expand("results/embeddings/{sample}.parquet", sample=SAMPLES)
-    times = [Path(path).stat().st_mtime if Path(path).exists() else 0 for path in (*embeddings, validation)]
-    if 0 in times or max(times) > times[-1]:
+    stats = gather.chunk("results/chunks/{scatteritem}.json")
+    if not all(Path(path).exists() for path in (*embeddings, validation, *stats, "results/counts.json")):
         return ""
-    found = json.loads(Path(validation).read_text())
-    verdict = "there was no sequence to validate"
-    if found["sequences_compared"]:
-        verdict = (
-            f"passed; {found['rows_checked']:,} rows checked, {found['sequences_compared']} sequences of "
-            f"{found['shortest']:,} to {found['longest']:,} residues compared with fair-esm, worst relative L2 "
-            f"{found['worst_relative_l2']:.1e}, worst residue cosine {found['worst_residue_cosine']:.8f}"
-        )
-    return f"\nEmbeddings: {', '.join(embeddings)}\nValidation: {verdict} ({validation})\nReport:     {report}\n"
+    if any(Path(path).stat().st_mtime > Path(validation).stat().st_mtime for path in embeddings):
+        return ""
+    lines = {
+        "Rate": summary.rate([json.loads(Path(path).read_text()) for path in stats]),
+        "Validation": summary.verdict(json.loads(Path(validation).read_text())),
+        "Embeddings": "results/embeddings/",
+        "Rejected": "results/rejected.tsv",
+        "Report": page,
+    }
+    counted = summary.sample_table(json.loads(Path("results/counts.json").read_text()))
+    return "\n".join(["", counted, "", *(f"{name + ':':<12}{text}" for name, text in lines.items()), ""])
 
 
 schema = yaml.safe_load((FOLDER / "schemas" / "config.schema.yaml").read_text())

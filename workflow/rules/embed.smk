@@ -63,4 +63,5 @@ rule embed_chunk:
         embedding=embedding_arguments(),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
-        "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} 2>&1 | tee {log:q}"
+        "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
+        "--terminal 3 3>&2 > {log:q} 2>&1"

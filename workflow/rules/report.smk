@@ -7,28 +7,46 @@ rule make_report:
         stats=gather.chunk("results/chunks/{scatteritem}.json"),
         validation="results/validation/summary.json",
         table="results/validation/sequences.tsv",
+        metadata=metadata_sheets(),
         template=path_inside(FOLDER / "packed_esm" / "report.html.j2"),
+        captions=expand("{folder}/{figure}.rst", folder=path_inside(FOLDER / "report"), figure=FIGURES),
     output:
         html="results/report.html",
         pca=report(
             "results/figures/pca.png",
             caption="../report/pca.rst",
             category="Embeddings",
+            labels={"figure": "Principal components"},
+        ),
+        umap=report(
+            "results/figures/umap.png",
+            caption="../report/umap.rst",
+            category="Embeddings",
+            labels={"figure": "UMAP"},
         ),
         lengths=report(
             "results/figures/lengths.png",
             caption="../report/lengths.rst",
             category="Input",
+            labels={"figure": "Lengths"},
         ),
         validation=report(
             "results/figures/validation.png",
             caption="../report/validation.rst",
             category="Validation",
+            labels={"figure": "Difference from fair-esm"},
         ),
         throughput=report(
             "results/figures/throughput.png",
             caption="../report/throughput.rst",
             category="Speed",
+            labels={"figure": "Rate and fill"},
+        ),
+        stages=report(
+            "results/figures/stages.png",
+            caption="../report/stages.rst",
+            category="Speed",
+            labels={"figure": "Seconds by stage"},
         ),
     log:
         "logs/make_report.log",
@@ -42,9 +60,13 @@ rule make_report:
         code=code_version(FOLDER / "scripts" / "make_report.py"),
         samples=sample_arguments("parquet"),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
+        captions=lambda wildcards, input: str(Path(input.captions[0]).parent),
         color_by=config["color_by"],
+        metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
+        snakemake=snakemake_version,
     shell:
         "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --counts {input.counts:q} "
         "--rejected {input.rejected:q} --stats {input.stats:q} --validation {input.validation:q} "
-        "--validation-table {input.table:q} --figures {params.figures:q} --html {output.html:q} "
-        "--color-by={params.color_by:q} > {log:q} 2>&1"
+        "--validation-table {input.table:q} --captions {params.captions:q} --figures {params.figures:q} "
+        "--html {output.html:q} --color-by={params.color_by:q} {params.metadata:q} "
+        "--snakemake-version {params.snakemake:q} > {log:q} 2>&1"

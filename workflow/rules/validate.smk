@@ -30,4 +30,4 @@ rule validate:
     shell:
         "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "
-        "--threads {threads} {params.embedding:q} > {log:q} 2>&1"
+        "--threads {threads} {params.embedding:q} --terminal 3 3>&2 > {log:q} 2>&1"

@@ -43,6 +43,12 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
         choices=["recompute", "fail"],
         help="default: %(default)s, in fp32",
     )
+    add(
+        "--terminal",
+        type=int,
+        metavar="DESCRIPTOR",
+        help="an open file descriptor for the progress bar, where stderr goes to a file (default: stderr)",
+    )
     add("--threads", type=int, default=None, help="CPU threads of torch (default: all)")
 
 

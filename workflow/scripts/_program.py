@@ -22,7 +22,12 @@ def run(
     """Parse `argv`, do the work, and return the exit status: 1 with one line on stderr for bad input."""
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it was writing
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if getattr(args, "terminal", None) is not None:
+        from packed_esm.progress import use_terminal
+
+        handlers.append(use_terminal(args.terminal))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
     try:
         work(args)
     except (ValueError, OSError, ImportError, MemoryError) as error:

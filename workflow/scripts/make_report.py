@@ -16,9 +16,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")
     parser.add_argument("--validation", type=Path, required=True, help="JSON of validate.py")
     parser.add_argument("--validation-table", type=Path, required=True, help="TSV of validate.py")
+    parser.add_argument(
+        "--captions", type=Path, required=True, help="folder with an .rst of one sentence for each figure"
+    )
     parser.add_argument("--figures", type=Path, required=True, help="folder for the figures (PNG)")
     parser.add_argument("--html", type=Path, required=True, help="the page")
-    parser.add_argument("--color-by", default="", help="a key=value of the FASTA descriptions (default: the sample)")
+    parser.add_argument(
+        "--color-by",
+        default="",
+        help="a column of the metadata, or a key=value of the FASTA descriptions (default: the sample)",
+    )
+    parser.add_argument("--metadata", type=Path, help="TSV with the columns id, perhaps sample, and any others")
+    parser.add_argument("--snakemake-version", help="of what runs this, for the page")
     return parser
 
 
@@ -33,9 +42,12 @@ def report(args: argparse.Namespace) -> None:
         args.stats,
         args.validation,
         args.validation_table,
+        args.captions,
         args.figures,
         args.html,
         args.color_by,
+        args.metadata,
+        {"snakemake": args.snakemake_version} if args.snakemake_version else None,
     )
 
 

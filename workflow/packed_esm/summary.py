@@ -1,0 +1,42 @@
+"""What a run did, as a table for a terminal."""
+
+from collections.abc import Mapping, Sequence
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells, the header first, in columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def sample_table(counts: Mapping) -> str:
+    """Return records and residues of each sample, and of all where there are several; `counts`: of chunk_fasta."""
+    columns = ("records", "accepted", "replaced", "rejected", "residues")
+    rows = dict(counts["samples"])
+    if len(rows) > 1:
+        rows["all"] = counts
+    return table([("sample", *columns), *((name, *(f"{row[c]:,}" for c in columns)) for name, row in rows.items())])
+
+
+def rate(stats: Sequence[Mapping]) -> str:
+    """Return how fast the embed jobs were; `stats`: of embed_chunk."""
+    residues = sum(job["residues"] - job["reused_residues"] for job in stats)
+    seconds = sum(job["seconds"]["embed"] for job in stats)
+    speed = f"{residues / seconds:,.0f} residues/s in a job, after loading" if residues else "nothing was embedded"
+    reused = sum(job["reused_sequences"] for job in stats)
+    return f"{speed}; {reused:,} sequences from earlier results" if reused else speed
+
+
+def verdict(found: Mapping) -> str:
+    """Return what the validation found; `found`: its summary."""
+    if not found["sequences_compared"]:
+        return "there was no sequence to validate"
+    return (
+        f"passed; {found['rows_checked']:,} rows checked, {found['sequences_compared']} sequences of "
+        f"{found['shortest']:,} to {found['longest']:,} residues compared with fair-esm, worst relative L2 "
+        f"{found['worst_relative_l2']:.1e}, worst residue cosine {found['worst_residue_cosine']:.8f}"
+    )

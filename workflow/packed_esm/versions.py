@@ -1,0 +1,30 @@
+"""Versions of the software that has a part in a result."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = (
+    "torch",
+    "triton",
+    "flash-attn",
+    "fair-esm",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "biopython",
+    "safetensors",
+    "scikit-learn",
+    "umap-learn",
+    "matplotlib",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Return {package: version} of those of PACKAGES that are installed here, and of Python."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
