@@ -1,0 +1,4 @@
+"""Stub."""
+
+TITLE = "safety"
+ROWS = []
