@@ -60,7 +60,12 @@ CONFIGS = [
 ]
 SNAKEMAKE = [
     Row("a FASTA that is not there, through snakemake", STOPS, ("nowhere.fasta", ""), "there is no nowhere.fasta"),
-    Row("a FASTA whose path has braces, through snakemake", STOPS, ("{x}.fasta", ""), "line 2, fasta: '{x}.fasta'"),
+    Row(
+        "a FASTA whose path has braces (snakemake's wildcards), through snakemake",
+        STOPS,
+        ("{x}.fasta", ""),
+        "line 2, fasta: '{x}.fasta'",
+    ),
     Row("layer 99, through snakemake", STOPS, ("s.fasta", "layers=[99]"), "layers: 99 is none of demo"),
     Row("a key misspelt, through snakemake", STOPS, ("s.fasta", "modle=demo"), "('modle' was unexpected)"),
 ]
