@@ -27,6 +27,7 @@ STANDARD = "ACDEFGHIKLMNPQRSTVWY"
 
 def pytest_addoption(parser):
     parser.addoption("--slurm", action="store_true", help="run tests/slurm, which starts a Slurm on this machine")
+    parser.addoption("--all-faults", action="store_true", help="flip all bits of tests/faults, write docs/faults.md")
 
 
 @pytest.fixture(scope="session")

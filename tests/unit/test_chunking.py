@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from packed_esm.chunking import chunk_samples, deal, work
+from packed_esm.chunking import LengthLimit, chunk_samples, deal, work
 from packed_esm.fasta import FastaError, read_records, refget_digest
 from packed_esm.files import read_json
 
@@ -126,3 +126,24 @@ def test_chunks_have_equal_work(chunks):
     assert all(indices == sorted(indices) for indices in dealt)
     loads = [sum(work(lengths[i], 1280) for i in indices) for indices in dealt]
     assert max(loads) / min(loads) < 1.01
+
+
+@pytest.mark.parametrize(
+    ("too_long", "status", "lengths", "reason"),
+    [
+        ("reject", "rejected", [4], "9 residues, more than max_length 4"),
+        ("truncate", "truncated", [4, 4], "the first 4 of 9 residues"),  # both long ones begin alike
+        ("split", "split", [9, 4, 9], "9 residues in 6 windows of 4"),
+    ],
+)
+def test_a_record_that_is_too_long_is_listed_with_what_became_of_it(tmp_path, too_long, status, lengths, reason):
+    text = ">long\nMKVLAAGGS\n>fits\nMKVS\n>odd\nMKVLAAG*S\n"
+    limit = LengthLimit(4, too_long, 3)
+    manifest, (records,), rejected, counts = chunk(tmp_path, [text], 1, on_invalid="replace", limit=limit)
+    assert [len(record.sequence) for record in records] == lengths
+    assert all(refget_digest(record.sequence) == record.id for record in records)
+    assert manifest["status"].tolist() == [status, "accepted", status]
+    assert counts["accepted"] == 1 and counts[status] == 2
+    assert counts["residues"] == manifest.length[manifest.digest != ""].sum()
+    assert rejected["id"].tolist() == ["long", "odd"]
+    assert rejected["reason"].tolist() == [reason, f"no residue letter: '*'; {reason}"]

@@ -9,12 +9,23 @@ from packed_esm.download import DownloadError, download
 from packed_esm.models import MODELS, contact_head_url, model_url
 
 CONTENT = b"weights" * 300_000
+REDIRECTS = {
+    "/moved.pt": "/model.pt",
+    "/host.pt": "http://localhost:{port}/model.pt",  # the server is asked as 127.0.0.1
+    "/scheme.pt": "ftp://127.0.0.1:{port}/model.pt",
+    "/file.pt": "file:///etc/hostname",
+}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/missing.pt":
             self.send_error(404)
+            return
+        if self.path in REDIRECTS:
+            self.send_response(302)
+            self.send_header("Location", REDIRECTS[self.path].format(port=self.server.server_port))
+            self.end_headers()
             return
         self.send_response(200)
         self.send_header("Content-Length", str(len(CONTENT)))
@@ -54,6 +65,18 @@ def test_a_short_or_wrong_file_is_not_kept_and_a_good_one_not_overwritten(server
         download(f"{server}/{name}", path, sha256)
     assert f"put it at {path}" in str(error.value)
     assert path.read_bytes() == b"good" and [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_redirect_within_the_host_is_followed(server, tmp_path):
+    download(f"{server}/moved.pt", tmp_path / "model.pt", hashlib.sha256(CONTENT).hexdigest())
+    assert (tmp_path / "model.pt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["host.pt", "scheme.pt", "file.pt"])
+def test_a_redirect_to_another_host_or_scheme_is_refused(server, tmp_path, name):
+    with pytest.raises(DownloadError, match=r"cannot download .*redirect"):
+        download(f"{server}/{name}", tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path):

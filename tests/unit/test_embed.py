@@ -132,6 +132,21 @@ def test_values_that_are_not_finite_fail_by_choice_and_name_the_sequence(loud):
         embedder.recompute(result, tokens, ["second"])
 
 
+def test_no_memory_to_recompute_names_the_sequence(loud, monkeypatch):
+    """Simulated: there was room for the packs in half precision, but there is none for one sequence in fp32."""
+    embedder, tokens = Embedder(EmbedOptions(loud, device="cpu", dtype="fp16")), random_tokens([50])
+    result = embedder.embed(tokens)
+
+    def no_room(self, *args, **options):
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(Embedder, "_start", no_room)
+    with pytest.raises(
+        MemoryError, match="second: .* no GPU memory to recompute its 50 residues in fp32; use dtype: bf16"
+    ):
+        embedder.recompute(result, tokens, ["second"])
+
+
 def test_a_broken_checkpoint_fails_even_in_fp32(tmp_path):
     checkpoint = torch.load(DEMO_PATH, weights_only=False)
     (name,) = [name for name in checkpoint["model"] if name.endswith("layers.3.fc1.bias")]

@@ -7,7 +7,7 @@ import sys
 
 import pandas as pd
 import pytest
-from packed_esm.files import DamagedFileError, read_json, replacing
+from packed_esm.files import DamagedFileError, read_json, replacing, write_json
 from packed_esm.manifest import SCHEMA, read_manifest, write_manifest
 
 
@@ -51,6 +51,36 @@ def test_json_that_is_cut_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"one": [1, 2')
     with pytest.raises(DamagedFileError, match=r"a.json: not a whole JSON file .* remove it and run again"):
         read_json(tmp_path / "a.json")
+
+
+def test_any_byte_of_a_manifest_may_change_and_it_is_noticed_or_read_as_it_was(tmp_path):
+    """One bit of every third byte, in turn: also of what Parquet's own checksums do not cover."""
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(20)]
+    path = tmp_path / "m.parquet"
+    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {"s": "00"})
+    whole, data = read_manifest(path, "s"), path.read_bytes()
+    for place in range(0, len(data), 3):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert read_manifest(path, "s").equals(whole), place
+        except DamagedFileError as error:
+            assert f"{path}: not a whole manifest" in str(error)
+
+
+def test_json_that_was_changed_is_named_and_spaces_do_not_matter(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"one": [1, 2.5], "two": {"three": "é"}})
+    text = path.read_text()
+    path.write_text(text.replace("\n", " "))
+    assert read_json(path) == {"one": [1, 2.5], "two": {"three": "é"}}
+    for before, after in (("2.5", "2.4"), ("three", "thref"), ("checksum", "checksun")):
+        path.write_text(text.replace(before, after))
+        with pytest.raises(
+            DamagedFileError, match=r"a.json: not a whole JSON file .* was changed\); remove it and run again"
+        ):
+            read_json(path)
 
 
 def test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else(tmp_path):

@@ -105,6 +105,23 @@ def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(proje
     assert "download_contact_head" in named.output
 
 
+@pytest.mark.parametrize(("too_long", "lengths"), [("truncate", [60, 30, 60]), ("split", [200, 30, 61])])
+def test_long_proteins_are_cut_as_asked_listed_and_validated(project, demo, too_long, lengths):
+    rng = np.random.default_rng(0)
+    sequences = {name: random_sequence(length, rng) for name, length in (("a", 200), ("b", 30), ("c", 61))}
+    project.write_samples(s="".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()))
+    options = ("max_length=60", f"too_long={too_long}", "window_overlap=20", "per_residue=float32")
+    done = project.passes(config=options)
+    assert project.embeddings("s")["length"].tolist() == lengths and project.validation()["bit_equal"]
+    listed = pd.read_csv(project.folder / "results/rejected.tsv", sep="\t")
+    assert listed["id"].tolist() == ["a", "c"] and "changed" in done.output
+    with h5py.File(project.folder / "results/residues/s.representations.h5") as file:
+        first = fair_esm_alone(demo, tokenize(sequences["a"][:60]), [6])[6][1:-1]
+        assert file["a"].shape == (lengths[0], 192) and np.allclose(file["a"][:40], first[:40], rtol=1e-4, atol=1e-5)
+    if too_long == "split":
+        assert "window_overlap: 60 must be" in project.fails(config=(*options, "window_overlap=60")).output
+
+
 def test_records_are_replaced_and_ids_suffixed_by_choice(project):
     project.write_samples(s=">a\nMJV\n>a\nMKV\n>a\nMXV\n")
     project.passes(*MERGE, config=("on_invalid=replace", "on_duplicate_id=suffix"))

@@ -5,7 +5,7 @@ import logging
 import platform
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .embed import Embedder, Embeddings, EmbedOptions, device_name
-from .fasta import FastaError, invalid_characters, read_records, refget_digest
+from .fasta import FastaError, Record, invalid_characters, read_records, refget_digest
 from .files import write_json
 from .long_proteins import WindowedEmbedder
 from .progress import progress_bar
@@ -124,7 +124,7 @@ def embed_fasta(
 def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
     """Return (digests, names for messages, tokens) of a FASTA file of normalised sequences."""
     digests, names, tokens = [], [], []
-    for record in read_records(fasta):
+    for record in _normalised_records(fasta):
         unusable = not record.sequence or invalid_characters(record.sequence)
         has_digest = record.id.startswith("SQ.")
         if unusable and not has_digest:
@@ -142,6 +142,13 @@ def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
         names.append(record.description)
         tokens.append(tokenize(record.sequence))
     return digests, names, tokens
+
+
+def _normalised_records(fasta: Path) -> Iterator[Record]:
+    try:
+        yield from read_records(fasta)
+    except FastaError as error:
+        raise FastaError(f"{error}; or, if chunk_fasta.py wrote it, remove it and run again") from error
 
 
 def _check_residues(residues: Mapping[str, Path], options: EmbedOptions, reuse: Sequence[Path]) -> None:

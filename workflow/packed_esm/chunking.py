@@ -19,13 +19,40 @@ from .fasta import (
     unique_id,
 )
 from .files import replacing, sha256, write_json
-from .manifest import ACCEPTED, REJECTED, REPLACED, SCHEMA, write_manifest
+from .manifest import ACCEPTED, REJECTED, REPLACED, SCHEMA, SPLIT, STATUSES, TRUNCATED, write_manifest
 from .progress import progress_bar
+from .windows import Windows
 
 log = logging.getLogger(__name__)
 
 ON_INVALID = ("reject", "fail", "replace")
 ON_DUPLICATE_ID = ("fail", "suffix")
+TOO_LONG = ("reject", "truncate", "split")
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """What becomes of a record of more than `max_length` residues.
+
+    `reject`, `truncate` (the first `max_length` are kept), or `split`: kept whole, to be embedded in windows of
+    `max_length` residues that overlap by at least `overlap`. None: records may have any length.
+    """
+
+    max_length: int | None = None
+    too_long: str = "reject"
+    overlap: int = 0
+
+    def judge(self, sequence: str) -> tuple[str, str, str]:
+        """Return (what is kept of a sequence, status, reason), the last two empty where nothing is to be done."""
+        residues = len(sequence)
+        if self.max_length is None or residues <= self.max_length:
+            return sequence, "", ""
+        if self.too_long == "reject":
+            return sequence, REJECTED, f"{residues} residues, more than max_length {self.max_length}"
+        if self.too_long == "truncate":
+            return sequence[: self.max_length], TRUNCATED, f"the first {self.max_length} of {residues} residues"
+        windows = len(Windows(self.max_length, self.overlap).starts(residues))
+        return sequence, SPLIT, f"{residues} residues in {windows} windows of {self.max_length}"
 
 
 @dataclass
@@ -46,6 +73,7 @@ def chunk_samples(
     on_duplicate_id: str = "fail",
     embed_dim: int = 1280,
     translated: bool = False,
+    limit: LengthLimit = LengthLimit(),  # noqa: B008
 ) -> dict:
     """Write the chunks (FASTA), the manifest (Parquet), the rejects (TSV) and the counts (JSON); return the counts.
 
@@ -57,13 +85,14 @@ def chunk_samples(
         on_duplicate_id: what becomes of an id that a sample has twice: `fail`, or `suffix` (_2, _3 ...).
         embed_dim: of the model, for the estimate of work.
         translated: the samples are translations: those that look like nucleotides (poly-A ...) are no mistake.
+        limit: what becomes of records that are too long.
 
     Raises:
         FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`.
     """
     reading = _Reading()
     for name, path in samples:
-        like_nucleotides = _read_sample(name, path, reading, on_invalid, on_duplicate_id)
+        like_nucleotides = _read_sample(name, path, reading, on_invalid, on_duplicate_id, limit)
         if like_nucleotides and not translated:
             log.warning(
                 "%s: %d records of sample %s look like nucleotides, first %r on line %d; they are kept as proteins, "
@@ -87,7 +116,7 @@ def chunk_samples(
 
 
 def _read_sample(
-    name: str, path: Path, reading: _Reading, on_invalid: str, on_duplicate_id: str
+    name: str, path: Path, reading: _Reading, on_invalid: str, on_duplicate_id: str, limit: LengthLimit
 ) -> list[tuple[str, int]]:
     """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides."""
     like_nucleotides = []
@@ -97,6 +126,9 @@ def _read_sample(
         for position, record in enumerate(read_records(path)):
             record_id = record.id and unique_id(path, record, first_line, last_suffix, on_duplicate_id)
             sequence, status, reason = _judge(path, record, on_invalid)
+            if status != REJECTED:
+                sequence, cut, why = limit.judge(sequence)
+                status, reason = cut or status, "; ".join(filter(None, (reason, why)))
             digest = refget_digest(sequence) if status != REJECTED else ""
             if digest:
                 reading.unique.setdefault(digest, (sequence, f"{name}|{record_id}"))
@@ -193,7 +225,7 @@ def _count(manifest: pd.DataFrame, unique: dict[str, tuple[str, str]], samples: 
         kept = rows[rows.status != REJECTED]
         return {
             "records": len(rows),
-            **{status: int(statuses.get(status, 0)) for status in (ACCEPTED, REPLACED, REJECTED)},
+            **{status: int(statuses.get(status, 0)) for status in STATUSES},
             "residues": int(kept.length.sum()),
         }
 

@@ -12,7 +12,7 @@ from .checkpoints import load_esm2
 from .embed import Embedder
 from .fasta import invalid_characters, normalise, read_records, refget_digest
 from .integrity import ValidationError
-from .manifest import REPLACED
+from .manifest import ACCEPTED
 from .names import dataset_names
 from .progress import progress_bar
 from .reference import pooled_reference, reference_in_windows, reference_log_likelihood, reference_outputs
@@ -35,8 +35,8 @@ def read_sequences(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFra
             if row is None:
                 continue
             sequence = normalise(record.sequence)
-            if row.status == REPLACED:
-                sequence = sequence.translate({ord(c): "X" for c in invalid_characters(sequence)})
+            if row.status != ACCEPTED:  # what chunk_fasta did to it
+                sequence = sequence.translate({ord(c): "X" for c in invalid_characters(sequence)})[: row.length]
             if invalid_characters(sequence) or refget_digest(sequence) != row.digest:
                 raise ValidationError(
                     f"{fasta}, line {record.line}: sequence {row.id!r} is not the one in the manifest; "

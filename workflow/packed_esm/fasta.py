@@ -42,7 +42,7 @@ def open_text(path: str | Path) -> TextIO:
     with Path(path).open("rb") as handle:
         magic = handle.read(2)
     opener = gzip.open if magic == _GZIP_MAGIC else open
-    return opener(path, "rt", encoding="utf-8-sig")
+    return opener(path, "rt", encoding="utf-8")
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
@@ -67,6 +67,8 @@ def _checked_lines(handle: TextIO, path: str | Path, header_lines: deque[int]) -
     number, seen_header = 0, False
     try:
         for number, line in enumerate(handle, 1):
+            if number == 1:
+                line = line.removeprefix("\ufeff")  # utf-8-sig finds half a mark alone empty
             if "\0" in line:
                 raise FastaError(f"{path}, line {number}: NUL byte; the file is damaged, fetch it again")
             if line.startswith(">"):

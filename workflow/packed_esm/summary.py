@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+CHANGED = ("replaced", "truncated", "split")  # records that are embedded, but not as they stand in the FASTA
+
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of cells, the header first, in columns: the first to the left, the others to the right."""
@@ -15,10 +17,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def sample_table(counts: Mapping) -> str:
     """Return records and residues of each sample, and of all where there are several; `counts`: of chunk_fasta."""
-    columns = ("records", "accepted", "replaced", "rejected", "residues")
+    columns = ("records", "accepted", "changed", "rejected", "residues")
     rows = dict(counts["samples"])
     if len(rows) > 1:
         rows["all"] = counts
+    rows = {name: row | {"changed": sum(row[status] for status in CHANGED)} for name, row in rows.items()}
     return table([("sample", *columns), *((name, *(f"{row[c]:,}" for c in columns)) for name, row in rows.items())])
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Windows:
         starts = self.starts(len(tokens) - 2)
         return [np.concatenate([cls, tokens[1:-1][start : start + size], eos]) for start in starts]
 
-    def joined(self, parts: Sequence[torch.Tensor], residues: int) -> torch.Tensor:
+    def joined(self, parts: "Sequence[torch.Tensor]", residues: int) -> "torch.Tensor":
         """Return what the windows of one protein gave as if it were of one forward, fp32 [residues + 2, E].
 
         A residue has the mean of the windows that it is in, cls is that of the first, eos that of the last.

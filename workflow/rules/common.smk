@@ -30,6 +30,7 @@ from packed_esm.config import (
     read_sample_sheet,
 )
 from packed_esm.fair_esm import require_fair_esm
+from packed_esm.windows import Windows
 
 if Path("config/config.yaml").exists():
 
@@ -96,10 +97,26 @@ def translation_arguments():
     return [text for key in keys for text in (f"--{key.replace('_', '-')}", str(config[key]))]
 
 
+def length_arguments():
+    """Return the command line options that say what becomes of records that are too long."""
+    if config["max_length"] == "none":
+        return []
+    keys = ("max_length", "too_long", "window_overlap")
+    return [text for key in keys for text in (f"--{key.replace('_', '-')}", str(config[key]))]
+
+
+def window_arguments():
+    """Return the command line options of the windows in which long proteins are embedded."""
+    if config["max_length"] == "none" or config["too_long"] != "split":
+        return []
+    Windows(config["max_length"], config["window_overlap"])  # raises what is wrong with them
+    return ["--windows", config["max_length"], config["window_overlap"]]
+
+
 def embedding_arguments():
     """Return the command line options that say how to embed."""
     arguments = ["--model", config["model"], "--layers", *config["layers"], "--pooling", *config["pooling"]]
-    arguments += ["--include", *config["include"]]
+    arguments += ["--include", *config["include"], *window_arguments()]
     for key in ("device", "dtype", "attention", "tokens_per_pack", "on_nonfinite"):
         arguments += [f"--{key.replace('_', '-')}", config[key]]
     return [str(argument) for argument in arguments]

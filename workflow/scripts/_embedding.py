@@ -24,6 +24,13 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--pooling", nargs="+", default=["mean"], help="mean, max, std, bos, eos (default: %(default)s)")
     add("--include", nargs="*", default=[], help="also log_likelihood, logits, contacts (default: none)")
+    add(
+        "--windows",
+        nargs=2,
+        type=int,
+        metavar=("RESIDUES", "OVERLAP"),
+        help="embed longer proteins in windows of so many residues, averaged where they overlap (default: whole)",
+    )
     add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     add(
         "--dtype",
@@ -57,6 +64,7 @@ def embedding_options(args: argparse.Namespace) -> "EmbedOptions":
     import torch
     from packed_esm.embed import EmbedOptions
     from packed_esm.models import find_model
+    from packed_esm.windows import Windows
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -70,6 +78,7 @@ def embedding_options(args: argparse.Namespace) -> "EmbedOptions":
         args.attention,
         args.tokens_per_pack,
         args.on_nonfinite,
+        Windows(*args.windows) if args.windows else None,
     )
 
 

@@ -31,7 +31,7 @@ def run(
     try:
         work(args)
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if type(error).__name__ not in REMEDIES:

@@ -23,13 +23,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--counts", type=Path, required=True, help="JSON: counts of records and residues")
     parser.add_argument("--on-invalid", default="reject", choices=["reject", "fail", "replace"])
     parser.add_argument("--on-duplicate-id", default="fail", choices=["fail", "suffix"])
+    parser.add_argument("--max-length", type=int, help="residues of a record (default: any)")
+    parser.add_argument("--too-long", default="reject", choices=["reject", "truncate", "split"])
+    parser.add_argument("--window-overlap", type=int, default=128, help="residues, for split (default: %(default)s)")
     parser.add_argument("--embed-dim", type=int, default=1280, help="of the model, to estimate work (default: 1280)")
     parser.add_argument("--translated", action="store_true", help="of nucleotides: none is taken for them by mistake")
     return parser
 
 
 def chunk(args: argparse.Namespace) -> None:
-    from packed_esm.chunking import chunk_samples
+    from packed_esm.chunking import LengthLimit, chunk_samples
 
     samples = [(name, Path(path)) for name, path in args.sample]
     counts = chunk_samples(
@@ -42,10 +45,12 @@ def chunk(args: argparse.Namespace) -> None:
         args.on_duplicate_id,
         args.embed_dim,
         args.translated,
+        LengthLimit(args.max_length, args.too_long, args.window_overlap),
     )
     print(
         f"{counts['records']} records of {len(samples)} samples: {counts['accepted']} accepted, "
-        f"{counts['replaced']} replaced, {counts['rejected']} rejected; {counts['unique_sequences']} unique "
+        f"{counts['replaced']} replaced, {counts['truncated']} truncated, {counts['split']} split, "
+        f"{counts['rejected']} rejected; {counts['unique_sequences']} unique "
         f"sequences ({counts['unique_residues']} residues) in {len(args.chunks)} chunks"
     )
 

@@ -1,0 +1,64 @@
+"""What must hold of any bytes that are given as FASTA: shared by hypothesis and the fuzzer."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import pandas as pd
+from packed_esm.chunking import ON_DUPLICATE_ID, ON_INVALID, _read_sample, _Reading, chunk_samples
+from packed_esm.fasta import FastaError, read_records, refget_digest
+from packed_esm.files import read_json
+from packed_esm.manifest import read_manifest
+
+
+def headers(data: bytes) -> int | None:
+    """Return how many records any bytes have as FASTA, counted without the parser; None if they cannot be read."""
+    try:
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+        return None
+    return sum(line.startswith(">") for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+
+
+def check_reading(fasta: Path, data: bytes, on_invalid: str, on_duplicate_id: str) -> str:
+    """Read any bytes as a sample, without what is written of it; hold each record to have a row. Return as below."""
+    fasta.write_bytes(data)
+    reading = _Reading()
+    try:
+        _read_sample("s", fasta, reading, on_invalid, on_duplicate_id)
+    except FastaError as error:
+        assert str(fasta) in str(error) and "\n" not in str(error), error
+        return str(error)
+    assert len(reading.rows) == headers(data)
+    digests = set()
+    for position, row in enumerate(reading.rows):
+        _, place, _, _, _, length, digest, status, reason = row
+        assert place == position and status in ("accepted", "replaced", "rejected")
+        assert bool(reason) == (status != "accepted") and bool(digest) == (status != "rejected")
+        assert not digest or len(reading.unique[digest][0]) == length > 0
+        digests |= {digest} if digest else set()
+    assert digests == set(reading.unique)
+    return "embedded"
+
+
+def check_any_bytes(folder: Path, data: bytes, on_invalid: str, on_duplicate_id: str) -> str:
+    """Chunk any bytes; hold what comes out to account for every record. Return `embedded` or the message."""
+    assert on_invalid in ON_INVALID and on_duplicate_id in ON_DUPLICATE_ID
+    fasta, manifest_path, rejected, counts_path = (folder / n for n in ("s.fasta", "m.parquet", "r.tsv", "c.json"))
+    fasta.write_bytes(data)
+    chunks = [folder / "1.fasta", folder / "2.fasta"]
+    try:
+        chunk_samples([("s", fasta)], chunks, manifest_path, rejected, counts_path, on_invalid, on_duplicate_id)
+    except FastaError as error:
+        assert str(fasta) in str(error) and "\n" not in str(error), error
+        return str(error)
+    counts, manifest = read_json(counts_path), read_manifest(manifest_path)
+    assert counts["records"] == len(manifest) == headers(data)
+    assert counts["records"] == counts["accepted"] + counts["replaced"] + counts["rejected"]
+    table = pd.read_csv(rejected, sep="\t", dtype=str, keep_default_na=False)
+    assert table["id"].tolist() == manifest["id"][manifest["status"] != "accepted"].tolist()
+    sequences = [[record.sequence for record in read_records(path)] for path in chunks]
+    assert sum(map(len, sequences)) == counts["unique_sequences"]
+    for row in manifest[manifest["status"] != "rejected"].itertuples():
+        assert refget_digest(sequences[row.chunk][row.row]) == row.digest
+    return "embedded"

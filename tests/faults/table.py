@@ -1,0 +1,72 @@
+"""The rows of docs/faults.md: what is wrong, what must happen, and what was seen when the tests ran."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conftest import ROOT
+
+DOCUMENT = ROOT / "docs" / "faults.md"
+LONGEST = 400  # characters of what was seen
+HEAD = """# What can go wrong, and what happens then
+
+Made by `pytest tests/faults --all-faults -p no:xdist`, which runs every case in full; `./run test` runs them all too,
+with fewer bits flipped, and holds this page to have every case. "Seen" is the last line of the program's output, what
+the manifest says of the record, or the test elsewhere that holds it.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case: what must happen, and what its test needs (`given`, and the words that must be seen)."""
+
+    case: str
+    expected: str
+    given: Any = None
+    words: str = ""
+
+    def __str__(self) -> str:
+        return re.sub(r"\W+", "-", self.case).strip("-")
+
+
+def held_by(case: str, expected: str, test: str) -> Row:
+    """Return a row that a test elsewhere holds, `folder/file.py::name` below tests/."""
+    return Row(case, expected, given=test)
+
+
+def is_held_elsewhere(row: Row) -> bool:
+    return isinstance(row.given, str) and "::" in row.given
+
+
+def cell(text: str) -> str:
+    """Return `text` for a cell of a table."""
+    text = " ".join(text.split())
+    text = text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
+    return text.replace("|", r"\|").replace("<", "&lt;")
+
+
+def write(sections: dict[str, list[Row]], seen: dict[tuple[str, str], str]) -> None:
+    """Write the document; what was not seen this time is taken from the one that is there."""
+    before = read()
+    lines = [HEAD]
+    for title, rows in sections.items():
+        lines += [f"## {title}", "", "| case | expected | seen |", "|---|---|---|"]
+        for row in rows:
+            key = (title, cell(row.case))
+            text = f"`tests/{row.given}`" if is_held_elsewhere(row) else cell(seen.get((title, row.case), ""))
+            lines.append(f"| {key[1]} | {cell(row.expected)} | {text or before.get(key, ('', ''))[1]} |")
+        lines.append("")
+    DOCUMENT.write_text("\n".join(lines))
+
+
+def read(path: Path = DOCUMENT) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return {(section, case): (expected, seen)} of the document."""
+    found, title = {}, ""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith("## "):
+            title = line[3:]
+        elif line.startswith("| ") and not line.startswith("| case"):
+            case, expected, seen = (part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1])
+            found[title, case] = (expected, seen)
+    return found

@@ -1,0 +1,221 @@
+"""Bad moments: no room, no right to write, signals, two runs at once, broken kernels, a GPU that fails."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+from packed_esm import packed_attention
+from packed_esm.embed import Embedder
+from packed_esm.packed_attention import choose_backend
+from workflow.conftest import Project, proteins
+
+from .table import Row, held_by
+from .test_files_between import EMBED, run, runs  # noqa: F401 (fixtures)
+
+TITLE = "Bad moments"
+ONE_LINE = "stops in one line with file and remedy; nothing half-written"
+FULL = {
+    name: Row(f"no room: {name}", ONE_LINE, words="File too large; make room and run again")
+    for name in ("validate.py", "make_report.py")
+}
+READ_ONLY = Row("an output folder that cannot be written to", ONE_LINE, words="Cannot be written to; make it writable")
+SIGNALS = {
+    signal.SIGTERM: Row("SIGTERM while a file is written", "ends with 143; nothing half-written, no traceback"),
+    signal.SIGINT: Row("SIGINT (Ctrl-C) while a file is written", "ends with 130 in one line; nothing half-written"),
+}
+TWO_RUNS = Row(
+    "two runs at once in one folder", "the second stops and names the lock; the first finishes", words="lock"
+)
+FUTURE = Row(
+    "a FASTA with a time in the future",
+    "Snakemake stops and names file and times; after `touch` the run passes",
+    words="has older modification time",
+)
+BROKEN = [
+    Row("flash-attn with an undefined symbol", "auto takes another kernel and warns once, with the reason", "raise ImportError('undefined symbol: _ZN3c10')", "ImportError: undefined symbol"),
+    Row("flash-attn of another ABI", "auto takes another kernel and warns once, with the reason", "raise OSError('libcudart.so.11.0: cannot open shared object file')", "OSError: libcudart"),
+    Row("flash-attn whose operators torch refuses", "auto takes another kernel and warns once, with the reason", "raise RuntimeError('operator already registered')", "RuntimeError: operator"),
+    Row("flash-attn without the function (another version)", "auto takes another kernel and warns once, with the reason", "", "AttributeError: module 'flash_attn' has no attribute"),
+]  # fmt: skip
+NO_VARLEN = Row(
+    "a torch without varlen attention",
+    "auto takes sdpa; by name it is refused with the reason",
+    words="does not import (ModuleNotFoundError",
+)
+CUDA_ERROR = Row("a CUDA error in the middle", "the job stops in one line with a remedy; nothing is written", words="CUDA error: an illegal memory access was encountered; the GPU or its driver failed")  # fmt: skip
+ROWS = [
+    held_by("no room: chunk_fasta.py, embed_chunk.py, merge_sample.py", ONE_LINE + "; with room it passes", "scripts/test_programs.py::test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_passes"),
+    *FULL.values(),
+    held_by("no room, through snakemake", "the run stops in one line; the next with room finishes", "workflow/test_restart.py::test_a_full_disk_stops_the_run_in_one_line_and_the_next_with_room_finishes"),
+    READ_ONLY,
+    *SIGNALS.values(),
+    held_by("SIGKILL at any moment, of a job or of all", "the next run finishes as if nothing had been", "workflow/test_restart.py::test_a_run_killed_again_and_again_ends_as_if_nothing_had_been"),
+    held_by("the lock that a killed run leaves", "is named with its remedy", "workflow/test_restart.py::test_the_lock_that_a_killed_run_leaves_is_named_with_its_remedy"),
+    TWO_RUNS,
+    FUTURE,
+    *BROKEN,
+    NO_VARLEN,
+    held_by("device: cuda where torch sees none", "stops with what to look at", "unit/test_embed.py::test_cuda_where_there_is_none_says_what_to_do"),
+    held_by("a GPU older than the kernels, or fp32", "auto takes sdpa; by name it is refused with the reason", "unit/test_packed_attention.py::test_old_gpus_and_fp32_fall_to_exact_attention"),
+    held_by("out of GPU memory", "the chunk starts again with half the budget, and says so", "unit/test_embed.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),
+    held_by("a sequence that does not fit a GPU alone", "the job fails and names it (no run without it is a success); other chunks finish with --keep-going", "unit/test_embed.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),
+    held_by("out of GPU memory while a sequence is recomputed in fp32", "the job fails and names it", "unit/test_embed.py::test_no_memory_to_recompute_names_the_sequence"),
+    CUDA_ERROR,
+    held_by("values that overflow fp16", "recomputed in fp32, and said", "unit/test_embed.py::test_values_that_are_not_finite_are_recomputed_in_fp32"),
+    held_by("values that are not finite even in fp32", "the job fails and names the sequence", "unit/test_embed.py::test_a_broken_checkpoint_fails_even_in_fp32"),
+]  # fmt: skip
+
+
+def call(folder, name, *arguments, **options):
+    command = [sys.executable, str(ROOT / "workflow" / "scripts" / name), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_no_room(run, tmp_path, seen, name):  # noqa: F811
+    files = {
+        "validate.py": "--sample s s.fasta s.parquet --manifest m.parquet --stats 1.json 2.json --table new.tsv "
+        f"--summary new.json --sequences 3 {' '.join(EMBED)}",
+        "make_report.py": "--sample s s.parquet --manifest m.parquet --counts c.json --rejected r.tsv --stats 1.json "
+        "2.json --validation v.json --validation-table v.tsv --figures new --html new.html",
+    }
+    limit = 100  # bytes of a file
+    no_room = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # noqa: E731
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
+    before = set(tmp_path.iterdir())
+    done = call(tmp_path, name, *files[name].split(), preexec_fn=no_room, env=environment)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and FULL[name].words in last and "Traceback" not in done.stderr, done.stderr
+    left = {path for path in set(tmp_path.rglob("*")) - before if path.is_file() and "new" in str(path)}
+    assert not left
+    seen(FULL[name], last)
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A folder that cannot be written to, by its mode; for root, who may all the same, by its file system."""
+    folder = tmp_path / "read_only"
+    folder.mkdir()
+    if os.getuid():
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("root needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, read_only, program, seen):
+    (tmp_path / "s.fasta").write_text(">a\nMKV\n")
+    outputs = "--chunks read_only/chunks/1.fasta --manifest m.parquet --rejected r.tsv --counts c.json"
+    done = program("chunk_fasta", "--sample", "s", "s.fasta", *outputs.split())
+    assert done.status == 1 and READ_ONLY.words in done.last and "read_only" in done.last
+    seen(READ_ONLY, done.last.replace(str(tmp_path) + "/", ""))
+
+
+WRITING = """
+import argparse, sys, time
+sys.path.insert(0, sys.argv.pop())
+import _program
+from packed_esm.files import replacing
+def work(args):
+    with replacing("out.txt") as temporary:
+        temporary.write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+sys.exit(_program.run(argparse.ArgumentParser(prog="program"), work, []))
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_while_a_file_is_written(tmp_path, seen, number):
+    command = [sys.executable, "-c", WRITING, str(ROOT / "workflow" / "scripts")]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "writing\n" and len(list(tmp_path.iterdir())) == 1
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert not list(tmp_path.iterdir()) and "Traceback" not in errors
+    seen(SIGNALS[number], f"status {process.returncode} {errors}")
+
+
+def test_two_runs_at_once(tmp_path, seen):
+    project = Project(tmp_path)
+    project.write_samples(s=proteins(4))
+    first = subprocess.Popen(**project.command("--until", "merge_sample"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    while not list((tmp_path / ".snakemake" / "locks").glob("*")):
+        assert first.poll() is None
+        time.sleep(0.02)
+    done = project.fails("--until", "merge_sample")
+    assert first.wait(timeout=300) == 0 and len(project.embeddings("s")) == 4
+    (line, *_) = [line for line in done.output.splitlines() if TWO_RUNS.words in line.lower()]
+    seen(TWO_RUNS, line)
+
+
+def test_a_time_in_the_future(tmp_path, seen):
+    project = Project(tmp_path)
+    project.write_samples(s=proteins(4))
+    tomorrow = time.time() + 86_400
+    os.utime(tmp_path / "s.fasta", (tomorrow, tomorrow))
+    done = project.fails("--until", "chunk_fasta")
+    (line, *_) = [line for line in done.output.splitlines() if FUTURE.words in line]
+    (tmp_path / "s.fasta").touch()
+    project.passes("--until", "chunk_fasta")
+    seen(FUTURE, line)
+
+
+@pytest.fixture
+def other_kernels(monkeypatch):
+    """A GPU with compute capability 8.0 where Triton is not, as far as the choice of a backend can see."""
+    monkeypatch.setattr(packed_attention, "why_no_triton", lambda device: "it is not installed")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    for cached in (packed_attention._kernel, packed_attention._warn_flash_attn_missing):
+        cached.cache_clear()
+    yield
+    packed_attention._kernel.cache_clear()
+
+
+@pytest.mark.parametrize("row", BROKEN, ids=str)
+def test_a_broken_flash_attn(tmp_path, monkeypatch, other_kernels, caplog, seen, row):
+    (tmp_path / "flash_attn").mkdir()
+    (tmp_path / "flash_attn" / "__init__.py").write_text(row.given)
+    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    chosen = {choose_backend("auto", torch.device("cuda"), torch.float16) for _ in range(3)}
+    (warning,) = [r.getMessage() for r in caplog.records if "flash-attn is not used" in r.getMessage()]
+    assert chosen <= {"torch-varlen", "sdpa"} and len(chosen) == 1 and row.words in warning
+    with pytest.raises(ValueError, match="attention: flash-attn cannot be used, it does not import"):
+        choose_backend("flash-attn", torch.device("cuda"), torch.float16)
+    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+    seen(row, warning)
+
+
+def test_a_torch_without_varlen(monkeypatch, other_kernels, seen):
+    for module in ("torch.nn.attention.varlen", "flash_attn"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert choose_backend("auto", torch.device("cuda"), torch.float16) == "sdpa"
+    with pytest.raises(ValueError) as error:
+        choose_backend("torch-varlen", torch.device("cuda"), torch.float16)
+    assert NO_VARLEN.words in str(error.value)
+    seen(NO_VARLEN, str(error.value))
+
+
+def test_a_cuda_error_in_the_middle(tmp_path, program, monkeypatch, seen):
+    (tmp_path / "s.fasta").write_text(">a\nMKV\n")
+
+    def fails(*args, **options):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Embedder, "_start", fails)
+    done = program("embed_chunk", "--fasta", "s.fasta", "--out", "s.arrow", "--stats", "s.json", *EMBED)
+    assert done.status == 1 and CUDA_ERROR.words in done.last
+    assert [path.name for path in tmp_path.iterdir()] == ["s.fasta"]
+    seen(CUDA_ERROR, done.last)

@@ -1,0 +1,118 @@
+"""Sample sheets and configurations with mistakes: named with line or key before anything runs."""
+
+import pytest
+import yaml
+from conftest import ROOT
+from packed_esm.config import check, coerced, read_sample_sheet
+from packed_esm.models import check_layers, find_model
+from workflow.conftest import Project, proteins
+
+from .table import Row, held_by
+
+TITLE = "Input: sample sheet and configuration"
+STOPS = "stops before anything runs, in one line with line or key and what is wanted"
+SCHEMAS = {
+    name: yaml.safe_load((ROOT / f"workflow/schemas/{name}.schema.yaml").read_text()) for name in ("config", "samples")
+}
+
+
+def sheet(case, text, words):
+    return Row(f"sheet: {case}", STOPS, text if isinstance(text, bytes) else text.encode(), words)
+
+
+def config(case, words, **values):
+    return Row(f"config: {case}", STOPS, values, words)
+
+
+SHEETS = [
+    sheet("wrong columns", "sample\tfile\ns\ts.fasta\n", "line 2: Additional properties are not allowed ('file' was"),
+    sheet("commas for tabs", "sample,fasta\ns,s.fasta\n", "the columns sample and fasta, separated by a tab"),
+    sheet("no header", "s\ts.fasta\nt\tt.fasta\n", "the columns sample and fasta, separated by a tab"),
+    sheet("two columns of one name", "sample\tfasta\tsample\ns\ts.fasta\tt\n", "two columns 'sample'"),
+    sheet("a sample twice", "sample\tfasta\ns\ta\nt\tb\ns\tc\n", "line 4: sample 's' stands in more than one row"),
+    sheet("a missing cell", "sample\tfasta\ns\n", "line 2: the row 's' has not as many cells as the header"),
+    sheet("an empty cell", "sample\tfasta\ns\t\n", "line 2, fasta: '' should be non-empty (Path of its FASTA file"),
+    sheet("a cell too many", "sample\tfasta\ns\tx\tnote\n", "line 2: the row 's\\tx\\tnote' has not as many cells"),
+    sheet("a name with a slash", "# mine\nsample\tfasta\n../s\tx\n", "line 3, sample: '../s' does not match"),
+    sheet("a name of 300 characters", f"sample\tfasta\n{'s' * 300}\tx\n", "is too long (Name of the sample"),
+    sheet("an unbalanced quote", 'sample\tfasta\n"a\tx\nb"\ty\n', "line 2, sample: '\"a' does not match"),
+    sheet("empty", "", "no sample in it"),
+    sheet("a header alone", "sample\tfasta\n\n", "no sample in it"),
+    sheet("not text", b"sample\tfasta\ns\t\xff\xfe\n", "cannot be read ('utf-8' codec"),
+]
+CONFIGS = [
+    config("a key misspelt", "('modle' was unexpected) (The keys are those of config/README.md)", modle="demo"),
+    config("a word in place of a list of numbers", "layers, 0: 'a' is not of type 'integer'", layers="[a]"),
+    config("a list that does not end", "layers, 0: '[0, 1' is not of type 'integer'", layers="[0, 1"),
+    config("no layer", "layers: [] should be non-empty", layers="[]"),
+    config(
+        "layer 99 of a named model", "layers: 99 is none of demo; it has 0 (embedding) to 6, or -7 to -1", layers="[99]"
+    ),
+    config("a negative budget", "tokens_per_pack: -5 is less than the minimum of 64", tokens_per_pack="-5"),
+    config("no chunk", "chunks: 0 is less than the minimum of 1", chunks=0),
+    config("a fraction of a chunk", "chunks: 2.5 is not", chunks="2.5"),
+    config("an unknown word", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda']", device="gpu"),
+    config("an unknown pooling", "pooling, 0: 'median' is not one of ['mean', 'bos', 'max']", pooling="median"),
+    config("one sequence to validate", "validation, sequences: 1 is less than", validation={"sequences": "1"}),
+    config("a section misspelt inside", "('sequence' was unexpected)", validation={"sequence": 3}),
+    config("a word in place of a section", "validation: 'all' is not of type 'object'", validation="all"),
+    config("a model that is neither name nor path", "model: 'esm2_9B' is no known name and no path", model="esm2_9B"),
+]
+SNAKEMAKE = [
+    Row("a FASTA that is not there, through snakemake", STOPS, ("nowhere.fasta", ""), "there is no nowhere.fasta"),
+    Row(
+        "a FASTA whose path has braces (snakemake's wildcards), through snakemake",
+        STOPS,
+        ("{x}.fasta", ""),
+        "line 2, fasta: '{x}.fasta'",
+    ),
+    Row("layer 99, through snakemake", STOPS, ("s.fasta", "layers=[99]"), "layers: 99 is none of demo"),
+    Row("a key misspelt, through snakemake", STOPS, ("s.fasta", "modle=demo"), "('modle' was unexpected)"),
+]
+ROWS = [
+    *SHEETS,
+    held_by("sheet: absolute and relative paths", "both work", "workflow/test_workflow.py::test_sample_names_are_text_and_sheets_can_be_elsewhere"),
+    held_by("sheet: names like NA and 001", "stay what they are", "unit/test_config.py::test_cells_of_the_sample_sheet_stay_as_they_are"),
+    *CONFIGS,
+    *SNAKEMAKE,
+    held_by("model: a path with nothing there", STOPS, "workflow/test_workflow.py::test_config_mistakes_are_named_before_anything_runs"),
+    held_by("layer 99 of a model by path", "the embed job names it", "scripts/test_programs.py::test_bad_input_is_one_line_that_names_it_and_leaves_nothing"),
+    held_by("any sheet (hypothesis)", "read as it stands, or refused by name", "faults/test_any_input.py::test_any_sample_sheet_is_read_as_it_stands_or_refused_by_name"),
+    held_by("any configuration (hypothesis)", "taken, or refused by its key", "faults/test_any_input.py::test_any_config_is_taken_or_refused_by_its_key"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", SHEETS, ids=str)
+def test_a_sheet(tmp_path, monkeypatch, seen, row):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples.tsv").write_bytes(row.given)
+    from pathlib import Path
+
+    with pytest.raises(ValueError) as error:
+        table = read_sample_sheet(Path("samples.tsv"))
+        for line, cells in zip(table.index, table.to_dict("records"), strict=True):
+            check(cells, SCHEMAS["samples"], f"samples.tsv, line {line}")
+    assert row.words in str(error.value) and "samples.tsv" in str(error.value)
+    seen(row, str(error.value))
+
+
+@pytest.mark.parametrize("row", CONFIGS, ids=str)
+def test_a_configuration(seen, row):
+    with pytest.raises(ValueError) as error:
+        value = coerced(row.given, SCHEMAS["config"])
+        check(value, SCHEMAS["config"], "config")
+        find_model(value.get("model", "demo"))
+        check_layers("demo", value.get("layers", []))
+    assert row.words in str(error.value)
+    seen(row, str(error.value))
+
+
+@pytest.mark.parametrize("row", SNAKEMAKE, ids=str)
+def test_through_snakemake(tmp_path, seen, row):
+    project, (path, setting) = Project(tmp_path), row.given
+    project.write_samples(s=proteins(2))
+    (tmp_path / "samples.tsv").write_text(f"sample\tfasta\ns\t{path}\n")
+    done = project.fails("--dry-run", config=(setting,) if setting else ())
+    (line,) = {line for line in done.output.splitlines() if row.words in line}
+    assert not (tmp_path / "results").exists()
+    seen(row, line)
