@@ -32,6 +32,8 @@ from packed_esm.packing import iterate_packs  # noqa: E402
 from packed_esm.reference import reference_outputs  # noqa: E402
 from packed_esm.tokenize import tokenize  # noqa: E402
 
+CONTACT_WEIGHT = 5.0  # standard deviation of the weights of the contact head, which has none of its own here
+
 
 def base_model(name: str):
     """Return the demo, or a random model of a published shape."""
@@ -53,14 +55,19 @@ def measure(base, backend, dtype, tokens, truth, layers, device, budget, repeats
         )
         for p in iterate_packs(tokens, budget)
     ]
-    worst_l2, worst_cosine = 0.0, 1.0
+    worst_l2, worst_cosine, worst_logits, worst_contact = 0.0, 1.0, 0.0, 0.0
+    maps = backend != "padded"
     for input_ids, cu_seqlens, max_seqlen, indices in packs:
-        got = model.forward_packed(input_ids, cu_seqlens, max_seqlen, layers)["representations"]
+        out = model.forward_packed(input_ids, cu_seqlens, max_seqlen, layers, need_logits=True, return_contacts=maps)
         for place, i in enumerate(indices):
-            rows = slice(int(cu_seqlens[place]), int(cu_seqlens[place + 1]))
+            rows, want = slice(int(cu_seqlens[place]), int(cu_seqlens[place + 1])), truth[i]
             for layer in layers:
-                worst_l2 = max(worst_l2, relative_l2(got[layer][rows], truth[i][layer]))
-                worst_cosine = min(worst_cosine, worst_residue_cosine(got[layer][rows], truth[i][layer]))
+                got = out["representations"][layer][rows]
+                worst_l2 = max(worst_l2, relative_l2(got, want["representations"][layer]))
+                worst_cosine = min(worst_cosine, worst_residue_cosine(got, want["representations"][layer]))
+            worst_logits = max(worst_logits, relative_l2(out["logits"][rows], want["logits"]))
+            if maps and "contacts" in want:
+                worst_contact = max(worst_contact, float((out["contacts"][place] - want["contacts"]).abs().max()))
     seconds = []
     for _ in range(repeats):
         synchronise(device)
@@ -75,6 +82,8 @@ def measure(base, backend, dtype, tokens, truth, layers, device, budget, repeats
         "dtype": dtype,
         "worst_relative_l2": worst_l2,
         "worst_residue_cosine": worst_cosine,
+        "worst_logits_relative_l2": worst_logits,
+        "worst_contact": worst_contact if maps else None,
         "residues_per_second": residues / statistics.median(seconds),
     }
 
@@ -98,8 +107,10 @@ def main() -> None:
     for name in args.models:
         base = base_model(name)
         layers = [base.num_layers // 2, base.num_layers]
+        torch.nn.init.normal_(base.contact_head.regression.weight, 0, CONTACT_WEIGHT)
+        base.contact_head.regression.bias.data.fill_(-3)
         reference = copy.deepcopy(base).to(args.device)
-        truth = [reference_outputs(reference, one, layers)["representations"] for one in tokens]
+        truth = [reference_outputs(reference, one, layers, contacts=True) for one in tokens]
         del reference
         for dtype, backend in variants(args.device, DTYPES):
             row = measure(
@@ -116,7 +127,8 @@ def main() -> None:
             rows.append({"model": name} | row)
             print(
                 f"{name:22} {dtype:5} {row['backend']:24} L2 {row['worst_relative_l2']:.2e}  "
-                f"1-cosine {1 - row['worst_residue_cosine']:.1e}  {row['residues_per_second']:12,.0f} residues/s",
+                f"1-cosine {1 - row['worst_residue_cosine']:.1e}  logits {row['worst_logits_relative_l2']:.1e}  "
+                f"contact {row['worst_contact'] or 0:.1e}  {row['residues_per_second']:12,.0f} residues/s",
                 flush=True,
             )
     device = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"

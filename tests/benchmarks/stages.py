@@ -61,6 +61,13 @@ def start_up(device: str) -> dict[str, float]:
     return seconds
 
 
+MORE_OUTPUTS = {
+    "float16 of each residue": ["representations"],
+    "logits": ["logits"],
+    "contacts": ["contacts"],
+}
+
+
 def first_records(fasta: Path, residues: int, out: Path) -> int:
     """Write records of `fasta`, normalised, until there are as many residues; return how many there are."""
     total = 0
@@ -105,11 +112,18 @@ def measure(name: str, fasta: Path, residues: int, device: str, folder: Path) ->
     shape = MODELS[name]
     with torch.device(device):
         base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads).cpu()
-    checkpoint = save_fair_esm(base, folder / f"random_{shape.embed_dim}.pt")
+    checkpoint = save_fair_esm(base, folder / f"random_{shape.embed_dim}.pt", contacts=True)
     del base
     records = folder / "records.fasta"
     residues = first_records(fasta, residues, records)
     cold, warm = (run_program(checkpoint, records, folder, ["--device", device]) for _ in range(2))
+    outputs = {}
+    for what, features in MORE_OUTPUTS.items():
+        options = [text for feature in features for text in ("--residues", feature, str(folder / f"{feature}.h5"))]
+        options += ["--include", *(feature for feature in features if feature != "representations")]
+        seconds = run_program(checkpoint, records, folder, ["--device", device, *options])
+        size = sum((folder / f"{feature}.h5").stat().st_size for feature in features)
+        outputs[what] = {"residues_per_second": residues / seconds["embed"], "gigabytes": size / 1e9}
     forward = forward_rate(checkpoint, records, residues, device)
     checkpoint.unlink()
     after_load = residues / sum(warm[stage] for stage in ("read", "embed", "write"))
@@ -119,6 +133,7 @@ def measure(name: str, fasta: Path, residues: int, device: str, folder: Path) ->
         "cold": cold,
         "warm": warm,
         "residues_per_second_after_load": after_load,
+        "with": outputs,
         "forward_residues_per_second": forward,
         "share_of_forward": after_load / forward,
     }
@@ -146,6 +161,8 @@ def main() -> None:
             f"load, forward alone {row['forward_residues_per_second']:,.0f}, {row['share_of_forward']:.3f} of it",
             flush=True,
         )
+        for what, found in row["with"].items():
+            print(f"{name} with {what}: {found['residues_per_second']:,.0f} residues/s, {found['gigabytes']:.2f} GB")
     if args.json:
         device = device_name(torch.device(args.device))
         args.json.write_text(

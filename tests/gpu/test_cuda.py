@@ -9,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from checkpoint_files import save_fair_esm
 from conftest import (
     RESIDUES,
     ROOT,
     pack,
+    random_esm1b,
     random_esm2,
     random_tokens,
     relative_l2,
@@ -274,3 +276,49 @@ def test_the_default_budget_fits_a_small_card(gigabytes, monkeypatch):
         torch.cuda.set_per_process_memory_fraction(1.0)
     print(f"{gigabytes} GB: {budget} tokens a pack, {torch.cuda.max_memory_reserved() / 1e9:.2f} GB reserved at most")
     assert torch.cuda.max_memory_reserved() < gigabytes * 10**9
+
+
+@pytest.mark.parametrize("make", [random_esm2, random_esm1b], ids=["ESM-2", "ESM-1b"])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_logits_contacts_and_layers_equal_fair_esm_within_the_tolerance(make, dtype):
+    base = make(num_layers=4, embed_dim=256, heads=4)
+    torch.nn.init.normal_(base.contact_head.regression.weight, 0, 5)
+    reference = copy.deepcopy(base).cuda()
+    model = ESM2WithFlashAttention(base, "cuda", DTYPES[dtype])
+    tokens = random_tokens([1022, 1, 130, 301], masked=(3,))
+    input_ids, cu_seqlens, max_seqlen = on_gpu(tokens)
+    out = model.forward_packed(input_ids, cu_seqlens, max_seqlen, [0, 2, 4], need_logits=True, return_contacts=True)
+    tolerance = TOLERANCES[dtype]
+    for i, one in enumerate(tokens):
+        rows = slice(int(cu_seqlens[i]), int(cu_seqlens[i + 1]))
+        want = reference_outputs(reference, one, [0, 2, 4], contacts=True)
+        errors = {
+            layer: relative_l2(out["representations"][layer][rows], want["representations"][layer])
+            for layer in (0, 2, 4)
+        }
+        errors["logits"] = relative_l2(out["logits"][rows], want["logits"])
+        contact = float((out["contacts"][i] - want["contacts"]).abs().max())
+        print(len(one) - 2, errors, contact)
+        assert max(errors.values()) <= tolerance.relative_l2 and contact <= tolerance.contact
+
+
+def test_every_output_of_a_sequence_is_the_same_to_the_bit_whatever_is_packed_with_it(tmp_path):
+    base = random_esm2(num_layers=3, embed_dim=128, heads=2)
+    torch.nn.init.normal_(base.contact_head.regression.weight)
+    path = save_fair_esm(base, tmp_path / "esm2_small.pt", contacts=True)
+    include, poolings = ("log_likelihood", "logits", "contacts"), ("mean", "max", "std", "bos", "eos")
+    embedder = Embedder(EmbedOptions(path, include=include, poolings=poolings, tokens_per_pack=2048, device="cuda"))
+    tokens = random_tokens([300, 5, 1500, 77, 410, 64])
+
+    def outputs(some):
+        seen = {}
+        columns = embedder.embed(some, each_sequence=lambda i, out: seen.setdefault(i, out)).columns
+        return [(out, {name: rows[i] for name, rows in columns.items()}) for i, out in sorted(seen.items())]
+
+    together, backwards = outputs(tokens), outputs(tokens[::-1])[::-1]
+    alone = [outputs([one])[0] for one in tokens]
+    for one, other in ((together, backwards), (together, alone)):
+        for (out, row), (same, same_row) in zip(one, other, strict=True):
+            assert torch.equal(out["logits"], same["logits"]) and torch.equal(out["contacts"], same["contacts"])
+            assert torch.equal(out["representations"][3], same["representations"][3])
+            assert all(np.array_equal(row[name], same_row[name]) for name in row)
