@@ -86,12 +86,14 @@ def run_program(checkpoint: Path, fasta: Path, folder: Path, options: list[str])
     program = [sys.executable, str(ROOT / "workflow/scripts/embed_chunk.py")]
     files = ["--fasta", str(fasta), "--out", str(folder / "out.arrow"), "--stats", str(folder / "out.json")]
     begin = time.perf_counter()
-    subprocess.run(
+    done = subprocess.run(
         [*program, *files, "--model", str(checkpoint), *options],
-        check=True,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"TRITON_CACHE_DIR": str(folder / "cache")},
     )
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
     wall = time.perf_counter() - begin
     seconds = json.loads((folder / "out.json").read_text())["seconds"]
     return {"start": wall - sum(seconds.values())} | seconds

@@ -90,7 +90,15 @@ def test_backend_equals_fair_esm_within_the_tolerance_of_its_dtype(backend, dtyp
 def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backend, dtype):
     usable(backend, dtype)
     embedder = Embedder(
-        EmbedOptions(DEMO_PATH, (0, 3, 6), ("mean", "bos", "max"), "cuda", dtype, backend, tokens_per_pack=4096)
+        EmbedOptions(
+            DEMO_PATH,
+            layers=(0, 3, 6),
+            poolings=("mean", "bos", "max"),
+            device="cuda",
+            dtype=dtype,
+            attention=backend,
+            tokens_per_pack=4096,
+        )
     )
     tokens = random_tokens(np.random.default_rng(3).integers(1, 900, 60))
     together = embedder.embed(tokens).columns
@@ -127,7 +135,9 @@ def test_a_forward_with_cu_seqlens_on_the_host_does_not_synchronise(demo, backen
 
 def test_a_pack_is_embedded_without_synchronisation():
     """From the copy of its tokens to that of its pooled vectors: the host prepares the next pack meanwhile."""
-    embedder = Embedder(EmbedOptions(DEMO_PATH, (0, 6), ("mean", "max"), "cuda", tokens_per_pack=1024))
+    embedder = Embedder(
+        EmbedOptions(DEMO_PATH, layers=(0, 6), poolings=("mean", "max"), device="cuda", tokens_per_pack=1024)
+    )
     one_pack = next(iterate_packs(random_tokens([100, 30, 500]), 1024))
     embedder._start(embedder.model, one_pack).wait()
     torch.cuda.set_sync_debug_mode("error")
