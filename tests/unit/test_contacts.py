@@ -5,8 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from checkpoint_files import save_fair_esm
 from conftest import RESIDUES, pack, random_esm1b, random_esm2, random_tokens
 from packed_esm import contacts
+from packed_esm.embed import Embedder, EmbedOptions
 from packed_esm.esm2_flash import ESM2WithFlashAttention
 
 LENGTHS = [2, 130, 40, 301, 3]
@@ -73,6 +75,17 @@ def test_contacts_do_not_depend_on_neighbours_to_the_bit():
     together = model.forward_packed(*pack(tokens), return_contacts=True)["contacts"]
     backwards = model.forward_packed(*pack(tokens[::-1]), return_contacts=True)["contacts"][::-1]
     assert all(torch.equal(a, b) for a, b in zip(together, backwards, strict=True))
+
+
+@pytest.mark.parametrize("free", [1, 2, 3, 257])
+def test_filler_of_any_length_has_no_part_in_it(free, tmp_path):
+    base = with_contact_head(random_esm2())
+    path = save_fair_esm(copy.deepcopy(base), tmp_path / "esm2_small.pt", contacts=True)
+    embedder = Embedder(EmbedOptions(path, include=("contacts",), device="cpu", tokens_per_pack=302 + free))
+    (tokens,) = random_tokens([300])
+    seen = []
+    embedder.embed([tokens], each_sequence=lambda _, out: seen.append(out["contacts"]))
+    assert torch.allclose(seen[0], fair_esm_outputs(base, tokens)[1], rtol=0, atol=1e-5)
 
 
 def test_the_padded_fallback_gives_logits_and_refuses_contacts(demo):

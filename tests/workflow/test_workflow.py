@@ -274,28 +274,6 @@ def test_without_a_sheet_the_shipped_example_is_used_and_said(project):
     assert done.returncode == 0 and "the shipped example is used" in done.output
 
 
-def test_as_a_module_of_another_workflow(project):
-    project.write_samples(s=proteins(3))
-    (project.folder / "Snakefile").write_text(
-        f"""
-module embeddings:
-    snakefile: "{ROOT}/workflow/Snakefile"
-    config: {{"samples": "samples.tsv", "pooling": ["max"], "validation": {{"sequences": 2}}}}
-
-use rule * from embeddings as embeddings_*
-
-rule done:
-    default_target: True
-    input: "results/embeddings/s.parquet", "results/report.html"
-    output: "done.txt"
-    shell: "touch {{output}}"
-"""
-    )
-    done = project.run(snakefile=project.folder / "Snakefile", config=("samples=unused",))
-    assert done.returncode == 0, done.output[-5000:]
-    assert "max_6" in project.embeddings("s") and (project.folder / "done.txt").exists()
-
-
 def test_a_checkpoint_by_path_and_a_hugging_face_folder(project):
     base = random_esm2(num_layers=2, embed_dim=32, heads=2)
     save_fair_esm(base, project.folder / "esm2_small.pt")

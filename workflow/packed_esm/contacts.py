@@ -49,6 +49,8 @@ class ContactMaps:
 def _share(q: torch.Tensor, k: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return what one layer adds for one sequence, fp32 [L, L]; q, k: [L + 2, H, D]; weights: fp32 [H]."""
     tokens, heads, head_dim = q.shape
+    if tokens < 3:  # filler without a residue
+        return q.new_zeros(0, 0, dtype=torch.float32)
     q, k = (x.transpose(0, 1).float() for x in (q, k))
     total = torch.zeros(tokens - 2, tokens - 2, device=q.device)
     at_once = max(1, MAPS_BYTES // (4 * tokens**2))

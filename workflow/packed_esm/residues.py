@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -31,8 +32,24 @@ DTYPES = ("float16", "float32")
 RESIDUE_FILE = "HDF5 file of residues"
 
 BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
-WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
+WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A dataset that waits to be written, its blocks as they are compressed: (offset, bytes) each."""
+
+    feature: str
+    digest: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    block_shape: tuple[int, ...]
+    blocks: list[tuple[tuple[int, ...], Future]]
+
+    def is_ready(self) -> bool:
+        """Return whether all its blocks are compressed."""
+        return all(block.done() for _, block in self.blocks)
 
 
 class ResidueWriter:
@@ -49,7 +66,7 @@ class ResidueWriter:
     def __init__(self, paths: Mapping[str, Path], dtype: str = "float16") -> None:
         self._paths = dict(paths)
         self._dtype = dtype
-        self._waiting: deque[tuple[str, str, np.ndarray, list[tuple[tuple, Future]]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
 
     def __enter__(self) -> "ResidueWriter":
@@ -82,9 +99,10 @@ class ResidueWriter:
         """
         for feature, array in residue_arrays(out, list(self._paths), self._dtype, name).items():
             blocks = [(offset, self._threads.submit(_deflated, block)) for offset, block in _blocks(array)]
-            self._waiting.append((feature, digest, array, blocks))
+            # Not the array: what is compressed may go.
+            self._waiting.append(_Waiting(feature, digest, array.shape, array.dtype, _block_shape(array), blocks))
             self._waiting_bytes += array.nbytes
-        while self._waiting_bytes > WAITING_BYTES:
+        while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].is_ready()):
             self._write_oldest()
 
     def finish(self, settings: dict) -> None:
@@ -95,20 +113,20 @@ class ResidueWriter:
             file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
 
     def _write_oldest(self) -> None:
-        feature, digest, array, blocks = self._waiting.popleft()
-        dataset = self._files[feature].create_dataset(
-            digest,
-            array.shape,
-            array.dtype,
-            chunks=_block_shape(array),
+        one = self._waiting.popleft()
+        dataset = self._files[one.feature].create_dataset(
+            one.digest,
+            one.shape,
+            one.dtype,
+            chunks=one.block_shape,
             compression="gzip",
             compression_opts=1,
             shuffle=True,
         )
-        for offset, block in blocks:
+        for offset, block in one.blocks:
             dataset.id.write_direct_chunk(offset, block.result())
-        dataset.attrs["digest"] = digest
-        self._waiting_bytes -= array.nbytes
+        dataset.attrs["digest"] = one.digest
+        self._waiting_bytes -= dataset.nbytes
 
 
 def _representations(out: dict) -> torch.Tensor:
@@ -127,7 +145,7 @@ def residue_arrays(out: dict, features: Sequence[str], dtype: str, name: str) ->
     """Return {feature: dataset} of one sequence, as it is written; see `ResidueWriter.write`."""
     arrays = {feature: _ARRAY[feature](out).numpy(force=True) for feature in features}
     if "representations" in arrays:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # NumPy's memory: torch's, of many sizes, is not given back
             arrays["representations"] = arrays["representations"].astype(dtype)
         if not np.isfinite(arrays["representations"]).all():
             raise ValueError(f"{name}: a representation is beyond {dtype}; use per_residue: float32")
@@ -154,8 +172,9 @@ def _blocks(array: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
 
 def _deflated(block: np.ndarray) -> bytes:
     """Return a block as HDF5's filters shuffle and gzip would leave it."""
-    planes = np.ascontiguousarray(block).view(np.uint8).reshape(-1, block.itemsize).T
-    return zlib.compress(planes.tobytes(), 1)
+    # Both let go of the interpreter, so that threads work side by side; tobytes() would not.
+    planes = np.ascontiguousarray(np.ascontiguousarray(block).view(np.uint8).reshape(-1, block.itemsize).T)
+    return zlib.compress(planes, 1)
 
 
 @contextmanager

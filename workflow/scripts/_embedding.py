@@ -37,7 +37,11 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (fp32 on CPU, fp16 on a GPU), fp32, fp16, bf16, fp8 (default: %(default)s)",
     )
-    add("--attention", default="auto", help="auto, triton, flash-attn, flash-attn-3, torch-varlen, sdpa, padded")
+    add(
+        "--attention",
+        default="auto",
+        help="auto, triton, flash-attn, flash-attn-3, torch-varlen, sdpa, padded (default: %(default)s)",
+    )
     add(
         "--tokens-per-pack",
         type=_count_or_auto,
@@ -48,7 +52,7 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
         "--on-nonfinite",
         default="recompute",
         choices=["recompute", "fail"],
-        help="default: %(default)s, in fp32",
+        help="values that are not finite: in fp32, or stop (default: %(default)s)",
     )
     add(
         "--terminal",

@@ -1,8 +1,8 @@
 """Check the records of all samples, keep one copy of equal sequences, and deal them to chunks of equal work.
 
 Example:
-  python chunk_fasta.py --sample human human.fasta.gz --sample yeast yeast.fasta --chunks 1-of-2.fasta 2-of-2.fasta \\
-      --manifest manifest.parquet --rejected rejected.tsv --counts counts.json
+  python workflow/scripts/chunk_fasta.py --sample human human.fasta.gz --sample yeast yeast.fasta \\
+      --chunks 1-of-2.fasta 2-of-2.fasta --manifest manifest.parquet --rejected rejected.tsv --counts counts.json
 """
 
 import argparse
@@ -15,19 +15,43 @@ import _program
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sample", action="append", required=True, nargs=2, metavar=("NAME", "FASTA"), help="repeatable"
+        "--sample",
+        action="append",
+        required=True,
+        nargs=2,
+        metavar=("NAME", "FASTA"),
+        help="FASTA, plain or gzip; repeatable",
     )
     parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="FASTA files to write, one a chunk")
     parser.add_argument("--manifest", type=Path, required=True, help="Parquet: a row for every record")
     parser.add_argument("--rejected", type=Path, required=True, help="TSV: records rejected or changed, and why")
     parser.add_argument("--counts", type=Path, required=True, help="JSON: counts of records and residues")
-    parser.add_argument("--on-invalid", default="reject", choices=["reject", "fail", "replace"])
-    parser.add_argument("--on-duplicate-id", default="fail", choices=["fail", "suffix"])
+    parser.add_argument(
+        "--on-invalid",
+        default="reject",
+        choices=["reject", "fail", "replace"],
+        help="an invalid record: list it, stop, or put X (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--on-duplicate-id",
+        default="fail",
+        choices=["fail", "suffix"],
+        help="an id that stands twice: stop, or add _2, _3 ... (default: %(default)s)",
+    )
     parser.add_argument("--max-length", type=int, help="residues of a record (default: any)")
-    parser.add_argument("--too-long", default="reject", choices=["reject", "truncate", "split"])
+    parser.add_argument(
+        "--too-long",
+        default="reject",
+        choices=["reject", "truncate", "split"],
+        help="a longer record: list it, cut it, or leave it to windows (default: %(default)s)",
+    )
     parser.add_argument("--window-overlap", type=int, default=128, help="residues, for split (default: %(default)s)")
-    parser.add_argument("--embed-dim", type=int, default=1280, help="of the model, to estimate work (default: 1280)")
-    parser.add_argument("--translated", action="store_true", help="of nucleotides: none is taken for them by mistake")
+    parser.add_argument(
+        "--embed-dim", type=int, default=1280, help="of the model, to estimate work (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--translated", action="store_true", help="the proteins are of translate.py: warn of none that looks like DNA"
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
 """Fetch a published checkpoint, or its contact head.
 
 Example:
-  python download_model.py --model esm2_t33_650M_UR50D --out esm2_t33_650M_UR50D.pt
+  python workflow/scripts/download_model.py --model esm2_t33_650M_UR50D --out esm2_t33_650M_UR50D.pt
 """
 
 import argparse

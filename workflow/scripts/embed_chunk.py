@@ -1,8 +1,8 @@
 """Embed the proteins of a FASTA file with packed ESM-2: an Arrow file, one row a sequence, in input order.
 
 Example:
-  python embed_chunk.py --fasta proteins.fasta --model esm2_t33_650M_UR50D --layers 33 --out proteins.arrow \
-      --stats proteins.json
+  python workflow/scripts/embed_chunk.py --fasta 1-of-2.fasta --model demo --layers 6 --out 1-of-2.arrow \\
+      --stats 1-of-2.json --residues representations 1-of-2.representations.h5
 """
 
 import argparse
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         default=[],
-        help="Parquet files of earlier runs: what they have with the same settings is taken from there",
+        help="Parquet files of earlier runs: what they have with the same settings is taken from there (default: none)",
     )
     parser.add_argument(
         "--residues",
@@ -33,7 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("FEATURE", "HDF5"),
         help="also keep representations, logits or contacts of each residue; repeatable",
     )
-    parser.add_argument("--residue-dtype", default="float16", choices=["float16", "float32"], help="of representations")
+    parser.add_argument(
+        "--residue-dtype",
+        default="float16",
+        choices=["float16", "float32"],
+        help="of representations (default: %(default)s)",
+    )
     _embedding.add_embedding_options(parser)
     return parser
 

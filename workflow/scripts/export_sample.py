@@ -1,8 +1,8 @@
 """Write the embeddings of a sample in formats that other programs read.
 
 Example:
-  python export_sample.py --embeddings human.parquet --manifest manifest.parquet --sample human \
-      --h5 mean_33 human.mean_33.h5 --npy mean_33 human.mean_33.npy --ids human.ids.txt --h5ad human.h5ad --pt human.pt
+  python workflow/scripts/export_sample.py --embeddings human.parquet --manifest manifest.parquet --sample human \\
+      --h5 mean_6 human.mean_6.h5 --npy mean_6 human.mean_6.npy --ids human.ids.txt --h5ad human.h5ad --pt human.pt
 """
 
 import argparse
@@ -18,8 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
     parser.add_argument("--sample", required=True, help="which sample of the manifest")
     column = {"nargs": 2, "action": "append", "default": [], "metavar": ("COLUMN", "PATH")}
-    parser.add_argument("--h5", **column, help="HDF5 file in UniProt's layout; may be repeated")
-    parser.add_argument("--npy", **column, help="matrix; may be repeated")
+    parser.add_argument("--h5", **column, help="HDF5 file in UniProt's layout; repeatable")
+    parser.add_argument("--npy", **column, help="matrix; repeatable")
     parser.add_argument("--ids", type=Path, help="text file, one id a line, in the order of the matrices")
     parser.add_argument("--h5ad", type=Path, help="AnnData file")
     parser.add_argument("--pt", type=Path, help="folder of files as fair-esm's scripts/extract.py writes them")
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("FEATURE", "PATH"),
-        help="HDF5 file of values a residue, for --pt; may be repeated",
+        help="HDF5 file of merge_residues.py, for --pt; repeatable",
     )
     return parser
 

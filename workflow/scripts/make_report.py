@@ -1,4 +1,11 @@
-"""Draw the figures of a run and write its HTML page."""
+"""Draw the figures of a run and write its HTML page.
+
+Example:
+  python workflow/scripts/make_report.py --sample human human.parquet --sample yeast yeast.parquet \\
+      --manifest manifest.parquet --counts counts.json --rejected rejected.tsv --stats 1-of-2.json 2-of-2.json \\
+      --validation validation.json --validation-table validation.tsv --captions workflow/report \\
+      --figures figures --html report.html
+"""
 
 import argparse
 import sys
@@ -9,16 +16,21 @@ import _program
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", nargs=2, action="append", required=True, metavar=("NAME", "PARQUET"))
+    parser.add_argument(
+        "--sample",
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("NAME", "PARQUET"),
+        help="of merge_sample.py; repeatable",
+    )
     parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
     parser.add_argument("--counts", type=Path, required=True, help="of chunk_fasta.py")
     parser.add_argument("--rejected", type=Path, required=True, help="of chunk_fasta.py")
     parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")
     parser.add_argument("--validation", type=Path, required=True, help="JSON of validate.py")
     parser.add_argument("--validation-table", type=Path, required=True, help="TSV of validate.py")
-    parser.add_argument(
-        "--captions", type=Path, required=True, help="folder with an .rst of one sentence for each figure"
-    )
+    parser.add_argument("--captions", type=Path, required=True, help="folder with an .rst for each figure")
     parser.add_argument("--figures", type=Path, required=True, help="folder for the figures (PNG)")
     parser.add_argument("--html", type=Path, required=True, help="the page")
     parser.add_argument(

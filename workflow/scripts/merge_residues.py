@@ -3,7 +3,7 @@
 The file links to those of the chunks, which must stay where they are; --copy makes one that can be taken elsewhere.
 
 Example:
-  python merge_residues.py --manifest manifest.parquet --sample human --copy \\
+  python workflow/scripts/merge_residues.py --manifest manifest.parquet --sample human --copy \\
       --chunks 1-of-2.representations.h5 2-of-2.representations.h5 --out human.representations.h5
 """
 

@@ -1,8 +1,8 @@
 """Join the embeddings of all chunks to one Parquet file of a sample, in input order.
 
 Example:
-  python merge_sample.py --manifest manifest.parquet --sample human --chunks 1-of-2.arrow 2-of-2.arrow \
-      --out human.parquet
+  python workflow/scripts/merge_sample.py --manifest manifest.parquet --sample human \\
+      --chunks 1-of-2.arrow 2-of-2.arrow --out human.parquet
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Translate a nucleotide FASTA file in six frames, window by window, and keep the frames without a stop.
 
 Example:
-  python translate.py --fasta reads.fasta.gz --out proteins.fasta --table proteins.tsv --window 300 --genetic-code 1
+  python workflow/scripts/translate.py --fasta reads.fasta.gz --window 300 --genetic-code 1 \\
+      --out proteins.fasta --table proteins.tsv
 """
 
 import argparse
@@ -21,11 +22,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fasta", type=Path, required=True, help="nucleotides, plain or gzip")
     parser.add_argument("--out", type=Path, required=True, help="FASTA: the proteins")
     parser.add_argument("--table", type=Path, required=True, help="TSV: what became of each record")
-    parser.add_argument("--genetic-code", type=int, default=1, help="NCBI's number (default: 1)")
-    parser.add_argument("--window", type=window, default=300, help="nucleotides, or none: whole records (default: 300)")
-    parser.add_argument("--ambiguous-codons", default="resolve", choices=["resolve", "skip"])
-    parser.add_argument("--on-invalid", default="reject", choices=["reject", "fail", "replace"])
-    parser.add_argument("--on-duplicate-id", default="fail", choices=["fail", "suffix"])
+    parser.add_argument("--genetic-code", type=int, default=1, help="NCBI's number (default: %(default)s)")
+    parser.add_argument(
+        "--window", type=window, default=300, help="nucleotides, or none: whole records (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--ambiguous-codons",
+        default="resolve",
+        choices=["resolve", "skip"],
+        help="what all their readings have in common, else X; or no residue (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--on-invalid",
+        default="reject",
+        choices=["reject", "fail", "replace"],
+        help="an invalid record: list it, stop, or put T for U, else N (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--on-duplicate-id",
+        default="fail",
+        choices=["fail", "suffix"],
+        help="an id that stands twice: stop, or add _2, _3 ... (default: %(default)s)",
+    )
     return parser
 
 

@@ -1,8 +1,9 @@
 """Check every row of merged embeddings, and compare a sample of them with fair-esm residue by residue.
 
 Example:
-  python validate.py --sample human human.fasta human.parquet --manifest manifest.parquet \\
-      --stats 1-of-1.json --model esm2_t33_650M_UR50D --table validation.tsv --summary validation.json
+  python workflow/scripts/validate.py --sample human human.fasta.gz human.parquet \\
+      --sample yeast yeast.fasta yeast.parquet --manifest manifest.parquet --stats 1-of-2.json 2-of-2.json \\
+      --model demo --table validation.tsv --summary validation.json
 """
 
 import argparse
@@ -21,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar=("NAME", "FASTA", "PARQUET"),
-        help="repeatable",
+        help="as for chunk_fasta.py, and of merge_sample.py; repeatable",
     )
     parser.add_argument(
         "--residues",
@@ -37,8 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--summary", type=Path, required=True, help="JSON: what was found")
     parser.add_argument("--sequences", type=int, default=32, help="how many to compare (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of their choice (default: %(default)s)")
-    parser.add_argument("--max-relative-l2", type=_number_or_auto, help="default: auto, by dtype")
-    parser.add_argument("--min-residue-cosine", type=_number_or_auto, help="default: auto, by dtype")
+    parser.add_argument("--max-relative-l2", type=_number_or_auto, help="of a sequence (default: auto, by dtype)")
+    parser.add_argument("--min-residue-cosine", type=_number_or_auto, help="of any residue (default: auto, by dtype)")
     _embedding.add_embedding_options(parser)
     return parser
 

@@ -1,0 +1,129 @@
+"""What the code imports is what pyproject.toml, the conda environments and docs/parts.md name."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+WORKFLOW = ROOT / "workflow"
+LIBRARY = WORKFLOW / "packed_esm"
+PROGRAMS = sorted((WORKFLOW / "scripts").glob("[!_]*.py"))
+IMPORTED_AS = {  # where the names differ
+    "Bio": "biopython",
+    "esm": "fair-esm",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+    "yaml": "pyyaml",
+}
+BRINGS = {"triton": "torch"}  # torch for CUDA requires the triton that it was built with
+CONDA = {"pytorch-cpu": "torch", "pytorch-gpu": "torch", "matplotlib-base": "matplotlib"}
+
+
+def imports(file: Path) -> tuple[set[str], set[Path]]:
+    """Return the distributions that a module imports, at the top or in a function, and the modules of ours."""
+    others, ours = set(), set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            inside = ("packed_esm." if node.level else "") + (node.module or "")
+            names = [inside] if inside.strip(".") != "packed_esm" else [f"packed_esm.{a.name}" for a in node.names]
+        else:
+            continue
+        for name in names:
+            first, *rest = name.split(".")
+            if first == "packed_esm":
+                ours.add(LIBRARY / f"{rest[0]}.py" if rest else LIBRARY / "__init__.py")
+            elif first.startswith("_") and (file.parent / f"{first}.py").exists():
+                ours.add(file.parent / f"{first}.py")
+            elif first not in sys.stdlib_module_names:
+                name = IMPORTED_AS.get(first, first)
+                others.add(BRINGS.get(name, name))
+    return others, {path for path in ours if path.exists()}
+
+
+def all_imports(files: list[Path]) -> set[str]:
+    """Return the distributions that modules import at any depth."""
+    found, seen, queue = set(), set(), list(files)
+    while queue:
+        file = queue.pop()
+        if file not in seen:
+            seen.add(file)
+            others, ours = imports(file)
+            found |= others
+            queue += ours
+    return found
+
+
+def requirements(lines: list[str]) -> dict[str, str]:
+    """Return {name: bounds} of requirements of pip or conda."""
+    matches = [re.fullmatch(r"([\w-]+)\s*(.*)", line) for line in lines]
+    return {CONDA.get(match[1].lower(), match[1].lower()): match[2] for match in matches}
+
+
+def pyproject() -> dict[str, str]:
+    return requirements(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+
+
+def environment(name: str) -> dict[str, str]:
+    dependencies = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text())["dependencies"]
+    by_pip = [line for entry in dependencies if isinstance(entry, dict) for line in entry["pip"]]
+    return requirements([entry for entry in dependencies if isinstance(entry, str)] + by_pip)
+
+
+def test_pyproject_names_what_the_code_imports_and_nothing_else():
+    rules = "".join(path.read_text() for path in WORKFLOW.rglob("*.smk"))
+    assert "from snakemake" in rules and "import yaml" in rules
+    assert set(pyproject()) == all_imports([*LIBRARY.glob("*.py"), *PROGRAMS]) | {"snakemake", "pyyaml"}
+
+
+@pytest.mark.parametrize(
+    ("name", "programs"),
+    [("cpu", [path.stem for path in PROGRAMS]), ("gpu", ["embed_chunk", "validate"])],
+)
+def test_a_conda_environment_has_what_the_programs_of_its_rules_import(name, programs):
+    used = all_imports([WORKFLOW / "scripts" / f"{program}.py" for program in programs])
+    assert used == set(environment(name)) - {"python", "pip", "flash-attn"}
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_the_bounds_of_a_conda_environment_are_those_of_pip(name):
+    of_pip = pyproject()
+    for package, bounds in environment(name).items():
+        if package in of_pip and package != "torch":  # in the GPU environment flash-attn's build settles it
+            assert bounds == of_pip[package], package
+
+
+def test_rules_name_the_environment_of_their_programs():
+    for path in (WORKFLOW / "rules").glob("*.smk"):
+        for rule in re.split(r"\n\s*rule ", path.read_text())[1:]:
+            program = re.search(r'program\("(\w+)\.py"\)', rule)[1]
+            wanted = "EMBED_ENV" if program in {"embed_chunk", "validate"} else "CPU_ENV"
+            assert re.search(r"conda:\s+(\w+)", rule)[1] == wanted, program
+
+
+def test_every_dependency_is_pinned():
+    pins = requirements(
+        [line for line in (ROOT / "envs/constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    )
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    optional = requirements([line.split(";")[0] for lines in extras.values() for line in lines])
+    assert all(pins.get(name, "").startswith("==") for name in [*pyproject(), *optional])
+
+
+def test_docs_say_of_every_dependency_and_every_module_named_why_it_is_there():
+    text = (ROOT / "docs/parts.md").read_text()
+    taken, ours = text.split("## Ours")
+    rows = [line.strip("| ").split(" | ") for line in taken.splitlines() if line.startswith("| ")]
+    named = {name.lower() for _, sources, _ in rows for name in re.findall(r"`([\w-]+)`", sources)}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    optional = requirements([line.split(";")[0] for lines in extras.values() for line in lines])
+    assert named - {"flash-attn", "varlen_attn"} == {*pyproject(), *optional}
+    for row in (line for line in ours.splitlines() if line.startswith("| ")):
+        for module in re.findall(r"`([a-z0-9_]+)`", row.split(" | ")[1]):
+            assert (LIBRARY / f"{module}.py").exists(), module

@@ -1,0 +1,49 @@
+"""What a stranger finds: links that lead somewhere, one version everywhere, what the workflow catalog asks for."""
+
+import re
+import tomllib
+
+import packed_esm
+import pytest
+import yaml
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "config/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(page):
+    """Return the anchors of a page's headings as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            assert file.exists(), target
+            assert not anchor or anchor in anchors(file), target
+
+
+def test_every_page_of_docs_is_found_from_the_readme():
+    linked = "".join(page.read_text() for page in PAGES[:2])
+    assert all(f"docs/{page.name}" in linked for page in PAGES[2:])
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert packed_esm.__version__ == version == citation["version"]
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_workflow_has_what_the_catalog_asks_for():
+    """https://github.com/snakemake/snakemake-workflow-catalog, "Standardized usage workflows"."""
+    assert (ROOT / "workflow/Snakefile").exists() and list((ROOT / "workflow/rules").glob("*.smk"))
+    assert {"snakemake", "workflow"} <= set(re.findall(r"\w+", (ROOT / "README.md").read_text().lower()))
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"} and usage["report"]
+    rules = [rule for path in (ROOT / "workflow/rules").glob("*.smk") for rule in path.read_text().split("rule ")[1:]]
+    assert usage["software-stack-deployment"]["conda"] and all("conda:" in rule for rule in rules)
