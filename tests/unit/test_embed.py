@@ -14,6 +14,7 @@ from packed_esm.chunk_job import embed_fasta
 from packed_esm.embed import Embedder, EmbedOptions, NonFiniteError, choose_device, choose_dtype
 from packed_esm.models import DEMO_PATH, hub_path
 from packed_esm.settings import differences, fingerprint
+from packed_esm.tokenize import tokenize
 from packed_esm.windows import Windows
 
 LENGTHS = [30, 700, 1, 5, 260, 90, 2, 44]
@@ -124,6 +125,21 @@ def test_values_that_are_not_finite_are_recomputed_in_fp32(loud, caplog):
     assert result.recomputed == [0, 1] and sorted(seen) == [0, 1]
     assert np.allclose(result.columns["mean_6"], exact.columns["mean_6"], rtol=1e-4, atol=1e-4)
     assert "first: values that are not finite in fp16; recomputed in fp32" in caplog.text
+
+
+def test_of_a_pack_only_the_sequence_that_is_not_finite_is_recomputed(tmp_path):
+    (tryptophan,) = tokenize("W")[1:-1]
+    checkpoint = torch.load(DEMO_PATH, weights_only=False)
+    (name,) = [name for name in checkpoint["model"] if name.endswith("embed_tokens.weight")]
+    checkpoint["model"][name][tryptophan] = torch.nan
+    torch.save(checkpoint, tmp_path / "esm2_nan.pt")
+    tokens, seen = random_tokens([30, 90, 50, 10], letters="ACDE"), {}
+    tokens[2][25] = tryptophan  # the second longest: not where it stands in the pack
+    one_nan = Embedder(EmbedOptions(tmp_path / "esm2_nan.pt", device="cpu", tokens_per_pack=256))
+    result = one_nan.embed(tokens, each_sequence=lambda i, rows: seen.setdefault(i, rows))
+    assert result.packs == 1 and result.recomputed == [2] and sorted(seen) == [0, 1, 3]
+    with pytest.raises(NonFiniteError, match="c: values that are not finite"):
+        one_nan.recompute(result, tokens, list("abcd"))
 
 
 def test_values_that_are_not_finite_fail_by_choice_and_name_the_sequence(loud):

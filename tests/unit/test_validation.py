@@ -81,6 +81,10 @@ def one_value(columns):
     columns["mean_6"][5, 17] = np.nextafter(columns["mean_6"][5, 17], np.float32(1e9))
 
 
+def one_value_of_another_pooling(columns):
+    columns["bos_6"][5, 17] = np.nextafter(columns["bos_6"][5, 17], np.float32(1e9))
+
+
 def shifted(columns):
     columns["bos_3"][:] = np.roll(columns["bos_3"], 1, axis=0)
 
@@ -96,6 +100,7 @@ def other_layer(columns):
             one_value,
             r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings give again",
         ),
+        (one_value_of_another_pooling, r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings"),
         (shifted, r"s\|p\d+, \d+ residues, layer 3: bos_relative_l2 to fair-esm is"),
         (other_layer, r"layer 6: mean_relative_l2 to fair-esm is"),
     ],
