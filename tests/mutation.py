@@ -251,7 +251,7 @@ def main() -> int:
         failed, test = run_tests(folder, *sorted({test for row in wanted for test in tests_of(row[0], row[2])}))
         if failed:
             raise SystemExit(f"the tests fail without a mutation ({test}): nothing can be concluded")
-        print("| fact | broken on purpose | first test that noticed |\n|---|---|---|")
+        print("| fact | broken on purpose | noticed by |\n|---|---|---|")
         for fact, what, file, old, new in wanted:
             noticed, test = run_mutation(folder, fact, file, old, new)
             survivors += not noticed
