@@ -95,3 +95,24 @@ def test_the_padded_fallback_gives_logits_and_refuses_contacts(demo):
     assert torch.allclose(padded.forward_packed(*arguments, need_logits=True)["logits"], want, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="contacts: attention: padded would keep the maps of all layers"):
         padded.forward_packed(*arguments, return_contacts=True)
+
+
+def test_contacts_and_logits_need_no_layer_that_is_asked_for(demo):
+    model = ESM2WithFlashAttention(with_contact_head(demo), "cpu")
+    arguments = pack(random_tokens([40, 9]))
+    want = model.forward_packed(*arguments, need_logits=True, return_contacts=True)
+    contacts_alone = model.forward_packed(*arguments, [1], return_contacts=True)["contacts"]
+    assert all(torch.equal(a, b) for a, b in zip(contacts_alone, want["contacts"], strict=True))
+    assert torch.equal(model.forward_packed(*arguments, [1], need_logits=True)["logits"], want["logits"])
+
+
+def test_maps_of_half_precision_are_computed_in_fp32():
+    regression = torch.nn.Linear(8, 1)
+    q, k = torch.randn(2, 60, 4, 16).bfloat16()
+
+    def contacts_of(q, k):
+        maps = contacts.ContactMaps(regression, 2, [0, 60])
+        maps.watch(lambda q, k, v: v, 1)(q, k, k)
+        return maps.contacts()[0]
+
+    assert torch.equal(contacts_of(q, k), contacts_of(q.float(), k.float()))

@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import fair_esm_alone, random_tokens
+from checkpoint_files import save_fair_esm
+from conftest import fair_esm_alone, random_esm2, random_tokens
 from packed_esm.checkpoints import load_esm2
 from packed_esm.chunk_job import embed_fasta
 from packed_esm.embed import Embedder, EmbedOptions, NonFiniteError, choose_device, choose_dtype
 from packed_esm.models import DEMO_PATH, hub_path
 from packed_esm.settings import differences, fingerprint
+from packed_esm.tokenize import tokenize
+from packed_esm.windows import Windows
 
 LENGTHS = [30, 700, 1, 5, 260, 90, 2, 44]
 
@@ -124,6 +127,21 @@ def test_values_that_are_not_finite_are_recomputed_in_fp32(loud, caplog):
     assert "first: values that are not finite in fp16; recomputed in fp32" in caplog.text
 
 
+def test_of_a_pack_only_the_sequence_that_is_not_finite_is_recomputed(tmp_path):
+    (tryptophan,) = tokenize("W")[1:-1]
+    checkpoint = torch.load(DEMO_PATH, weights_only=False)
+    (name,) = [name for name in checkpoint["model"] if name.endswith("embed_tokens.weight")]
+    checkpoint["model"][name][tryptophan] = torch.nan
+    torch.save(checkpoint, tmp_path / "esm2_nan.pt")
+    tokens, seen = random_tokens([30, 90, 50, 10], letters="ACDE"), {}
+    tokens[2][25] = tryptophan  # the second longest: not where it stands in the pack
+    one_nan = Embedder(EmbedOptions(tmp_path / "esm2_nan.pt", device="cpu", tokens_per_pack=256))
+    result = one_nan.embed(tokens, each_sequence=lambda i, rows: seen.setdefault(i, rows))
+    assert result.packs == 1 and result.recomputed == [2] and sorted(seen) == [0, 1, 3]
+    with pytest.raises(NonFiniteError, match="c: values that are not finite"):
+        one_nan.recompute(result, tokens, list("abcd"))
+
+
 def test_values_that_are_not_finite_fail_by_choice_and_name_the_sequence(loud):
     options = EmbedOptions(loud, device="cpu", dtype="fp16", on_nonfinite="fail")
     embedder, tokens = Embedder(options), random_tokens([50])
@@ -165,11 +183,22 @@ def test_a_broken_checkpoint_fails_even_in_fp32(tmp_path):
 def test_settings_hold_all_that_determines_the_bits():
     settings = embedder().settings
     assert settings["layers"] == [6] and settings["dtype"] == "fp32" and settings["attention"] == "sdpa"
-    changes = {"dtype": "fp16", "layers": (3,), "poolings": ("max",), "attention": "padded"}
+    changes = {"dtype": "fp16", "layers": (3,), "poolings": ("max",), "attention": "padded", "windows": Windows(9, 1)}
     for name, value in changes.items():
         assert fingerprint(embedder(**{name: value}).settings) != fingerprint(settings), name
     other = Embedder(EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=600)).settings
     assert differences(settings, other) == ["tokens_per_pack: 512 / 600"]
+
+
+def test_settings_tell_contact_heads_beside_one_checkpoint_apart(tmp_path):
+    path, settings = save_fair_esm(random_esm2(), tmp_path / "esm2_small.pt"), []
+    for bias in (0.0, 1.0):
+        regression = {"weight": torch.ones(1, 6), "bias": torch.tensor([bias])}
+        head = {f"contact_head.regression.{name}": tensor for name, tensor in regression.items()}
+        torch.save({"model": head}, path.with_name("esm2_small-contact-regression.pt"))
+        settings.append(Embedder(EmbedOptions(path, device="cpu", include=("contacts",))).settings)
+    (difference,) = differences(*settings)
+    assert difference.startswith("contact_head_sha256: ")
 
 
 def test_another_budget_is_part_of_the_settings_and_of_the_packs():

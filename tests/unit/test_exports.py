@@ -224,7 +224,8 @@ def test_residues_of_another_sequence_or_that_are_missing_are_named(awkward):
     assert not list(awkward.out.iterdir())
 
 
-def test_a_number_a_record_goes_where_there_is_a_place_for_it(tmp_path, caplog):
+def test_a_number_a_record_goes_where_there_is_a_place_for_it(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("packed_esm.writers.BATCH_ROWS", 4)
     caplog.set_level("INFO")
     made = Made(tmp_path, 9, scalars=True)
     made.export()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from packed_esm.files import DamagedFileError, read_json, replacing, write_json
 from packed_esm.manifest import SCHEMA, read_manifest, write_manifest
@@ -81,6 +83,31 @@ def test_json_that_was_changed_is_named_and_spaces_do_not_matter(tmp_path):
             DamagedFileError, match=r"a.json: not a whole JSON file .* was changed\); remove it and run again"
         ):
             read_json(path)
+
+
+def test_json_with_a_changed_number_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"sequences": 12, "seconds": {"read": 1.5}})
+    path.write_text(path.read_text().replace("12", "13"))
+    with pytest.raises(DamagedFileError, match=r"a.json: .*it does not belong to its checksum, it was changed"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(("column", "value"), [("id", "other"), ("length", 6), ("row", 7)])
+@pytest.mark.parametrize("row", [0, 499])
+def test_a_manifest_that_another_program_changed_is_noticed_in_any_row(tmp_path, monkeypatch, row, column, value):
+    monkeypatch.setattr("packed_esm.manifest.BATCH_ROWS", 100)
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", 0, i) for i in range(500)]
+    path = tmp_path / "m.parquet"
+    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {})
+    table = pq.read_table(path)
+    frame = table.to_pandas()
+    frame.loc[row, column] = value
+    changed = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path, write_page_checksum=True)
+    for sample in (None, "s"):
+        with pytest.raises(DamagedFileError, match="its rows do not belong to their checksums, it was changed"):
+            read_manifest(path, sample)
 
 
 def test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else(tmp_path):

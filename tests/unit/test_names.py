@@ -47,7 +47,7 @@ def test_a_file_is_named_by_its_escaped_header(headers, names):
 def test_a_long_header_is_cut_between_characters_and_ends_in_a_digest():
     headers = ["é" * 5000, "é" * 5001, "é" * 5000, "é" * 126]
     names = file_names(headers)
-    assert all(len(name.encode()) <= NAME_BYTES for name in names) and len(set(names)) == 4
+    assert all(len(name.encode()) <= 255 for name in names) and len(set(names)) == 4
     assert names[0].startswith("é" * 110) and names[2].endswith("~2.pt") and names[3] == "é" * 126 + ".pt"
     assert file_names(headers[1:2]) == names[1:2]
 

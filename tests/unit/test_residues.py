@@ -12,6 +12,7 @@ import pytest
 import torch
 from checkpoint_files import save_fair_esm
 from conftest import ROOT, random_esm2
+from packed_esm import embed, residues
 from packed_esm.checkpoints import load_esm2
 from packed_esm.chunk_job import embed_fasta
 from packed_esm.chunking import chunk_samples
@@ -142,6 +143,31 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
         run.check(paths)
 
 
+@pytest.mark.parametrize(
+    ("feature", "change", "error"),
+    [
+        ("representations", lambda out: torch.stack([x[:-2] for x in out["representations"].values()]), "relative_l2"),
+        ("logits", lambda out: out["logits"][:-2], "relative_l2"),
+        ("contacts", lambda out: out["contacts"] + 1e-3, "max_abs"),
+        ("contacts", lambda out: out["contacts"] * torch.nan, "max_abs"),
+    ],
+    ids=["shifted", "shifted", "other", "not-numbers"],
+)
+def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch, feature, change, error):
+    monkeypatch.setitem(residues._ARRAY, feature, change)
+    paths = run()
+    with pytest.raises(ValidationError, match=f"{feature}_{error} to fair-esm is"):
+        run.check(paths)
+
+
+def test_a_likelihood_of_other_residues_fails_though_a_second_run_repeats_it(run, monkeypatch):
+    likelihoods = embed._log_likelihoods
+    monkeypatch.setattr(embed, "_log_likelihoods", lambda logits, ids: likelihoods(logits, ids.roll(1)))
+    paths = run()
+    with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to fair-esm is"):
+        run.check(paths)
+
+
 def test_datasets_of_other_sequences_fail(run):
     paths = run()
     with h5py.File(paths["logits"], "a") as file:
@@ -196,6 +222,29 @@ def test_chunks_of_other_settings_and_missing_records_are_refused(run):
         run.merge("logits")
 
 
+def test_a_dataset_of_another_length_is_refused(run):
+    run()
+    chunk = next(c for c in run.chunks if c.read_text().count(">") > 1).with_suffix(".logits.h5")
+    with h5py.File(chunk, "a") as file:
+        first, second = list(file)[:2]
+        del file[first]
+        file.copy(second, first)
+    with pytest.raises(EmbeddingFileError, match=r"logits.h5: it should hold SQ\.\S+ \(s\|.*, but does not"):
+        run.merge("logits")
+
+
+@pytest.mark.parametrize("waiting", [0, 2**20], ids=["written", "waiting"])
+def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, waiting):
+    monkeypatch.setattr(residues, "WAITING_BYTES", waiting)
+    with ResidueWriter({"representations": tmp_path / "a.h5"}, "float32") as writer:
+        for value in (1.0, 2.0):
+            writer.restart()
+            writer.write("x", "SQ.x", {"representations": {6: torch.full((5, 4), value)}})
+        writer.finish({})
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert list(file) == ["SQ.x"] and (file["SQ.x"][...] == 2).all()
+
+
 def test_values_beyond_float16_are_refused_with_the_remedy(tmp_path):
     out = {"representations": {6: torch.full((5, 4), 1e5)}}
     with (
@@ -207,8 +256,6 @@ def test_values_beyond_float16_are_refused_with_the_remedy(tmp_path):
 
 
 def test_large_datasets_are_cut_into_blocks_that_hdf5_reads_back(tmp_path, monkeypatch):
-    from packed_esm import residues
-
     monkeypatch.setattr(residues, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(residues, "WAITING_BYTES", 0)
     rng = np.random.default_rng(0)

@@ -117,6 +117,19 @@ def test_pool_of_one_number_a_token():
     assert torch.allclose(pooled.cpu(), wanted, rtol=1e-6, atol=1e-6) and not bad.any()
 
 
+@pytest.mark.parametrize(("rows", "width"), [(1, 48), (23, 320), (3, 5120)])
+def test_quantise(rows, width):
+    # The interpreter loses the carry where rounding to fp8 comes to a power of two.
+    dtype = torch.float8_e4m3fn if DEVICE == "cuda" else torch.float16
+    x = random(rows, width, dtype=torch.bfloat16)
+    x[0] = -x[0].abs()
+    quantised, scale = triton_ops.quantise(x, dtype, 448.0)
+    x = x.float()
+    assert torch.allclose(scale, x.abs().amax(1, keepdim=True) / 448, rtol=1e-6, atol=0)
+    half_a_bit = torch.finfo(dtype).eps / 2
+    assert ((quantised.float() * scale - x).abs() <= 1.001 * half_a_bit * x.abs() + 2**-10 * scale).all()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize(("row", "which"), [(0, 0), (6, 0), (7, 1), (8, 1), (9, 1), (10, 2), (49, 2), (120, 3)])
 def test_pool_finds_a_value_that_is_not_finite(value, row, which):

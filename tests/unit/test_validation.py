@@ -1,6 +1,7 @@
 """The comparison with fair-esm can fail: what it must notice, and the sequence it must name."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from packed_esm.validation import (
     stratified_sample,
     validate,
 )
+from packed_esm.windows import Windows
 from packed_esm.writers import ChunkFile, write_chunk
 
 OPTIONS = EmbedOptions(DEMO_PATH, layers=(3, 6), poolings=("mean", "bos"), device="cpu", tokens_per_pack=512)
@@ -79,6 +81,10 @@ def one_value(columns):
     columns["mean_6"][5, 17] = np.nextafter(columns["mean_6"][5, 17], np.float32(1e9))
 
 
+def one_value_of_another_pooling(columns):
+    columns["bos_6"][5, 17] = np.nextafter(columns["bos_6"][5, 17], np.float32(1e9))
+
+
 def shifted(columns):
     columns["bos_3"][:] = np.roll(columns["bos_3"], 1, axis=0)
 
@@ -94,6 +100,7 @@ def other_layer(columns):
             one_value,
             r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings give again",
         ),
+        (one_value_of_another_pooling, r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings"),
         (shifted, r"s\|p\d+, \d+ residues, layer 3: bos_relative_l2 to fair-esm is"),
         (other_layer, r"layer 6: mean_relative_l2 to fair-esm is"),
     ],
@@ -113,16 +120,24 @@ def test_a_bug_in_the_packed_path_fails_though_a_second_run_repeats_it(run, monk
         run()
 
 
-def test_files_of_other_settings_are_refused(run):
-    from dataclasses import replace
+def test_long_proteins_are_compared_with_fair_esms_own_windows(run, monkeypatch):
+    windowed = replace(OPTIONS, windows=Windows(100, 30))
+    paths = [run.folder / name for name in ("c.fasta", "c.arrow", "e.json")]
+    embed_fasta(*paths, windowed)
+    assert run(embedding=windowed)["worst_relative_l2"] < 2e-6
+    joined = Windows.joined
+    monkeypatch.setattr(Windows, "joined", lambda self, parts, residues: joined(self, parts[::-1], residues))
+    embed_fasta(*paths, windowed)
+    with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
+        run(embedding=windowed)
 
+
+def test_files_of_other_settings_are_refused(run):
     with pytest.raises(ValidationError, match=r"made with other settings than asked for \(layers: \[3, 6\] / \[6\]\)"):
         run(embedding=replace(OPTIONS, layers=(6,)))
 
 
 def test_the_budget_of_the_files_is_used_again(run):
-    from dataclasses import replace
-
     assert run(embedding=replace(OPTIONS, tokens_per_pack=None))["bit_equal"]
 
 
@@ -130,6 +145,20 @@ def test_a_fasta_that_changed_during_the_run_is_noticed(run):
     fasta = run.folder / "s.fasta"
     fasta.write_text(fasta.read_text().replace(">p3\n", ">p3\nM"))
     with pytest.raises(ValidationError, match=r"line 7: sequence 'p3' is not the one in the manifest"):
+        run()
+
+
+def test_a_fasta_that_changed_where_no_sequence_is_compared_is_noticed(run):
+    fasta = run.folder / "s.fasta"
+    fasta.write_text(fasta.read_text().replace(">p3\n", ">p3\nM"))
+    with pytest.raises(ValidationError, match=r"s.fasta: not the file that .*m.parquet was made of"):
+        run(ValidationOptions(sequences=2))
+
+
+def test_statistics_of_another_run_are_refused(run):
+    stats = read_json(run.folder / "e.json")
+    write_json(run.folder / "e.json", stats | {"settings": stats["settings"] | {"layers": [5]}})
+    with pytest.raises(ValidationError, match=r"e.json: of another run \(layers: \[5\] / \[3, 6\]\)"):
         run()
 
 
@@ -143,8 +172,6 @@ def test_equal_bits_are_not_demanded_of_another_kind_of_device(run, caplog):
 
 
 def test_the_padded_fallback_is_validated_without_equal_bits(run):
-    from dataclasses import replace
-
     padded = replace(OPTIONS, attention="padded")
     embed_fasta(run.folder / "c.fasta", run.folder / "c.arrow", run.folder / "e.json", padded)
     assert run(embedding=padded)["passed"]

@@ -9,6 +9,7 @@ from conftest import fair_esm_alone, random_tokens
 from packed_esm.embed import EmbedOptions
 from packed_esm.long_proteins import WindowedEmbedder
 from packed_esm.models import DEMO_PATH
+from packed_esm.packing import iterate_packs
 from packed_esm.windows import Windows
 
 WINDOWS = Windows(100, 30)
@@ -80,6 +81,14 @@ def test_short_proteins_keep_every_bit_beside_long_ones():
         for i, length in enumerate(LENGTHS):
             assert np.array_equal(rows[i], plain[name][i]) == (length <= 100)
         assert np.array_equal(rows[5], alone[name][0])
+
+
+def test_windows_are_joined_in_their_order_however_they_come(monkeypatch):
+    tokens, options = random_tokens([171, 550]), replace(OPTIONS, tokens_per_pack=102)
+    want = WindowedEmbedder(options).embed(tokens).columns
+    monkeypatch.setattr("packed_esm.embed.iterate_packs", lambda *given: reversed(list(iterate_packs(*given))))
+    got = WindowedEmbedder(options).embed(tokens).columns
+    assert all(np.array_equal(got[name], rows) for name, rows in want.items())
 
 
 def test_progress_counts_the_residues_that_are_run():
