@@ -151,9 +151,10 @@ def _load_pickle(path: Path, mapped: bool = False) -> dict:
     except pickle.UnpicklingError as error:
         # Not torch's own words: they advise to load it all the same, which would run it.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it names {named[1]}" if named else "it is no such pickle"
         raise CheckpointError(
-            f"{path}: refused, it is not a checkpoint of tensors and plain values only (it "
-            f"{f'names {named[1]}' if named else 'is no such pickle'}); use a file published as esm2_*.pt or safetensors"
+            f"{path}: refused, it is not a checkpoint of tensors and plain values only ({reason}); "
+            "use a file published as esm2_*.pt or safetensors"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(
