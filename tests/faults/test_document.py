@@ -10,7 +10,9 @@ MODULES = (test_input, test_sheet_and_config, test_files_between, test_moments, 
 SECTIONS = {module.TITLE: module.ROWS for module in MODULES}
 
 
-def test_the_document_has_every_case_as_it_is_expected_and_what_was_seen():
+def test_the_document_has_every_case_as_it_is_expected_and_what_was_seen(request):
+    if request.config.getoption("--all-faults"):
+        return  # it is about to be written
     documented = table.read()
     rows = {(title, table.cell(row.case)): table.cell(row.expected) for title, rows in SECTIONS.items() for row in rows}
     assert len(rows) == sum(map(len, SECTIONS.values()))  # no case has the name of another

@@ -1,5 +1,6 @@
 """Files between the rules: one bit flipped, files exchanged, files of another run. No wrong embedding gets through."""
 
+import os
 import shutil
 from collections import Counter
 
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from packed_esm.files import read_json
 from packed_esm.manifest import read_manifest
-from workflow.conftest import proteins
+from workflow.conftest import Project, proteins
 
 from .table import Row, held_by
 
@@ -53,9 +54,11 @@ CHANGES = [
     Row("a FASTA that a record was added to during the run", "the validation names it", (lambda folder, _: (folder / "s.fasta").open("a").write(">late\nMKV\n"), ["validate"]), "s.fasta: not the file that m.parquet was made of"),
 ]  # fmt: skip
 FLIPPED = {kind: Row(f"a bit flipped: {kind}", NOTICED_OR_HARMLESS) for kind in FLIPS}
+SNAKEMAKE = Row("a bit flipped, through snakemake: sequences of a chunk, manifest, statistics", "the run stops and says which file; with the file as it was it goes on")  # fmt: skip
 ROWS = [
     *FLIPPED.values(),
-    held_by("a bit flipped, through snakemake", "the run stops and the log names file and sequence", "workflow/test_workflow.py::test_a_bit_flipped_between_rules_stops_the_run_with_the_name"),
+    SNAKEMAKE,
+    held_by("a bit flipped, through snakemake: embeddings of a chunk, merged embeddings", "the run stops and the log names file and sequence", "workflow/test_workflow.py::test_a_bit_flipped_between_rules_stops_the_run_with_the_name"),
     held_by("a file cut short, through snakemake: each kind", "the run stops in one line; the remedy helps", "workflow/test_restart.py::test_a_truncated_file_stops_the_run_with_its_name_and_the_remedy_helps"),
     held_by("sequences of a chunk cut between two records", "merging names what is missing", "workflow/test_restart.py::test_a_fasta_cut_between_two_records_is_noticed_and_the_remedy_helps"),
     held_by("a manifest with a hole", "named, or read as it was", "unit/test_files.py::test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else"),
@@ -177,3 +180,27 @@ def test_files_that_do_not_belong_together(run, runs, tmp_path, seen, row):
     done = run.ends(steps[-1])
     assert done is not None and done.status == 1 and row.words in done.last, done
     seen(row, done.last)
+
+
+def test_flipped_bits_through_snakemake(tmp_path, seen, request):
+    project = Project(tmp_path)
+    project.write_samples(s=proteins(6))
+    said = []
+    steps = [
+        ("chunk_fasta", "embed_chunk", "results/chunks/1-of-1.fasta", 150),
+        ("embed_chunk", "merge_sample", "results/manifest.parquet", 150),
+        ("merge_sample", "validate", "results/chunks/1-of-1.json", 40),
+    ]
+    for made, reader, name, place in steps if request.config.getoption("--all-faults") else steps[1:2]:
+        project.passes("--until", made)
+        path = tmp_path / name
+        data, times = path.read_bytes(), path.stat()
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        done = project.fails("--until", reader, "--rerun-triggers", "params")
+        (line, *_) = [line for line in done.output.splitlines() if f"{reader}.py: error: " in line]
+        assert name in line and "run again" in line
+        said.append(line)
+        path.write_bytes(data)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    project.passes("--until", reader)
+    seen(SNAKEMAKE, "; ".join(said))

@@ -27,7 +27,8 @@ def stops(case, content, words, name="s.fasta", options=""):
 
 def kept(case, content, *records, name="s.fasta", options=""):
     """Return a row: the records are these, (id, sequence) each."""
-    return Row(case, "embedded", (name, content, options, [(r[0], "accepted", r[1]) for r in records]))
+    expected = "every record accepted" if records else "the run goes on without a record, and a warning says so"
+    return Row(case, expected, (name, content, options, [(r[0], "accepted", r[1]) for r in records]))
 
 
 def listed(case, content, *records, words="", name="s.fasta", options=""):
@@ -53,7 +54,7 @@ WHOLE = compressed("".join(f">p{i}\n{'MKV' * (i % 40 + 1)}\n" for i in range(400
 ROWS = [
     stops("not FASTA", "MKVLLA\n>a\nMK\n", "s.fasta, line 1: not FASTA, a record must begin with '>'"),
     stops("a table in place of FASTA", "id\tseq\na\tMKV\n", "line 1: not FASTA"),
-    kept("an empty file: a warning says so", ""),
+    kept("an empty file", ""),
     kept("blank lines only", "\n\n"),
     stops("a missing file", None, "s.fasta: No such file or directory; give the path of a protein FASTA file"),
     stops("a directory", "directory", "s.fasta: Is a directory; give the path"),
@@ -105,7 +106,7 @@ ROWS = [
     listed("a > that does not begin its line", ">a\nMK\n >b\nMV\n", ("a", "rejected", None), words="'>'"),
     kept("one residue", ">a\nM\n", ("a", "M")),
     kept("34,350 residues", ">titin\n" + "MKVLLAGE" * 4293 + "MKVLLA\n", ("titin", "MKVLLAGE" * 4293 + "MKVLLA")),
-    Row(f"{MANY:,} records of 20 residues (chunked)", "embedded", ("s.fasta", many_records, "", MANY)),
+    Row(f"{MANY:,} records of 20 residues (chunked)", "every record accepted", ("s.fasta", many_records, "", MANY)),
     held_by("34,350 residues, embedded on a CPU", "whole, within 4 GB", "workflow/test_workflow.py::test_titin_is_embedded_whole_within_4_gb"),
     held_by("samples with nothing, or all rejected, to the report", "the run passes and says so", "workflow/test_workflow.py::test_samples_with_nothing_or_next_to_nothing"),
     held_by("any bytes, any text (hypothesis)", "every record is accounted for, or one message", "faults/test_any_input.py::test_every_record_of_any_text_is_accounted_for"),
@@ -146,7 +147,7 @@ def chunk(program, name="s.fasta", options=""):
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not isinstance(row.given, str)], ids=str)
-def test_a_fasta_file(tmp_path, program, seen, row):
+def test_a_fasta_file(tmp_path, program, seen, caplog, row):
     name, content, options, *wanted = row.given
     put(tmp_path, name, content)
     done = chunk(program, name, options)
@@ -157,6 +158,7 @@ def test_a_fasta_file(tmp_path, program, seen, row):
         seen(row, done.last)
         return
     assert done.status == 0, done.err
+    assert bool(wanted[0]) != ("has no record with an id" in caplog.text)
     manifest = check_nothing_is_lost(tmp_path)
     if wanted[0] == MANY:
         assert len(manifest) == MANY and (manifest["status"] == "accepted").all()

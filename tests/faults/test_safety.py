@@ -23,7 +23,9 @@ from .test_files_between import EMBED
 TITLE = "What others give"
 REFUSED = "is refused by name; nothing runs"
 PICKLE = Row(
-    "a checkpoint with code in it, embed_chunk.py", REFUSED, words="evil.pt: refused, it is not a checkpoint of tensors"
+    "a checkpoint with code in it, embed_chunk.py",
+    REFUSED,
+    words="evil.pt: refused, it is not a checkpoint of tensors and plain values only (it names posix.system)",
 )
 BESIDE = Row(
     "a contact head with code in it, beside a good checkpoint", REFUSED, words="-contact-regression.pt: refused"
@@ -63,7 +65,7 @@ def test_a_checkpoint_with_code_in_it(tmp_path, program, seen):
     torch.save({"cfg": {"model": Payload()}, "model": {}}, tmp_path / "evil.pt")
     arguments = [word if word != "demo" else "./evil.pt" for word in EMBED]
     done = program("embed_chunk", "--fasta", "s.fasta", "--out", "s.arrow", "--stats", "s.json", *arguments)
-    assert done.status == 1 and PICKLE.words in done.last
+    assert done.status == 1 and PICKLE.words in done.last and "weights_only" not in done.last
     assert {path.name for path in tmp_path.iterdir()} == {"s.fasta", "evil.pt"}
     seen(PICKLE, done.last)
 

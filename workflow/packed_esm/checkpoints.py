@@ -180,9 +180,12 @@ def _load_pickle(path: Path, mapped: bool = False) -> dict:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
+        # Not torch's own words: they advise to load it all the same, which would run it.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it names {named[1]}" if named else "it is no such pickle"
         raise CheckpointError(
-            f"{path}: refused, it is not a checkpoint of tensors and plain values only "
-            f"({_first_line(error)}); use a file published as esm2_*.pt or safetensors"
+            f"{path}: refused, it is not a checkpoint of tensors and plain values only ({reason}); "
+            "use a file published as esm2_*.pt or safetensors"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(
