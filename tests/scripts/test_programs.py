@@ -25,7 +25,10 @@ def test_fasta_to_embeddings_by_hand_without_an_install(tmp_path):
     (tmp_path / "a.fasta").write_text(">x\nMKVLLA\n>y\nmkvlla*\n>z\nGGGSGGG\n>bad\nM*J\n")
     chunks = "--chunks 1.fasta 2.fasta --manifest m.parquet --rejected r.tsv --counts c.json"
     done = program(tmp_path, "chunk_fasta.py", f"--sample s a.fasta {chunks}")
-    assert "4 records of 1 samples: 3 accepted, 0 replaced, 1 rejected; 2 unique sequences" in done.stdout
+    assert (
+        "4 records of 1 samples: 3 accepted, 0 replaced, 0 truncated, 0 split, 1 rejected; 2 unique sequences"
+        in done.stdout
+    )
     for i in (1, 2):
         done = program(tmp_path, "embed_chunk.py", f"--fasta {i}.fasta --model demo --out {i}.arrow --stats {i}.json")
         assert done.returncode == 0, done.stderr
