@@ -27,10 +27,11 @@ def table(rows: pd.DataFrame) -> str:
         "|---|---|" + "---:|" * 5,
     ]
     for row in rows.itertuples():
+        times = "" if pd.isna(row.times_fair_esm) else f"{row.times_fair_esm:.1f}"
         memory = "" if pd.isna(row.peak_memory_mb) else f"{row.peak_memory_mb / 1024:.1f} GiB"
         lines.append(
             f"| {size(row.model)} | {row.what} | {row.residues_per_second:,.0f} | {row.tflops:,.1f} "
-            f"| {row.share_of_ceiling:.2f} | {row.times_fair_esm:.1f} | {memory} |"
+            f"| {row.share_of_ceiling:.2f} | {times} | {memory} |"
         )
     return "\n".join(lines)
 

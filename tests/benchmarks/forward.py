@@ -35,6 +35,7 @@ from packed_esm.packed_attention import BACKENDS, backend_version, why_not  # no
 from packed_esm.packing import iterate_packs  # noqa: E402
 
 PACKAGES = ("torch", "triton", "fair-esm", "transformers", "esm-efficient", "flash-attn", "fa3-fwd")
+EXTRACT = "fair-esm fp32, 4,096 tokens (extract.py)"
 READ_LENGTH = 100
 WARM_CALLS = 3
 ENOUGH_SECONDS = 10.0
@@ -98,14 +99,15 @@ class Table:
         shape, residues = MODELS[model], sum(len(one) - 2 for one in tokens)
         flops = sum(24 * shape.embed_dim**2 * len(one) + 4 * shape.embed_dim * len(one) ** 2 for one in tokens)
         rate, tflops = residues / seconds, flops * shape.num_layers / seconds / 1e12
-        first = next((row["residues_per_second"] for row in self.rows if row["model"] == model), rate)
+        rates = {row["what"]: row["residues_per_second"] for row in self.rows if row["model"] == model} | {what: rate}
+        times = rate / rates[EXTRACT] if EXTRACT in rates else None
         row = {
             "model": model,
             "what": what,
             "residues_per_second": rate,
             "tflops": tflops,
             "share_of_ceiling": tflops / self.ceiling,
-            "times_fair_esm": rate / first,
+            "times_fair_esm": times,
             "residues": residues,
             "peak_memory_mb": (torch.cuda.max_memory_allocated() - before) // 2**20 if self.device == "cuda" else None,
             "fill": fill,
@@ -113,7 +115,8 @@ class Table:
         self.rows.append(row)
         print(
             f"{model:20} {what:46} {rate:12,.0f} residues/s {tflops:7.2f} TFLOP/s {tflops / self.ceiling:5.2f} of "
-            f"ceiling {rate / first:6.2f}x fair-esm {row['peak_memory_mb'] or '-':>7} MiB {fill or 0:.4f} full",
+            f"ceiling {f'{times:6.2f}x fair-esm' if times else ''} {row['peak_memory_mb'] or '-':>7} MiB "
+            f"{fill or 0:.4f} full",
             flush=True,
         )
 
@@ -152,8 +155,7 @@ def compare(table: Table, name: str, args: argparse.Namespace) -> None:
     tokens = uniprot_like(args.residues or int(0.992 * packs * budget if device == "cuda" else 30_000))
     with torch.device(device):
         base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads)
-    extract = "fair-esm fp32, 4,096 tokens (extract.py)"
-    table.measure(name, extract, lambda: peers.fair_esm(base, tokens, device), tokens, args.passes)
+    table.measure(name, EXTRACT, lambda: peers.fair_esm(base, tokens, device), tokens, args.passes)
     if args.peers:
         large = lambda: peers.fair_esm(base, tokens, device, peers.LARGE_BATCH)  # noqa: E731
         table.measure(name, "fair-esm fp32, 32,768 tokens", large, tokens, args.passes)
