@@ -82,7 +82,7 @@ def test_no_room(run, tmp_path, seen, name):  # noqa: F811
     files = {
         "validate.py": "--sample s s.fasta s.parquet --manifest m.parquet --stats 1.json 2.json --table new.tsv "
         f"--summary new.json --sequences 3 {' '.join(EMBED)}",
-        "make_report.py": "--sample s s.parquet --manifest m.parquet --counts c.json --rejected r.tsv --stats 1.json "
+        "make_report.py": f"--captions {ROOT / 'workflow/report'} --sample s s.parquet --manifest m.parquet --counts c.json --rejected r.tsv --stats 1.json "
         "2.json --validation v.json --validation-table v.tsv --figures new --html new.html",
     }
     limit = 100  # bytes of a file

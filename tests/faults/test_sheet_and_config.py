@@ -52,7 +52,11 @@ CONFIGS = [
     config("no chunk", "chunks: 0 is less than the minimum of 1", chunks=0),
     config("a fraction of a chunk", "chunks: 2.5 is not", chunks="2.5"),
     config("an unknown word", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda']", device="gpu"),
-    config("an unknown pooling", "pooling, 0: 'median' is not one of ['mean', 'bos', 'max']", pooling="median"),
+    config(
+        "an unknown pooling",
+        "pooling, 0: 'median' is not one of ['mean', 'max', 'std', 'bos', 'eos']",
+        pooling="median",
+    ),
     config("one sequence to validate", "validation, sequences: 1 is less than", validation={"sequences": "1"}),
     config("a section misspelt inside", "('sequence' was unexpected)", validation={"sequence": 3}),
     config("a word in place of a section", "validation: 'all' is not of type 'object'", validation="all"),

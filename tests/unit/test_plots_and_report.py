@@ -105,7 +105,7 @@ def test_columns_with_a_value_that_is_no_finite_number_are_text(tmp_path):
         ("id\tx\np\t1\nq\t2\np\t3\n", r"id 'p' stands in more than one row \(1 rows too many\)"),
         ("sample\tid\na\tp\na\tp\n", "sample 'a', id 'p' stands in more than one row"),
         ("id\tx\np\n", "line 2: the row 'p' has not as many cells as the header"),
-        ("id\tx\tx\n", "two columns have the same name"),
+        ("id\tx\tx\n", "two columns 'x'"),
         (b"id\tx\n\xff\t1\n", "cannot be read"),
     ],
 )

@@ -30,7 +30,7 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
     project.write_samples(domains=proteins(6) + AWKWARD, none="")
     config = ("formats=[h5,npy,h5ad,pt]", "pooling=[mean,bos]", "layers=[-1,0]")
     done = project.passes(config=config)
-    assert "Embeddings: results/embeddings/domains.parquet, results/embeddings/none.parquet\n" in done.output
+    assert "Embeddings: results/embeddings/\n" in done.output
     records = [record for record in read_records(project.folder / "domains.fasta") if record.id != "bad"]
     truth = {r.description: fair_esm_alone(demo, tokenize(r.sequence), [6])[6].numpy() for r in records}
     mean, bos = (np.stack([f(rows) for rows in truth.values()]) for f in (lambda r: r[1:-1].mean(0), lambda r: r[0]))

@@ -37,6 +37,7 @@ def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
                 cells[number] = row
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read ({error}); give a TSV of UTF-8 text, plain or gzip") from error
-    if len(set(header)) < len(header):
-        raise ValueError(f"{path}: two columns have the same name, of {', '.join(header)}; rename one")
+    for name in header:
+        if header.count(name) > 1:
+            raise ValueError(f"{path}: two columns {name!r}; rename one")
     return pd.DataFrame.from_dict(cells, orient="index", columns=header, dtype=str)

@@ -22,11 +22,11 @@ rule chunk_fasta:
         samples=sample_arguments("fasta"),
         on_invalid=config["on_invalid"],
         on_duplicate_id=config["on_duplicate_id"],
-        translated="--translated" if TRANSLATED else "",
+        translated=["--translated"] if TRANSLATED else [],
         limit=length_arguments(),
         embed_dim=models.shape_of(str(config["model"])).embed_dim,
     shell:
         "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
         "--rejected {output.rejected:q} --counts {output.counts:q} --on-invalid {params.on_invalid} "
-        "--on-duplicate-id {params.on_duplicate_id} --embed-dim {params.embed_dim} {params.translated} "
+        "--on-duplicate-id {params.on_duplicate_id} --embed-dim {params.embed_dim} {params.translated:q} "
         "{params.limit:q} > {log:q} 2>&1"
