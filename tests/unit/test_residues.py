@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import save_fair_esm
-from conftest import ROOT, random_esm2
+from conftest import ROOT, fair_esm_alone, random_esm2
 from packed_esm import embed, residues
 from packed_esm.checkpoints import load_esm2
 from packed_esm.chunk_job import embed_fasta
@@ -243,6 +243,28 @@ def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, wai
         writer.finish({})
     with h5py.File(tmp_path / "a.h5") as file:
         assert list(file) == ["SQ.x"] and (file["SQ.x"][...] == 2).all()
+
+
+def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
+    run()
+    chunk = next(c for c in run.chunks if "MKV" * 40 in c.read_text()).with_suffix(".logits.h5")
+    with h5py.File(chunk, "a") as file:
+        first = next(iter(file))
+        other = file[first].attrs["digest"]
+        file[first].attrs["digest"] = "SQ.of-another"
+    with pytest.raises(EmbeddingFileError, match=rf"logits.h5: it should hold {other} "):
+        run.merge("logits")
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "padded"])
+def test_layers_stand_in_the_order_in_which_they_are_asked_for(run, attention):
+    options = replace(run.options, layers=(3, 0), include=(), attention=attention)
+    path = run(options, "float32", ["representations"])["representations"]
+    with h5py.File(path) as file:
+        want = fair_esm_alone(load_esm2(options.model), tokenize(SEQUENCES["long"]), [0, 3])
+        for place, layer in enumerate((3, 0)):
+            assert np.allclose(file["long"][place], want[layer][1:-1], rtol=1e-4, atol=1e-5)
+    assert run.check({"representations": path}, options)["passed"]
 
 
 def test_values_beyond_float16_are_refused_with_the_remedy(tmp_path):

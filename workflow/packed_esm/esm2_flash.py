@@ -184,9 +184,8 @@ class ESM2WithFlashAttention(nn.Module):
                 f"large (limit {MAX_PADDED_FP32}); use attention: auto"
             )
         result = in_padded_batches(partial(self.forward, repr_layers=layers), input_ids, layout, self.padding_idx)
-        if not need_logits:
-            del result["logits"]
-        return result
+        representations = {layer: result["representations"][layer] for layer in layers}  # fair-esm sorts them
+        return {"representations": representations} | ({"logits": result["logits"]} if need_logits else {})
 
     def _forward_padded(self, tokens: torch.Tensor, layers: list[int]) -> dict:
         """Run padded tokens [B, T] through the packed layers: B * T rows, keys masked where they are padding."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import pandas as pd
@@ -44,7 +45,7 @@ def _take(chunk_path: Path, records: pd.DataFrame, file: h5py.File, link: str, c
     """Link (or copy) the datasets of the records of one chunk."""
     with open_residues(chunk_path) as chunk:
         for record in records.itertuples():
-            if record.digest not in chunk or record.length not in chunk[record.digest].shape:
+            if record.digest not in chunk or not _is_of(chunk[record.digest], record):
                 raise EmbeddingFileError(
                     f"{chunk_path}: it should hold {record.digest} ({record.sample}|{record.id}, {record.length} "
                     "residues), but does not; remove it and run again"
@@ -54,3 +55,8 @@ def _take(chunk_path: Path, records: pd.DataFrame, file: h5py.File, link: str, c
                 file[record.name].attrs["original_id"] = record.id
             else:
                 file[record.name] = h5py.ExternalLink(link, record.digest)
+
+
+def _is_of(dataset: h5py.Dataset, record: NamedTuple) -> bool:
+    """Return whether a dataset, [..., L, width], was written for the sequence of a record."""
+    return dataset.attrs.get("digest") == record.digest and dataset.shape[-2] == record.length

@@ -28,7 +28,6 @@ from .settings import SETTINGS_KEY, from_metadata, to_metadata
 from .writers import EmbeddingFileError
 
 FEATURES = ("representations", "logits", "contacts")
-DTYPES = ("float16", "float32")
 RESIDUE_FILE = "HDF5 file of residues"
 
 BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
@@ -60,7 +59,7 @@ class ResidueWriter:
 
     Args:
         paths: {feature: path}, names of FEATURES.
-        dtype: of representations, one of DTYPES.
+        dtype: of representations, float16 or float32.
     """
 
     def __init__(self, paths: Mapping[str, Path], dtype: str = "float16") -> None:
