@@ -256,6 +256,18 @@ def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
         run.merge("logits")
 
 
+def test_a_dataset_of_another_length_is_noticed(run):
+    run()
+    chunk = next(c for c in run.chunks if "MKV" * 40 in c.read_text()).with_suffix(".logits.h5")
+    with h5py.File(chunk, "a") as file:
+        first = next(iter(file))
+        longer = np.concatenate([file[first][...], file[first][:1]])
+        del file[first]
+        file.create_dataset(first, data=longer).attrs["digest"] = first
+    with pytest.raises(EmbeddingFileError, match=rf"logits.h5: it should hold {first} "):
+        run.merge("logits")
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "padded"])
 def test_layers_stand_in_the_order_in_which_they_are_asked_for(run, attention):
     options = replace(run.options, layers=(3, 0), include=(), attention=attention)
