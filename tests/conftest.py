@@ -13,10 +13,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from packed_esm.checkpoints import load_esm2  # noqa: E402
-from packed_esm.fasta import RESIDUES  # noqa: E402
-from packed_esm.models import DEMO_PATH  # noqa: E402
-from packed_esm.tokenize import MASK, tokenize  # noqa: E402
+from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
+from packed_esm.checkpoints.registry import DEMO_PATH  # noqa: E402
+from packed_esm.sequences.fasta import RESIDUES  # noqa: E402
+from packed_esm.sequences.tokens import MASK, tokenize  # noqa: E402
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores

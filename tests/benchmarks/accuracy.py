@@ -22,15 +22,15 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 from conftest import random_esm2, relative_l2, worst_residue_cosine  # noqa: E402
 from forward import variants  # noqa: E402
-from packed_esm.checkpoints import load_esm2  # noqa: E402
-from packed_esm.embed import DTYPES  # noqa: E402
-from packed_esm.esm2_flash import ESM2WithFlashAttention  # noqa: E402
-from packed_esm.fasta import normalise, read_records  # noqa: E402
-from packed_esm.models import DEMO_PATH, MODELS  # noqa: E402
-from packed_esm.packed_attention import backend_version  # noqa: E402
-from packed_esm.packing import iterate_packs  # noqa: E402
-from packed_esm.reference import reference_outputs  # noqa: E402
-from packed_esm.tokenize import tokenize  # noqa: E402
+from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
+from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
+from packed_esm.embedding.embedder import DTYPES  # noqa: E402
+from packed_esm.embedding.packing import iterate_packs  # noqa: E402
+from packed_esm.model.attention import backend_version  # noqa: E402
+from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
+from packed_esm.sequences.fasta import normalise, read_records  # noqa: E402
+from packed_esm.sequences.tokens import tokenize  # noqa: E402
+from packed_esm.validation.reference import reference_outputs  # noqa: E402
 
 CONTACT_WEIGHT = 5.0  # standard deviation of the weights of the contact head, which has none of its own here
 

@@ -26,9 +26,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from packed_esm.fasta import normalise, read_records  # noqa: E402
-from packed_esm.files import replacing  # noqa: E402
-from packed_esm.writers import write_chunk  # noqa: E402
+from packed_esm.sequences.fasta import normalise, read_records  # noqa: E402
+from packed_esm.store.embeddings import write_chunk  # noqa: E402
+from packed_esm.system.files import replacing  # noqa: E402
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

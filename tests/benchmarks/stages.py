@@ -26,11 +26,11 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 from checkpoint_files import save_fair_esm  # noqa: E402
 from conftest import random_esm2  # noqa: E402
 from forward import seconds_of, versions  # noqa: E402
-from packed_esm.chunk_job import read_tokens  # noqa: E402
-from packed_esm.embed import Embedder, EmbedOptions, device_name  # noqa: E402
-from packed_esm.fasta import normalise, read_records  # noqa: E402
-from packed_esm.models import MODELS  # noqa: E402
-from packed_esm.packing import iterate_packs  # noqa: E402
+from packed_esm.checkpoints.registry import MODELS  # noqa: E402
+from packed_esm.embedding.embedder import Embedder, EmbedOptions, device_name  # noqa: E402
+from packed_esm.embedding.job import read_tokens  # noqa: E402
+from packed_esm.embedding.packing import iterate_packs  # noqa: E402
+from packed_esm.sequences.fasta import normalise, read_records  # noqa: E402
 
 STAGES = ("start", "read", "load", "warm_up", "embed", "write")
 

@@ -5,10 +5,10 @@ import zlib
 from pathlib import Path
 
 import pandas as pd
-from packed_esm.chunking import ON_DUPLICATE_ID, ON_INVALID, _read_sample, _Reading, chunk_samples
-from packed_esm.fasta import FastaError, read_records, refget_digest
-from packed_esm.files import read_json
-from packed_esm.manifest import read_manifest
+from packed_esm.sequences.chunking import ON_DUPLICATE_ID, ON_INVALID, _read_sample, _Reading, chunk_samples
+from packed_esm.sequences.fasta import FastaError, read_records, refget_digest
+from packed_esm.sequences.manifest import read_manifest
+from packed_esm.system.files import read_json
 
 
 def headers(data: bytes) -> int | None:

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from packed_esm.files import read_json
-from packed_esm.manifest import read_manifest
+from packed_esm.sequences.manifest import read_manifest
+from packed_esm.system.files import read_json
 from workflow.conftest import Project, proteins
 
 from .table import Row, held_by

@@ -6,9 +6,9 @@ import shlex
 import pandas as pd
 import pytest
 from conftest import random_sequence
-from packed_esm.fasta import read_records, refget_digest
-from packed_esm.files import read_json
-from packed_esm.manifest import read_manifest
+from packed_esm.sequences.fasta import read_records, refget_digest
+from packed_esm.sequences.manifest import read_manifest
+from packed_esm.system.files import read_json
 
 from .table import Row, held_by
 

@@ -10,9 +10,9 @@ import time
 import pytest
 import torch
 from conftest import ROOT
-from packed_esm import packed_attention
-from packed_esm.embed import Embedder
-from packed_esm.packed_attention import choose_backend
+from packed_esm.embedding.embedder import Embedder
+from packed_esm.model import attention as packed_attention
+from packed_esm.model.attention import choose_backend
 from workflow.conftest import Project, proteins
 
 from .table import Row, held_by
@@ -125,7 +125,7 @@ WRITING = """
 import argparse, sys, time
 sys.path.insert(0, sys.argv.pop())
 import _program
-from packed_esm.files import replacing
+from packed_esm.system.files import replacing
 def work(args):
     with replacing("out.txt") as temporary:
         temporary.write_text("half")

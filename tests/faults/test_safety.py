@@ -12,9 +12,9 @@ import torch
 import yaml
 from checkpoint_files import save_hugging_face
 from conftest import ROOT, random_esm2
-from packed_esm.checkpoints import CheckpointError, load_esm2
-from packed_esm.files import replacing
-from packed_esm.models import DEMO_PATH
+from packed_esm.checkpoints.loading import CheckpointError, load_esm2
+from packed_esm.checkpoints.registry import DEMO_PATH
+from packed_esm.system.files import replacing
 from workflow.conftest import Project
 
 from .table import Row, held_by

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 from conftest import ROOT
-from packed_esm.config import check, coerced, read_sample_sheet
-from packed_esm.models import check_layers, find_model
+from packed_esm.checkpoints.registry import check_layers, find_model
+from packed_esm.planning.config import check, coerced, read_sample_sheet
 from workflow.conftest import Project, proteins
 
 from .table import Row, held_by

@@ -20,17 +20,19 @@ from conftest import (
     relative_l2,
     worst_residue_cosine,
 )
-from packed_esm import embed, operations, packed_attention
-from packed_esm.embed import Embedder, EmbedOptions
-from packed_esm.esm2_flash import ESM2WithFlashAttention
-from packed_esm.fasta import normalise, read_records
-from packed_esm.fp8 import FP8, activation_dtype, why_no_fp8
-from packed_esm.models import DEMO_PATH
-from packed_esm.packed_attention import BACKENDS, why_not
-from packed_esm.packing import iterate_packs
-from packed_esm.reference import reference_outputs
-from packed_esm.tokenize import tokenize
-from packed_esm.validation import TOLERANCES
+from packed_esm.checkpoints.registry import DEMO_PATH
+from packed_esm.embedding import embedder as embed
+from packed_esm.embedding.embedder import Embedder, EmbedOptions
+from packed_esm.embedding.packing import iterate_packs
+from packed_esm.kernels import torch_ops as operations
+from packed_esm.kernels.fp8 import FP8, activation_dtype, why_no_fp8
+from packed_esm.model import attention as packed_attention
+from packed_esm.model.attention import BACKENDS, why_not
+from packed_esm.model.esm2 import ESM2WithFlashAttention
+from packed_esm.sequences.fasta import normalise, read_records
+from packed_esm.sequences.tokens import tokenize
+from packed_esm.validation.reference import reference_outputs
+from packed_esm.validation.run import TOLERANCES
 
 pytestmark = pytest.mark.gpu
 
@@ -240,7 +242,7 @@ def test_the_programs_embed_and_validate_on_the_gpu(tmp_path):
 
 
 def test_after_an_out_of_memory_the_chunk_starts_again_with_half_the_budget(tmp_path):
-    from packed_esm.chunk_job import embed_fasta
+    from packed_esm.embedding.job import embed_fasta
 
     fasta = tmp_path / "many.fasta"
     rng = np.random.default_rng(0)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 from conftest import ROOT
-from packed_esm import resources
-from packed_esm.models import MODELS
+from packed_esm.checkpoints.registry import MODELS
+from packed_esm.planning import resources
 
 RULES = ("chunk_fasta", "embed_chunk", "merge_sample", "validate", "make_report")
 profiles = pytest.mark.parametrize("profile", ["slurm", "cluster-generic"])

@@ -29,22 +29,22 @@ def imports(file: Path) -> tuple[set[str], set[Path]]:
     others, ours = set(), set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            modules = [WORKFLOW / alias.name for alias in node.names]
+            ours |= {file.with_name(f"{alias.name}.py") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            inside = ("packed_esm." if node.level else "") + (node.module or "")
-            names = [inside] if inside.strip(".") != "packed_esm" else [f"packed_esm.{a.name}" for a in node.names]
+            folder = file.parents[node.level - 1] if node.level else WORKFLOW
+            module = folder.joinpath(*(node.module or "").split("."))
+            ours |= {module.with_suffix(".py"), *(module / f"{alias.name}.py" for alias in node.names)}
+            modules = [] if node.level else [WORKFLOW / node.module]
         else:
             continue
-        for name in names:
-            first, *rest = name.split(".")
-            if first == "packed_esm":
-                ours.add(LIBRARY / f"{rest[0]}.py" if rest else LIBRARY / "__init__.py")
-            elif first.startswith("_") and (file.parent / f"{first}.py").exists():
-                ours.add(file.parent / f"{first}.py")
-            elif first not in sys.stdlib_module_names:
+        for module in modules:
+            first = module.name.split(".")[0]
+            beside = first.startswith("_") and file.with_name(f"{first}.py").exists()
+            if first not in {*sys.stdlib_module_names, "packed_esm"} and not beside:
                 name = IMPORTED_AS.get(first, first)
                 others.add(BRINGS.get(name, name))
-    return others, {path for path in ours if path.exists()}
+    return others, {path for path in ours if path.is_file()}
 
 
 def all_imports(files: list[Path]) -> set[str]:
@@ -79,7 +79,7 @@ def environment(name: str) -> dict[str, str]:
 def test_pyproject_names_what_the_code_imports_and_nothing_else():
     rules = "".join(path.read_text() for path in WORKFLOW.rglob("*.smk"))
     assert "from snakemake" in rules and "import yaml" in rules
-    assert set(pyproject()) == all_imports([*LIBRARY.glob("*.py"), *PROGRAMS]) | {"snakemake", "pyyaml"}
+    assert set(pyproject()) == all_imports([*LIBRARY.rglob("*.py"), *PROGRAMS]) | {"snakemake", "pyyaml"}
 
 
 @pytest.mark.parametrize(
@@ -125,5 +125,5 @@ def test_docs_say_of_every_dependency_and_every_module_named_why_it_is_there():
     optional = requirements([line.split(";")[0] for lines in extras.values() for line in lines])
     assert named - {"flash-attn", "varlen_attn"} == {*pyproject(), *optional}
     for row in (line for line in ours.splitlines() if line.startswith("| ")):
-        for module in re.findall(r"`([a-z0-9_]+)`", row.split(" | ")[1]):
+        for module in re.findall(r"`([a-z0-9_/]+)`", row.split(" | ")[1]):
             assert (LIBRARY / f"{module}.py").exists(), module

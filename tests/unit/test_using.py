@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
-from packed_esm.chunk_job import embed_fasta
-from packed_esm.chunking import chunk_samples
-from packed_esm.embed import EmbedOptions
-from packed_esm.merge import merge_sample
-from packed_esm.models import DEMO_PATH
+from packed_esm.checkpoints.registry import DEMO_PATH
+from packed_esm.embedding.embedder import EmbedOptions
+from packed_esm.embedding.job import embed_fasta
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.store.merge import merge_sample
 
 TEXT = (ROOT / "docs/using.md").read_text()
 SAMPLES = ("enzymes_globins", "domains")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from checkpoint_files import save_fair_esm
 from conftest import ROOT, fair_esm_alone, random_esm2
-from packed_esm.fasta import read_records
-from packed_esm.tokenize import tokenize
+from packed_esm.sequences.fasta import read_records
+from packed_esm.sequences.tokens import tokenize
 
 from .conftest import proteins
 

@@ -114,12 +114,18 @@ CHANGES = {
     "a FASTA file is touched, its content the same (up to 1 MB)": touched(),
     "a FASTA file is touched, its content the same (larger)": touched("--max-checksum-file-size", "10"),
     "the caption of a figure": edited("report/pca.rst"),
-    "the template of the page, or `plots.py`": edited("packed_esm/report.html.j2", "packed_esm/plots.py"),
-    "`reference.py` or `scripts/validate.py`": edited("packed_esm/reference.py", "scripts/validate.py"),
-    "`merge.py` or `scripts/merge_sample.py`": edited("packed_esm/merge.py", "scripts/merge_sample.py"),
-    "`exports.py` or `scripts/export_sample.py`": edited("packed_esm/exports.py", "scripts/export_sample.py"),
-    "`esm2_flash.py` or `scripts/embed_chunk.py`": edited("packed_esm/esm2_flash.py", "scripts/embed_chunk.py"),
-    "`chunking.py` or `scripts/chunk_fasta.py`": edited("packed_esm/chunking.py", "scripts/chunk_fasta.py"),
+    "the template of the page, or `report/figures.py`": edited(
+        "packed_esm/report/page.html.j2", "packed_esm/report/figures.py"
+    ),
+    "`validation/reference.py` or `scripts/validate.py`": edited(
+        "packed_esm/validation/reference.py", "scripts/validate.py"
+    ),
+    "`store/merge.py` or `scripts/merge_sample.py`": edited("packed_esm/store/merge.py", "scripts/merge_sample.py"),
+    "`store/export.py` or `scripts/export_sample.py`": edited("packed_esm/store/export.py", "scripts/export_sample.py"),
+    "`model/esm2.py` or `scripts/embed_chunk.py`": edited("packed_esm/model/esm2.py", "scripts/embed_chunk.py"),
+    "`sequences/chunking.py` or `scripts/chunk_fasta.py`": edited(
+        "packed_esm/sequences/chunking.py", "scripts/chunk_fasta.py"
+    ),
     "`color_by`": configured(color_by="OX"),
     "`formats`": configured(formats="[npy, h5]"),
     "`metadata`, or what it names": metadata,

@@ -12,8 +12,8 @@ import torch
 import yaml
 from checkpoint_files import save_fair_esm, save_hugging_face
 from conftest import ROOT, fair_esm_alone, random_esm2, random_sequence
-from packed_esm.fasta import normalise, read_records
-from packed_esm.tokenize import tokenize
+from packed_esm.sequences.fasta import normalise, read_records
+from packed_esm.sequences.tokens import tokenize
 
 from .conftest import proteins
 
@@ -343,7 +343,7 @@ def test_a_bit_flipped_between_rules_stops_the_run_with_the_name(project, rule, 
 
 
 def _a_value(path):
-    from packed_esm.writers import ChunkFile
+    from packed_esm.store.embeddings import ChunkFile
 
     if path.suffix == ".arrow":
         return ChunkFile(path).columns["mean_6"][3, 7]

@@ -17,9 +17,9 @@ if not FOLDER.is_dir():
     )
 sys.path.insert(0, str(FOLDER))
 
-from packed_esm import models, summary
-from packed_esm.colours import check_metadata
-from packed_esm.config import (
+from packed_esm.checkpoints import registry as models
+from packed_esm.checkpoints.fair_esm import require_fair_esm
+from packed_esm.planning.config import (
     NUCLEOTIDES_PER_RESIDUE,
     check,
     code_version,
@@ -29,8 +29,9 @@ from packed_esm.config import (
     put_running_python_first,
     read_sample_sheet,
 )
-from packed_esm.fair_esm import require_fair_esm
-from packed_esm.windows import Windows
+from packed_esm.report import summary
+from packed_esm.report.colours import check_metadata
+from packed_esm.sequences.windows import Windows
 
 if Path("config/config.yaml").exists():
 

@@ -8,7 +8,7 @@ rule make_report:
         validation="results/validation/summary.json",
         table="results/validation/sequences.tsv",
         metadata=metadata_sheets(),
-        template=path_inside(FOLDER / "packed_esm" / "report.html.j2"),
+        template=path_inside(FOLDER / "packed_esm" / "report" / "page.html.j2"),
         captions=expand("{folder}/{figure}.rst", folder=path_inside(FOLDER / "report"), figure=FIGURES),
     output:
         html="results/report.html",

@@ -1,8 +1,8 @@
 # Memory and minutes of each job, settled when it is started, as a function of its input files, the model and the attempt.
 # A file that is not there yet (at the start, in a dry run) makes Snakemake say <TBD>.
 
-from packed_esm import resources as needed
-from packed_esm.config import fasta_bytes
+from packed_esm.planning import resources as needed
+from packed_esm.planning.config import fasta_bytes
 
 SHAPE = models.shape_of(str(config["model"]))
 ON_GPU = config["device"] != "cpu"

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from packed_esm.embed import EmbedOptions
+    from packed_esm.embedding.embedder import EmbedOptions
 
 
 def add_embedding_options(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +66,9 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
 def embedding_options(args: argparse.Namespace) -> "EmbedOptions":
     """Return what `add_embedding_options` parsed."""
     import torch
-    from packed_esm.embed import EmbedOptions
-    from packed_esm.models import find_model
-    from packed_esm.windows import Windows
+    from packed_esm.checkpoints.registry import find_model
+    from packed_esm.embedding.embedder import EmbedOptions
+    from packed_esm.sequences.windows import Windows
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -24,7 +24,7 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it was writing
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if getattr(args, "terminal", None) is not None:
-        from packed_esm.progress import use_terminal
+        from packed_esm.system.progress import use_terminal
 
         handlers.append(use_terminal(args.terminal))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)

@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chunk(args: argparse.Namespace) -> None:
-    from packed_esm.chunking import LengthLimit, chunk_samples
+    from packed_esm.sequences.chunking import LengthLimit, chunk_samples
 
     samples = [(name, Path(path)) for name, path in args.sample]
     counts = chunk_samples(

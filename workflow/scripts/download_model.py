@@ -20,8 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def fetch(args: argparse.Namespace) -> None:
-    from packed_esm.download import download
-    from packed_esm.models import DEMO, MODELS, contact_head_url, model_url
+    from packed_esm.checkpoints.download import download
+    from packed_esm.checkpoints.registry import DEMO, MODELS, contact_head_url, model_url
 
     published = [name for name in MODELS if name != DEMO]
     if args.model not in published:

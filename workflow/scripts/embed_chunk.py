@@ -44,10 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def embed(args: argparse.Namespace) -> None:
-    from packed_esm.gpu_lease import leased_gpu
+    from packed_esm.system.gpu_lease import leased_gpu
 
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
-        from packed_esm.chunk_job import embed_fasta
+        from packed_esm.embedding.job import embed_fasta
 
         embed_fasta(
             args.fasta,

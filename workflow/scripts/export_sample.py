@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def export(args: argparse.Namespace) -> None:
-    from packed_esm.exports import export_sample
+    from packed_esm.store.export import export_sample
 
     records = export_sample(
         args.embeddings,

@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def report(args: argparse.Namespace) -> None:
-    from packed_esm.report import write_report
+    from packed_esm.report.page import write_report
 
     write_report(
         [(name, Path(path)) for name, path in args.sample],

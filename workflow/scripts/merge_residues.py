@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def merge(args: argparse.Namespace) -> None:
-    from packed_esm.merge_residues import merge_residues
+    from packed_esm.store.merge_residues import merge_residues
 
     rows = merge_residues(args.manifest, args.sample, args.chunks, args.out, args.copy)
     print(f"{args.out}: {rows} datasets")

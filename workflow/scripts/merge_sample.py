@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def merge(args: argparse.Namespace) -> None:
-    from packed_esm.merge import merge_sample
+    from packed_esm.store.merge import merge_sample
 
     rows = merge_sample(args.manifest, args.sample, args.chunks, args.out)
     print(f"{args.out}: {rows} embeddings")

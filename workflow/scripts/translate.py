@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace) -> None:
-    from packed_esm.translation import translate_fasta
+    from packed_esm.sequences.translation import translate_fasta
 
     counts = translate_fasta(
         args.fasta,

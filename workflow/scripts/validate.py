@@ -49,10 +49,10 @@ def _number_or_auto(text: str) -> float | None:
 
 
 def check(args: argparse.Namespace) -> None:
-    from packed_esm.gpu_lease import leased_gpu
+    from packed_esm.system.gpu_lease import leased_gpu
 
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
-        from packed_esm.validation import ValidationOptions, validate
+        from packed_esm.validation.run import ValidationOptions, validate
 
         summary = validate(
             [(name, Path(fasta), Path(parquet)) for name, fasta, parquet in args.sample],

@@ -1,0 +1,91 @@
+"""Downloads: whole and right, or nothing under the final name and a remedy. The server is on this machine."""
+
+import hashlib
+import http.server
+import threading
+
+import pytest
+from packed_esm.checkpoints.download import DownloadError, download
+from packed_esm.checkpoints.registry import MODELS, contact_head_url, model_url
+
+CONTENT = b"weights" * 300_000
+REDIRECTS = {
+    "/moved.pt": "/model.pt",
+    "/host.pt": "http://localhost:{port}/model.pt",  # the server is asked as 127.0.0.1
+    "/scheme.pt": "ftp://127.0.0.1:{port}/model.pt",
+    "/file.pt": "file:///etc/hostname",
+}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/missing.pt":
+            self.send_error(404)
+            return
+        if self.path in REDIRECTS:
+            self.send_response(302)
+            self.send_header("Location", REDIRECTS[self.path].format(port=self.server.server_port))
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT[: len(CONTENT) // 2] if self.path == "/short.pt" else CONTENT)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+def test_a_whole_file_with_the_right_checksum_is_kept(server, tmp_path):
+    path = tmp_path / "cache" / "model.pt"
+    download(f"{server}/model.pt", path, hashlib.sha256(CONTENT).hexdigest())
+    assert path.read_bytes() == CONTENT and [p.name for p in path.parent.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "message"),
+    [
+        ("short.pt", None, r"received 1050000 of 2100000 bytes"),
+        ("model.pt", "0" * 64, r"sha256 is .*, expected 0000"),
+        ("missing.pt", None, r"cannot download .*Not Found"),
+    ],
+)
+def test_a_short_or_wrong_file_is_not_kept_and_a_good_one_not_overwritten(server, tmp_path, name, sha256, message):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"good")
+    with pytest.raises(DownloadError, match=message) as error:
+        download(f"{server}/{name}", path, sha256)
+    assert f"put it at {path}" in str(error.value)
+    assert path.read_bytes() == b"good" and [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_redirect_within_the_host_is_followed(server, tmp_path):
+    download(f"{server}/moved.pt", tmp_path / "model.pt", hashlib.sha256(CONTENT).hexdigest())
+    assert (tmp_path / "model.pt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["host.pt", "scheme.pt", "file.pt"])
+def test_a_redirect_to_another_host_or_scheme_is_refused(server, tmp_path, name):
+    with pytest.raises(DownloadError, match=r"cannot download .*redirect"):
+        download(f"{server}/{name}", tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path):
+    with pytest.raises(DownloadError, match=r"cannot download .* by other means and put it at .*model.pt"):
+        download("http://127.0.0.1:9/model.pt", tmp_path / "model.pt")
+
+
+def test_published_checkpoints_come_over_https():
+    assert all(model_url(name).startswith("https://") for name in MODELS)
+    assert contact_head_url("esm1b_t33_650M_UR50S").startswith("https://")
+    with pytest.raises(ValueError, match="no contact head of esm1v_t33_650M_UR90S_1 is published"):
+        contact_head_url("esm1v_t33_650M_UR90S_1")

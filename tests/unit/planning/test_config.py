@@ -1,0 +1,101 @@
+"""Configuration values from a command line, the sample sheet, and the version of the code."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+from packed_esm.planning.config import code_version, coerced, estimated_chunks, fasta_bytes, read_sample_sheet
+
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+
+
+def test_strings_of_a_command_line_get_the_types_of_the_schema():
+    given = {
+        "layers": ["0", "-1"],
+        "pooling": "max",
+        "chunks": "4",
+        "tokens_per_pack": "auto",
+        "samples": "001",
+        "validation": {"sequences": "5", "max_relative_l2": "1e-5", "min_residue_cosine": "auto"},
+    }
+    assert coerced(given, SCHEMA) == {
+        "layers": [0, -1],
+        "pooling": ["max"],
+        "chunks": 4,
+        "tokens_per_pack": "auto",
+        "samples": "001",
+        "validation": {"sequences": 5, "max_relative_l2": 1e-5, "min_residue_cosine": "auto"},
+    }
+    assert coerced({"layers": "[0, 6]", "validation": "abc", "more": 1}, SCHEMA) == {
+        "layers": [0, 6],
+        "validation": "abc",  # the schema says what is wrong with it
+        "more": 1,
+    }
+
+
+def test_cells_of_the_sample_sheet_stay_as_they_are(tmp_path):
+    sheet = tmp_path / "s.tsv"
+    sheet.write_text("# my samples\nsample\tfasta\nNA\trun#1.fasta\n001\tx y.fasta\n\n")
+    assert read_sample_sheet(sheet).values.tolist() == [["NA", "run#1.fasta"], ["001", "x y.fasta"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no sample in it"),
+        ("sample\tfasta\n", "no sample in it"),
+        ("sample\tfasta\na\tx.fasta\tnote\n", "has not as many cells as the header"),
+        ("sample\tfasta\na\n", "the row 'a' has not as many cells"),
+        ("sample\tfasta\na\tx\na\ty\n", "sample 'a' stands in more than one row"),
+    ],
+)
+def test_mistakes_in_the_sheet_are_named(tmp_path, text, message):
+    (tmp_path / "s.tsv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_sample_sheet(tmp_path / "s.tsv")
+
+
+def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
+    (tmp_path / "a.fasta").write_bytes(b"x" * 2500)
+    (tmp_path / "b.fasta.gz").write_bytes(b"x" * 1000)
+    paths = [str(tmp_path / name) for name in ("a.fasta", "b.fasta.gz")]
+    assert fasta_bytes(paths) == 4500
+    assert estimated_chunks(paths, 1000) == 5 and estimated_chunks(paths[:1], 10_000) == 1
+    with pytest.raises(ValueError, match="there is no .*; mend the sample sheet, or set `chunks`"):
+        estimated_chunks(["nowhere.fasta"], 1000)
+
+
+def test_the_version_of_a_program_changes_with_its_own_modules_only(tmp_path):
+    shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns("__pycache__", "models"))
+    names = ("chunk_fasta", "embed_chunk", "merge_sample", "merge_residues", "export_sample", "validate", "make_report")
+
+    def versions():
+        code = (
+            "import sys; from pathlib import Path; sys.path.insert(0, '.')\n"
+            "from packed_esm.planning.config import code_version\n"
+            "print(*(code_version(Path('scripts', f'{n}.py')) for n in sys.argv[1:]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *names], cwd=tmp_path / "workflow", capture_output=True, text=True
+        )
+        return dict(zip(names, done.stdout.split(), strict=True))
+
+    before = versions()
+    assert before["embed_chunk"] == code_version(ROOT / "workflow/scripts/embed_chunk.py")
+    for module, changed in (
+        ("report/figures", {"make_report"}),
+        ("model/attention", {"embed_chunk", "validate"}),
+        ("validation/reference", {"validate"}),
+        ("sequences/chunking", {"chunk_fasta"}),
+        ("store/names", {"merge_residues", "export_sample", "validate"}),
+        ("system/files", set(names)),
+    ):
+        path = tmp_path / "workflow" / "packed_esm" / f"{module}.py"
+        text = path.read_text()
+        path.write_text(text + "\n# changed\n")
+        after = versions()
+        assert {name for name in names if after[name] != before[name]} == changed, module
+        path.write_text(text)

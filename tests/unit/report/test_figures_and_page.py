@@ -1,0 +1,286 @@
+"""Projections, colours, figures and the page: what they show, and what they make of few proteins and of odd names."""
+
+import hashlib
+import logging
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from packed_esm.report import colours, projection
+from packed_esm.report import figures as plots
+from packed_esm.report import page as report
+from packed_esm.report.colours import Colouring, choose_colouring, read_metadata
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.sequences.manifest import embedded, read_manifest
+from packed_esm.store.embeddings import SampleWriter, embedding_table
+from packed_esm.system.files import write_json
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def clusters(count, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = 8 * rng.normal(size=(3, 24))
+    return (centres[np.arange(count) % 3] + rng.normal(size=(count, 24))).astype(np.float32)
+
+
+def test_principal_components_are_those_of_the_singular_value_decomposition():
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(50, 6)) * [5, 3, 1, 1, 1, 1] + 7
+    scores, share = projection.principal_components(matrix.astype(np.float32), 2)
+    left, values, _ = np.linalg.svd(matrix - matrix.mean(0))
+    assert np.allclose(np.abs(scores), np.abs(left[:, :2] * values[:2]), atol=1e-4)
+    assert np.allclose(share, values[:2] ** 2 / (values**2).sum(), atol=1e-5)
+
+
+def test_umap_keeps_clusters_apart_and_repeats_bit_for_bit():
+    matrix = clusters(90)
+    scores, _ = projection.principal_components(matrix, 50)
+    places = projection.umap_points(matrix, scores)
+    assert places.shape == (90, 2) and np.isfinite(places).all()
+    assert places.tobytes() == projection.umap_points(matrix, scores).tobytes()
+    distance = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.diag(np.full(90, np.inf))
+    assert (distance.argmin(axis=1) % 3 == np.arange(90) % 3).all()
+
+
+@pytest.mark.parametrize("distinct", [1, 4, 5, 6, 20])
+def test_umap_of_few_or_equal_embeddings(distinct):
+    matrix = np.repeat(clusters(distinct), 3, axis=0)
+    places = projection.umap_points(matrix, projection.principal_components(matrix, 50)[0])
+    if distinct < projection.MIN_POINTS:
+        assert places is None
+    else:
+        assert np.isfinite(places).all() and len(np.unique(places, axis=0)) == distinct
+        assert (places[0::3] == places[2::3]).all()
+
+
+def test_values_of_a_key_end_where_the_next_key_begins():
+    descriptions = ["sp|P1 Globin OS=Homo sapiens OX=9606 GN=HBB", "x family=fn3", "y"]
+    assert colours.values_of_key(descriptions, "OS") == ["Homo sapiens", "", ""]
+    assert colours.values_of_key(descriptions, "family") == ["", "fn3", ""]
+
+
+def proteins(**columns):
+    defaults = {"sample": ["a", "a", "b"], "id": ["p", "q", "p"], "description": ["p", "q family=fn3", "p"]}
+    return pd.DataFrame(defaults | columns)
+
+
+def test_colours_come_from_the_sheet_else_from_descriptions_else_from_samples(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    sheet = tmp_path / "meta.tsv"
+    sheet.write_text("# mine\nid\tplace\tmass\tNA\nq\tmembrane\t1e3\t007\np\t\tNA\t7\nx\t-\t-2\t\n")
+    metadata = read_metadata(sheet)
+    place = choose_colouring(proteins(), "place", metadata)
+    assert list(place.values) == ["no place", "membrane", "no place"] and not place.numeric
+    assert "metadata: 3 of 3 proteins have a row" in caplog.text
+    assert "1 of 3 rows belong to no embedded protein (first: x)" in caplog.text
+    mass = choose_colouring(proteins(), "mass", metadata)
+    assert mass.numeric and mass.values[1] == 1000 and np.isnan(mass.values[[0, 2]]).all()
+    assert list(choose_colouring(proteins(), "family", metadata).values) == ["no family", "fn3", "no family"]
+    assert "coloured by sample" not in caplog.text
+    assert choose_colouring(proteins(), "nothing", metadata) is not None
+    assert "no record has 'nothing' as a column of the metadata or as a key=value" in caplog.text
+    assert list(choose_colouring(proteins(), "", None).values) == ["a", "a", "b"]
+
+
+def test_a_sheet_with_samples_tells_equal_ids_apart(tmp_path):
+    (tmp_path / "meta.tsv").write_text("sample\tid\tplace\nb\tp\tout\na\tp\tin\n")
+    found = choose_colouring(proteins(), "place", read_metadata(tmp_path / "meta.tsv"))
+    assert list(found.values) == ["in", "no place", "out"]
+
+
+def test_columns_with_a_value_that_is_no_finite_number_are_text(tmp_path):
+    (tmp_path / "meta.tsv").write_text("id\tx\ty\np\tinf\t\nq\t1\t\n")
+    for column in "xy":
+        assert not choose_colouring(proteins(), column, read_metadata(tmp_path / "meta.tsv")).numeric
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"metadata: there is no sheet .*; give a TSV with the column id"),
+        ("", r"no column `id` in its header \(\)"),
+        ("name\tx\np\t1\n", r"no column `id` in its header \(name, x\)"),
+        ("id\tx\np\t1\nq\t2\np\t3\n", r"id 'p' stands in more than one row \(1 rows too many\)"),
+        ("sample\tid\na\tp\na\tp\n", "sample 'a', id 'p' stands in more than one row"),
+        ("id\tx\np\n", "line 2: the row 'p' has not as many cells as the header"),
+        ("id\tx\tx\n", "two columns 'x'"),
+        (b"id\tx\n\xff\t1\n", "cannot be read"),
+    ],
+)
+def test_mistakes_in_the_metadata_are_named(tmp_path, text, message):
+    path = tmp_path / "meta.tsv"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message):
+        read_metadata(path)
+
+
+def test_small_groups_become_other():
+    groups = [f"g{i}" for i in range(30) for _ in range(30 - i)]
+    labels = plots.with_other(groups)
+    assert set(labels) == {f"g{i}" for i in range(plots.MAX_GROUPS)} | {"other"}
+    assert list(plots.with_other(["a", "b"])) == ["a", "b"]
+    entries = plots.legend_entries(Colouring("x", np.array(groups, dtype=object)))
+    assert [name for name, _, _ in entries] == [f"g{i}" for i in range(plots.MAX_GROUPS)] + ["other"]
+    assert len({colour for _, colour, _ in entries}) == 10 and sum(count for *_, count in entries) == len(groups)
+
+
+def test_the_points_differ_by_colouring_and_repeat(tmp_path):
+    places, samples = clusters(30)[:, :2], ["s", "t"] * 15
+    numbers = np.where(np.arange(30) % 4 == 0, np.nan, np.arange(30.0))
+    pictures = {}
+    for name, values in (
+        ("numbers", numbers),
+        ("text", np.array(["$x^2$", "_a", "蛋" * 50] * 10, dtype=object)),
+        ("one", np.array(["a"] * 30, dtype=object)),
+    ):
+        for again in range(2):
+            path = tmp_path / f"{name}{again}.png"
+            plots.plot_points(path, [(places, "x", "y")], Colouring("$m$", values), samples, "a $ b $")
+        assert path.read_bytes() == (tmp_path / f"{name}0.png").read_bytes()
+        pictures[name] = path.read_bytes()
+    assert len(set(pictures.values())) == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 60])
+def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_path, count):
+    rng = np.random.default_rng(0)
+    plots.plot_lengths(tmp_path / "l.png", {"s": rng.integers(1, 500, count), "t": np.zeros(0)})
+    columns = ["length", "layer", "relative_l2", "min_residue_cosine"]
+    table = pd.DataFrame([[i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)], columns=columns)
+    plots.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
+    stats = {str(i): job(fill=None if i else 0.5) for i in range(count)}
+    plots.plot_throughput(tmp_path / "t.png", stats)
+    plots.plot_stages(tmp_path / "s.png", stats)
+    for path in tmp_path.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 3000
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def job(**changed):
+    stages = ("read", "load", "reuse", "warm_up", "embed", "write")
+    return {
+        "residues": 10,
+        "reused_residues": 0,
+        "reused_sequences": 0,
+        "residues_per_second": 1.0,
+        "fill": 0.5,
+        "real_tokens": 1,
+        "pack_tokens": 2,
+        "seconds": dict.fromkeys(stages, 1.0),
+        "peak_memory_mb": 100,
+        "peak_gpu_memory_mb": None,
+        "recomputed_in_fp32": [],
+        "device": "cpu",
+        "versions": {"torch": "9.8.7"},
+    } | changed
+
+
+class Page(HTMLParser):
+    """What is in a page: tags, attributes, text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def write_page(folder, fasta, **options):
+    """Write the page of one sample with random embeddings, from files as the workflow leaves them."""
+    (folder / "s.fasta").write_text(fasta)
+    paths = {name: folder / name for name in ("1-of-1.fasta", "manifest", "rejected.tsv", "counts.json", "stats.json")}
+    chunk_samples(
+        [("s", folder / "s.fasta")],
+        [paths["1-of-1.fasta"]],
+        *(paths[n] for n in ("manifest", "rejected.tsv", "counts.json")),
+        "reject",
+        "fail",
+        64,
+    )
+    rows = embedded(read_manifest(paths["manifest"]))
+    with SampleWriter(folder / "s.parquet", {"tokens_per_pack": 64}) as writer:
+        columns = {"mean_6": clusters(len(rows))}
+        checksums = np.zeros(len(rows), np.uint32)
+        writer.write(
+            embedding_table(rows["digest"].tolist(), rows["length"], columns, checksums, ids=rows["id"].tolist())
+        )
+    write_json(paths["stats.json"], job())
+    compared = rows.head(3)[["sample", "id", "length"]].assign(
+        layer=6, relative_l2=1e-7, min_residue_cosine=1 - 1e-9, worst_residue=2, bit_equal=True
+    )
+    compared.to_csv(folder / "sequences.tsv", sep="\t", index=False)
+    summary = {"sequences_compared": len(compared), "rows_checked": len(rows), "settings": {"model": "demo"}}
+    summary |= {"tolerance": {"relative_l2": 1e-6, "residue_cosine": 0.99999999}, "layers": [6], "bit_equal": True}
+    summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
+    write_json(folder / "summary.json", summary)
+    report.write_report(
+        [("s", folder / "s.parquet")],
+        *(paths[n] for n in ("manifest", "counts.json", "rejected.tsv")),
+        [paths["stats.json"]],
+        folder / "summary.json",
+        folder / "sequences.tsv",
+        ROOT / "workflow/report",
+        folder / "figures",
+        folder / "report.html",
+        workflow_versions={"snakemake": "1.2.3"},
+        **options,
+    )
+    return (folder / "report.html").read_text()
+
+
+def sequences(count, name="p{}"):
+    return "".join(f">{name.format(i)}\nM{'ACDEFGHIKL'[i % 10]}{'KV' * (i // 10)}\n" for i in range(count))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 40])
+def test_a_page_comes_out_for_any_number_of_proteins(tmp_path, count):
+    page = Page(write_page(tmp_path, sequences(count) + ">bad\nM1\n"))
+    pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    assert len(set(pictures)) == len(report.FIGURES)
+    assert f"{count:,}" in page.text and "9.8.7" in page.text and "1.2.3" in page.text
+
+
+def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_shows(tmp_path):
+    text = write_page(tmp_path, sequences(12))
+    page = Page(text)
+    sources = [v for _, name, v in page.attributes if name in ("src", "href", "xlink:href", "srcset", "action")]
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+    assert not re.search(r"https?:|url\(|@import", text)
+    targets = {value for _, name, value in page.attributes if name == "id"}
+    assert {source[1:] for source in sources if source.startswith("#")} <= targets
+    for name in report.FIGURES:
+        caption = " ".join((ROOT / "workflow/report" / f"{name}.rst").read_text().split())
+        assert caption in page.text and caption.count(".") - len(re.findall(r"\d\.\d", caption)) == 1
+        assert any(tag == "img" and key == "alt" and caption in value for tag, key, value in page.attributes)
+
+
+def test_harmful_and_odd_names_are_shown_and_do_nothing(tmp_path):
+    odd = [SCRIPT, "$\\frac{1}{0}$", "蛋白质-タンパク質", "x" * 300, '"><img/src=x/onerror=alert(1)>', "_a", "{{7*7}}"]
+    fasta = "".join(f">{name}\nM{'K' * i}\n" for i, name in enumerate(odd, 1)) + f">bad{SCRIPT}\nM1\n"
+    (tmp_path / "meta.tsv").write_text("id\tplace\n" + "".join(f"{name}\t{name}\n" for name in odd))
+    page = Page(write_page(tmp_path, fasta, color_by="place", metadata_path=tmp_path / "meta.tsv"))
+    assert not {"script", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("img") == len(report.FIGURES)
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert all(name in page.text for name in odd) and f"bad{SCRIPT}" in page.text
+
+
+def test_the_metadata_colours_the_plots_of_the_page(tmp_path):
+    (tmp_path / "meta.tsv").write_text("id\ttext\tnumber\n" + "".join(f"p{i}\tt{i % 2}\t{i}\n" for i in range(12)))
+    pictures, texts = [], []
+    for column in ("text", "number", ""):
+        texts.append(write_page(tmp_path, sequences(12), color_by=column, metadata_path=tmp_path / "meta.tsv"))
+        pictures += [hashlib.sha256((tmp_path / f"figures/{n}.png").read_bytes()).digest() for n in ("pca", "umap")]
+    assert len(set(pictures)) == 6
+    assert "t0 (6)" in texts[0] and "Colours" not in texts[1] and "s (12)" in texts[2]

@@ -1,0 +1,149 @@
+"""Chunking: every record is accounted for, equal sequences are kept once, chunks have equal work."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from packed_esm.sequences.chunking import LengthLimit, chunk_samples, deal, work
+from packed_esm.sequences.fasta import FastaError, read_records, refget_digest
+from packed_esm.system.files import read_json
+
+
+def chunk(tmp_path, texts, chunks=2, **options):
+    """Chunk samples s0, s1 ... of the given FASTA texts; return (manifest, records of each chunk, rejected, counts)."""
+    samples = []
+    for i, text in enumerate(texts):
+        (tmp_path / f"{i}.fasta").write_text(text)
+        samples.append((f"s{i}", tmp_path / f"{i}.fasta"))
+    paths = [tmp_path / f"{i}-of-{chunks}.fasta" for i in range(chunks)]
+    outputs = (tmp_path / "m.parquet", tmp_path / "r.tsv", tmp_path / "c.json")
+    counts = chunk_samples(samples, paths, *outputs, **options)
+    assert counts == read_json(outputs[2])
+    rejected = pd.read_csv(outputs[1], sep="\t", dtype=str, keep_default_na=False)
+    return pd.read_parquet(outputs[0]), [list(read_records(p)) for p in paths], rejected, counts
+
+
+def test_equal_sequences_are_kept_once_across_samples_and_every_record_has_a_row(tmp_path):
+    manifest, chunks, rejected, counts = chunk(tmp_path, [">a x=1\nMKV\n>b\nGG GG\n", ">c\nmkv*\n>d\nLLLLL\n"])
+    assert manifest["id"].tolist() == ["a", "b", "c", "d"]
+    assert manifest["sample"].tolist() == ["s0", "s0", "s1", "s1"] and manifest.position.tolist() == [
+        0,
+        1,
+        0,
+        1,
+    ]
+    assert manifest.description[0] == "a x=1" and manifest.line.tolist() == [1, 3, 1, 3]
+    assert counts["unique_sequences"] == 3 and counts["records"] == counts["accepted"] == 4
+    for row in manifest.itertuples():
+        record = chunks[row.chunk][row.row]
+        assert record.id == row.digest == refget_digest(record.sequence)
+        assert len(record.sequence) == row.length
+    assert (manifest.chunk[0], manifest.row[0]) == (manifest.chunk[2], manifest.row[2])
+    assert rejected.empty
+
+
+MIXED = ">good\nMKV\n>empty\n\n>jay\nMJK\n>star\nM*K\n>\nMKV\n>digits\n12\n>gap\nM-K.\n"
+
+
+def test_records_that_cannot_be_embedded_are_listed_with_line_and_reason(tmp_path):
+    manifest, chunks, rejected, counts = chunk(tmp_path, [MIXED])
+    assert counts["records"] == 7 and counts["accepted"] == 2 and counts["rejected"] == 5
+    assert rejected["id"].tolist() == ["empty", "jay", "star", "", "digits"]
+    assert rejected.line.tolist() == ["3", "5", "7", "9", "11"]
+    assert rejected.reason.tolist() == [
+        "no residue",
+        "no residue letter: 'J'",
+        "no residue letter: '*'",
+        "header without an id",
+        "no residue letter: '1' '2'",
+    ]
+    assert (manifest.chunk[manifest.status == "rejected"] == -1).all()
+    assert sum(map(len, chunks)) == 2
+
+
+def test_invalid_characters_are_replaced_by_choice_and_listed(tmp_path):
+    _, chunks, rejected, counts = chunk(tmp_path, [MIXED], on_invalid="replace")
+    assert sorted(r.sequence for records in chunks for r in records) == sorted(["MKV", "MXK", "XX", "M-K."])
+    assert rejected.status.tolist() == ["rejected", "replaced", "replaced", "rejected", "replaced"]
+    assert counts["replaced"] == 3  # jay and star become the same sequence
+
+
+def test_invalid_records_fail_by_choice(tmp_path):
+    with pytest.raises(FastaError, match=r"0.fasta, line 3: record 'empty': no residue; mend it"):
+        chunk(tmp_path, [MIXED], on_invalid="fail")
+    assert not (tmp_path / "m.parquet").exists()
+
+
+def test_a_repeated_id_stops_with_both_lines(tmp_path):
+    with pytest.raises(FastaError, match=r"0.fasta, line 3: id 'a' stands already on line 1.*on_duplicate_id: suffix"):
+        chunk(tmp_path, [">a\nMK\n>a\nGG\n"])
+
+
+def test_repeated_ids_get_a_suffix_by_choice_and_never_a_taken_one(tmp_path):
+    manifest, *_ = chunk(tmp_path, [">a\nMK\n>a_2\nLL\n>a\nGG\n>a\nVV\n"], on_duplicate_id="suffix")
+    assert manifest["id"].tolist() == ["a", "a_2", "a_3", "a_4"]
+
+
+def test_many_repeated_ids_take_no_longer_than_others(tmp_path):
+    """Each looks for its suffix where the last one was found: 20,000 would take minutes otherwise."""
+    manifest, *_ = chunk(tmp_path, [">unnamed protein\nMKV\n" * 20_000], on_duplicate_id="suffix")
+    assert manifest["id"].is_unique and manifest["id"].iloc[-1] == "unnamed_20000"
+
+
+def test_headers_without_an_id_are_rejected_each(tmp_path):
+    _, _, rejected, counts = chunk(tmp_path, [">\nMK\n>\nGG\n>ok\nMKV\n"])
+    assert counts["accepted"] == 1 and rejected.reason.tolist() == ["header without an id"] * 2
+
+
+def test_the_same_id_in_two_samples_is_fine(tmp_path):
+    manifest, *_ = chunk(tmp_path, [">a\nMK\n", ">a\nGG\n"])
+    assert manifest["id"].tolist() == ["a", "a"]
+
+
+def test_empty_samples_give_empty_chunks(tmp_path):
+    manifest, chunks, _, counts = chunk(tmp_path, ["", ""], chunks=3)
+    assert manifest.empty and chunks == [[], [], []] and counts["records"] == 0
+    manifest, chunks, *_ = chunk(tmp_path, [">a\nMKV\n"], chunks=3)
+    assert sorted(map(len, chunks)) == [0, 0, 1]
+
+
+def test_proteins_that_look_like_nucleotides_are_kept_with_one_warning_a_sample(tmp_path, caplog):
+    text = f">p\nMKV\n>d1\n{'acgu' * 8}\n>d2\n{'ACGTN' * 9}\n>short\n{'A' * 30}\n"
+    *_, counts = chunk(tmp_path, [text, ">q\nMKV\n"])
+    assert counts["accepted"] == 5
+    (warning,) = caplog.messages
+    assert "0.fasta: 2 records of sample s0 look like nucleotides, first 'd1' on line 3" in warning
+    assert "set input: nucleotide" in warning
+    caplog.clear()
+    chunk(tmp_path, [text], translated=True)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 7, 16])
+def test_chunks_have_equal_work(chunks):
+    lengths = np.clip(np.random.default_rng(0).lognormal(5.65, 0.6, 3000).astype(int), 20, 5000).tolist()
+    dealt = deal(lengths, chunks, 1280)
+    assert sorted(i for indices in dealt for i in indices) == list(range(3000))
+    assert all(indices == sorted(indices) for indices in dealt)
+    loads = [sum(work(lengths[i], 1280) for i in indices) for indices in dealt]
+    assert max(loads) / min(loads) < 1.01
+
+
+@pytest.mark.parametrize(
+    ("too_long", "status", "lengths", "reason"),
+    [
+        ("reject", "rejected", [4], "9 residues, more than max_length 4"),
+        ("truncate", "truncated", [4, 4], "the first 4 of 9 residues"),  # both long ones begin alike
+        ("split", "split", [9, 4, 9], "9 residues in 6 windows of 4"),
+    ],
+)
+def test_a_record_that_is_too_long_is_listed_with_what_became_of_it(tmp_path, too_long, status, lengths, reason):
+    text = ">long\nMKVLAAGGS\n>fits\nMKVS\n>odd\nMKVLAAG*S\n"
+    limit = LengthLimit(4, too_long, 3)
+    manifest, (records,), rejected, counts = chunk(tmp_path, [text], 1, on_invalid="replace", limit=limit)
+    assert [len(record.sequence) for record in records] == lengths
+    assert all(refget_digest(record.sequence) == record.id for record in records)
+    assert manifest["status"].tolist() == [status, "accepted", status]
+    assert counts["accepted"] == 1 and counts[status] == 2
+    assert counts["residues"] == manifest.length[manifest.digest != ""].sum()
+    assert rejected["id"].tolist() == ["long", "odd"]
+    assert rejected["reason"].tolist() == [reason, f"no residue letter: '*'; {reason}"]

@@ -1,0 +1,84 @@
+"""Reading FASTA: every record is kept or named, and what cannot be read says where."""
+
+import gzip
+
+import pytest
+from packed_esm.sequences.fasta import FastaError, invalid_characters, normalise, open_text, read_records, refget_digest
+
+
+def write(path, text, compress=False):
+    data = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes(gzip.compress(data) if compress else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.fasta", "a.fasta.gz"])
+@pytest.mark.parametrize("compress", [False, True], ids=["plain", "gzip"])
+def test_content_decides_whether_a_file_is_gzip(tmp_path, name, compress):
+    records = list(read_records(write(tmp_path / name, ">a one\nMK\nV\n\n>b\nGG", compress)))
+    assert [(r.id, r.description, r.sequence, r.line) for r in records] == [
+        ("a", "a one", "MKV", 1),
+        ("b", "b", "GG", 5),
+    ]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+def test_line_ends_and_byte_order_mark_change_nothing(tmp_path, newline):
+    path = write(tmp_path / "a.fasta", "\ufeff>a x\nMKV\nLL\n>b\nGG\n".replace("\n", newline))
+    assert [(r.id, r.sequence, r.line) for r in read_records(path)] == [("a", "MKVLL", 1), ("b", "GG", 4)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("MKV\n>a\nMK\n", r"line 1: not FASTA.*'MKV'.*give a FASTA file"),
+        ("\n\n; comment\n>a\nMK\n", r"line 3: not FASTA"),
+        (">a\nMK\0V\n", r"line 2: NUL byte"),
+        (b">a\nMK\n>b \xff\xfe\nMK\n", r"not UTF-8 text"),
+    ],
+)
+def test_what_is_no_fasta_is_named_with_its_line(tmp_path, content, message):
+    path = write(tmp_path / "bad.fasta", content)
+    with pytest.raises(FastaError, match=message) as error:
+        list(read_records(path))
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.999])
+def test_a_gzip_stream_cut_short_is_an_error(tmp_path, keep):
+    data = gzip.compress("".join(f">s{i}\n{'MKV' * (i % 50 + 1)}\n" for i in range(5000)).encode())
+    path = write(tmp_path / "cut.fasta.gz", data[: int(len(data) * keep)])
+    with pytest.raises(FastaError, match="broken gzip stream"):
+        list(read_records(path))
+
+
+def test_an_empty_file_has_no_records(tmp_path):
+    assert list(read_records(write(tmp_path / "empty.fasta", ""))) == []
+    assert list(read_records(write(tmp_path / "empty.fasta.gz", "", compress=True))) == []
+
+
+def test_headers_without_sequence_and_without_id_are_records_too(tmp_path):
+    records = list(read_records(write(tmp_path / "a.fasta", ">\nMK\n>b\n>c\nV\n>d")))
+    assert [(r.id, r.sequence) for r in records] == [("", "MK"), ("b", ""), ("c", "V"), ("d", "")]
+
+
+def test_normalise_upper_cases_ascii_only_and_drops_one_final_star():
+    assert normalise(" mk v\tL* ") == "MKVL"
+    assert normalise("MK**") == "MK*"
+    assert normalise("straße") == "STRAßE"  # str.upper() would make two residues of one
+    assert invalid_characters(normalise("straße")) == "ß"
+
+
+def test_invalid_characters_are_what_is_no_token():
+    assert invalid_characters("LAGVSERTIDPKQNFYMHWCXBUZO.-") == ""
+    assert invalid_characters("MJ*K1J") == "J*1"
+
+
+def test_refget_digest_is_the_one_of_the_standard():
+    # The example of the refget specification, https://ga4gh.github.io/refget/sequences/
+    assert refget_digest("ACGT") == "SQ.aKF498dAxcJAqme6QYQ7EZ07-fiw8Kw2"
+
+
+def test_text_is_read_lazily(tmp_path):
+    with open_text(write(tmp_path / "a.fasta", ">a\nMK\n")) as handle:
+        assert handle.readline() == ">a\n"

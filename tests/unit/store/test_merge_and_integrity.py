@@ -1,0 +1,256 @@
+"""From chunk files to a sample's Parquet file: nothing is lost, mixed up or changed unnoticed."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from packed_esm.sequences.fasta import refget_digest
+from packed_esm.sequences.manifest import SCHEMA, embedded, write_manifest
+from packed_esm.store import merge
+from packed_esm.store.embeddings import (
+    ChunkFile,
+    EmbeddingFileError,
+    SampleWriter,
+    embedding_table,
+    open_sample,
+    row_checksums,
+    write_chunk,
+)
+from packed_esm.store.integrity import ValidationError, check_file
+from packed_esm.store.merge import merge_sample
+
+SETTINGS = {"model": "m", "layers": [6], "pooling": ["mean", "max"], "include": [], "tokens_per_pack": 512}
+DIGESTS = [refget_digest("M" * n) for n in range(1, 9)]
+
+
+def columns_of(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "mean_6": rng.normal(size=(rows, 4)).astype("f4"),
+        "max_6": rng.normal(size=(rows, 4)).astype("f4"),
+    }
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two chunks of four sequences, and a sample of ten records: two are duplicates, one is rejected."""
+    paths = [tmp_path / "1-of-2.arrow", tmp_path / "2-of-2.arrow"]
+    for i, path in enumerate(paths):
+        write_chunk(path, DIGESTS[4 * i : 4 * i + 4], [4 * i + n for n in range(1, 5)], columns_of(4, i), SETTINGS)
+    order = [7, 0, 3, 3, 4, None, 1, 2, 5, 6, 0]
+    rows = [
+        ("s", p, f"id{p}", f"id{p}", p, n + 1, DIGESTS[n], "accepted", "", n // 4, n % 4)
+        if n is not None
+        else ("s", p, f"id{p}", f"id{p}", p, 0, "", "rejected", "no residue", -1, -1)
+        for p, n in enumerate(order)
+    ]
+    manifest = pd.DataFrame(rows, columns=SCHEMA.names)
+    write_manifest(tmp_path / "m.parquet", manifest, {})
+    return tmp_path, paths, embedded(manifest)
+
+
+def merged(run):
+    folder, paths, rows = run
+    merge_sample(folder / "m.parquet", "s", paths, folder / "s.parquet")
+    return folder / "s.parquet", rows
+
+
+def test_every_accepted_record_gets_its_own_embedding_in_input_order(run):
+    path, rows = merged(run)
+    table = pq.read_table(path).to_pandas()
+    assert list(table) == ["id", "digest", "length", "mean_6", "max_6", "checksum"]
+    assert table["id"].tolist() == rows["id"].tolist() and table["digest"].tolist() == rows["digest"].tolist()
+    for row, embedding in zip(rows.itertuples(), table["mean_6"], strict=True):
+        assert np.array_equal(embedding, columns_of(4, row.chunk)["mean_6"][row.row])
+    check_file(path, rows)
+
+
+def test_batches_do_not_change_what_is_merged(run, monkeypatch):
+    path, rows = merged(run)
+    whole = pq.read_table(path)
+    monkeypatch.setattr(merge, "BATCH_BYTES", 60)
+    path, rows = merged(run)
+    assert pq.read_table(path).equals(whole) and pq.ParquetFile(path).num_row_groups > 3
+    check_file(path, rows)
+
+
+def test_a_chunk_is_mapped_and_not_copied(tmp_path):
+    columns = {"mean_6": np.zeros((2000, 500), np.float32)}
+    write_chunk(tmp_path / "big.arrow", [DIGESTS[0]] * 2000, [1] * 2000, columns, SETTINGS | {"pooling": ["mean"]})
+    before = pa.total_allocated_bytes()
+    chunk = ChunkFile(tmp_path / "big.arrow")
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert chunk.columns["mean_6"].shape == (2000, 500)
+
+
+def test_a_merged_file_is_read_without_keeping_it_in_memory(tmp_path):
+    group = embedding_table(["SQ."] * 1024, [1] * 1024, {"mean_6": np.ones((1024, 1024), "f4")}, [0] * 1024)
+    with SampleWriter(tmp_path / "s.parquet", SETTINGS) as writer:
+        for _ in range(8):
+            writer.write(group)
+    before = pa.total_allocated_bytes()
+    with open_sample(tmp_path / "s.parquet") as file:
+        held = [pa.total_allocated_bytes() - before for _ in file.iter_batches(256)]
+    assert len(held) == 32 and max(held) < 3 * group.nbytes
+
+
+def test_merging_twice_gives_the_same_bytes(run):
+    first = merged(run)[0].read_bytes()
+    assert merged(run)[0].read_bytes() == first
+
+
+def test_a_sample_without_records_gives_a_file_with_the_same_columns(run):
+    folder, paths, _ = run
+    merge_sample(folder / "m.parquet", "other", paths, folder / "other.parquet")
+    table = pq.read_table(folder / "other.parquet")
+    assert table.num_rows == 0 and table.schema.field("mean_6").type.list_size == 4
+
+
+def rewrite_chunk(path, digests=None, columns=None, checksums=None, settings=None):
+    """Write a chunk file again with something changed, keeping the checksums of before unless others are given."""
+    chunk = ChunkFile(path)
+    before = chunk.digests(np.arange(len(chunk)))
+    kept = {name: matrix.copy() for name, matrix in chunk.columns.items()}
+    old = chunk.checksums.copy()
+    old_settings = chunk.settings
+    del chunk
+    from packed_esm.store.embeddings import embedding_table
+    from packed_esm.store.settings import to_metadata
+
+    columns = columns or kept
+    table = embedding_table(
+        digests or before, [1] * len(digests or before), columns, old if checksums is None else checksums
+    )
+    table = table.replace_schema_metadata(to_metadata(settings or old_settings))
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_one_changed_value_in_a_chunk_is_noticed_with_the_name(run):
+    columns = columns_of(4, 1)
+    columns["max_6"][2, 1] = np.nextafter(columns["max_6"][2, 1], np.float32(9))
+    rewrite_chunk(run[1][1], columns=columns)
+    with pytest.raises(EmbeddingFileError, match=rf"2-of-2.arrow, row 2, sequence {DIGESTS[6]}: values or digest"):
+        merged(run)
+
+
+def test_a_shifted_row_in_a_chunk_is_noticed_with_the_name(run):
+    columns = {name: np.roll(matrix, 1, axis=0) for name, matrix in columns_of(4, 0).items()}
+    rewrite_chunk(run[1][0], columns=columns)
+    with pytest.raises(EmbeddingFileError, match=r"1-of-2.arrow, row \d, sequence SQ"):
+        merged(run)
+
+
+@pytest.mark.parametrize("with_checksums", [False, True])
+def test_two_swapped_digests_in_a_chunk_are_noticed_with_the_name(run, with_checksums):
+    digests = [DIGESTS[1], DIGESTS[0], *DIGESTS[2:4]]
+    checksums = row_checksums(digests, columns_of(4, 0)) if with_checksums else None
+    rewrite_chunk(run[1][0], digests=digests, checksums=checksums)
+    with pytest.raises(EmbeddingFileError, match=r"row 0: should be .*\(s\|id1\), but it holds"):
+        merged(run)
+
+
+def test_a_chunk_that_is_too_short_or_cut_is_noticed(run):
+    path = run[1][1]
+    write_chunk(path, DIGESTS[4:6], [5, 6], columns_of(2, 1), SETTINGS)
+    with pytest.raises(EmbeddingFileError, match=r"row 3: should be .*id0\), but the file ends after 2 rows"):
+        merged(run)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(EmbeddingFileError, match=r"2-of-2.arrow: not a whole file of chunk embeddings .* run again"):
+        merged(run)
+    path.write_bytes(b"")
+    with pytest.raises(EmbeddingFileError, match="not a whole file"):
+        merged(run)
+    assert not (run[0] / "s.parquet").exists()
+
+
+def test_chunks_of_other_settings_are_not_mixed(run):
+    write_chunk(run[1][1], DIGESTS[4:], [5, 6, 7, 8], columns_of(4, 1), SETTINGS | {"model": "other"})
+    with pytest.raises(EmbeddingFileError, match=r"2-of-2.arrow: made with other settings .*model: 'm' / 'other'"):
+        merged(run)
+
+
+def test_chunks_that_differ_in_budget_only_are_merged_and_say_so(run):
+    from packed_esm.store.embeddings import sample_settings
+
+    write_chunk(run[1][1], DIGESTS[4:], [5, 6, 7, 8], columns_of(4, 1), SETTINGS | {"tokens_per_pack": 256})
+    assert sample_settings(merged(run)[0])["tokens_per_pack"] == [256, 512]
+
+
+def rewrite_sample(path, change):
+    table = pq.read_table(path)
+    frame = {name: table[name].combine_chunks() for name in table.column_names}
+    change(frame)
+    pq.write_table(pa.table(frame).replace_schema_metadata(table.schema.metadata), path)
+
+
+def changed_value(frame):
+    values = frame["mean_6"].flatten().to_numpy().copy()
+    values[4 * 3 + 1] += np.float32(1e-6)
+    frame["mean_6"] = pa.FixedSizeListArray.from_arrays(pa.array(values), 4)
+
+
+def shifted_rows(frame):
+    values = np.roll(frame["mean_6"].flatten().to_numpy().reshape(-1, 4), 1, axis=0)
+    frame["mean_6"] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 4)
+
+
+def swapped_ids(frame):
+    ids = frame["id"].to_pylist()
+    ids[1], ids[2] = ids[2], ids[1]
+    frame["id"] = pa.array(ids)
+
+
+def swapped_records(frame):
+    order = [0, 2, 1, *range(3, len(frame["id"]))]
+    for name in frame:
+        frame[name] = frame[name].take(pa.array(order))
+
+
+def missing_row(frame):
+    for name in frame:
+        frame[name] = frame[name].slice(0, len(frame[name]) - 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (changed_value, r"row 3, sequence 'id3': the embedding does not belong to its checksum"),
+        (shifted_rows, r"row 0, sequence 'id0': the embedding does not belong to its checksum"),
+        (swapped_ids, r"row 1, sequence 'id2': id is 'id2', but the manifest has 'id1'"),
+        (swapped_records, r"row 1, sequence 'id2': id is 'id2', but the manifest has 'id1'"),
+        (missing_row, r"ends after 9 of 10 rows; sequence 'id10' is missing"),
+    ],
+)
+def test_a_merged_file_that_was_changed_is_noticed_with_the_name(run, change, message):
+    path, rows = merged(run)
+    rewrite_sample(path, change)
+    with pytest.raises(ValidationError, match=message):
+        check_file(path, rows)
+
+
+def test_a_value_that_is_not_finite_is_noticed_even_with_its_checksum(run):
+    columns = columns_of(4, 0)
+    columns["mean_6"][0, 0] = np.nan
+    write_chunk(run[1][0], DIGESTS[:4], [1, 2, 3, 4], columns, SETTINGS)
+    path, rows = merged(run)
+    with pytest.raises(ValidationError, match="'id1'"):
+        check_file(path, rows)
+
+
+def test_a_merged_file_that_is_cut_or_has_a_hole_is_noticed_with_its_name(run):
+    path, rows = merged(run)
+    data = path.read_bytes()
+    for part in range(12):
+        start, end = part * len(data) // 12, (part + 1) * len(data) // 12
+        path.write_bytes(data[:start])
+        with pytest.raises(EmbeddingFileError, match=r"s.parquet: not a whole Parquet file"):
+            check_file(path, rows)
+        path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+        try:
+            check_file(path, rows)  # what Parquet says twice may be lost once
+        except (EmbeddingFileError, ValidationError) as error:
+            assert str(path) in str(error)
+        else:
+            assert pq.read_table(path).to_pandas()["id"].tolist() == rows["id"].tolist()

@@ -1,0 +1,348 @@
+"""Files of each residue: what is in them, what links to what, and what is noticed."""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from checkpoint_files import save_fair_esm
+from conftest import ROOT, fair_esm_alone, random_esm2
+from packed_esm.checkpoints.loading import load_esm2
+from packed_esm.embedding import embedder as embed
+from packed_esm.embedding.embedder import Embedder, EmbedOptions
+from packed_esm.embedding.job import embed_fasta
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.sequences.tokens import tokenize
+from packed_esm.store import residues
+from packed_esm.store.embeddings import EmbeddingFileError
+from packed_esm.store.integrity import ValidationError
+from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge_residues import merge_residues
+from packed_esm.store.residues import ResidueWriter
+from packed_esm.validation.run import ValidationOptions, validate
+
+SEQUENCES = {
+    "sp|P69905|HBA_HUMAN": "MVLSPADKTN",
+    "a/b": "MKV" * 40,
+    "x": "G",
+    "twin": "MVLSPADKTN",
+    "long": "ACDEFGHIKL" * 60,
+}
+FEATURES = ("representations", "logits", "contacts")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two chunks of one sample embedded with all there is for each residue, merged; returns what finds things."""
+    model = random_esm2(num_layers=3, embed_dim=32, heads=2)
+    with torch.no_grad():
+        model.contact_head.regression.weight.normal_(0, 5)
+    options = EmbedOptions(
+        save_fair_esm(model, tmp_path / "esm2_small.pt", contacts=True),
+        layers=(1, 3),
+        include=("log_likelihood", "logits", "contacts"),
+        device="cpu",
+        tokens_per_pack=256,
+    )
+    fasta = tmp_path / "s.fasta"
+    fasta.write_text("".join(f">{name} text\n{sequence}\n" for name, sequence in SEQUENCES.items()))
+    chunks = [tmp_path / "chunks" / f"{i}.fasta" for i in (1, 2)]
+    chunk_samples([("s", fasta)], chunks, tmp_path / "m", tmp_path / "r", tmp_path / "c.json")
+
+    def again(options=options, dtype="float32", features=FEATURES):
+        for chunk in chunks:
+            residues = {feature: chunk.with_suffix(f".{feature}.h5") for feature in features}
+            embed_fasta(chunk, chunk.with_suffix(".arrow"), chunk.with_suffix(".json"), options, (), residues, dtype)
+        merge_sample(tmp_path / "m", "s", [chunk.with_suffix(".arrow") for chunk in chunks], tmp_path / "s.parquet")
+        return {feature: merge(feature) for feature in features}
+
+    def merge(feature, copy=False):
+        out = tmp_path / "residues" / f"s.{feature}.h5"
+        merge_residues(tmp_path / "m", "s", [chunk.with_suffix(f".{feature}.h5") for chunk in chunks], out, copy)
+        return out
+
+    def check(paths, options=options):
+        return validate(
+            [("s", fasta, tmp_path / "s.parquet")],
+            tmp_path / "m",
+            [chunk.with_suffix(".json") for chunk in chunks],
+            tmp_path / "v.tsv",
+            tmp_path / "v.json",
+            ValidationOptions(),
+            options,
+            {("s", feature): path for feature, path in paths.items()},
+        )
+
+    again.merge, again.check, again.options, again.folder, again.chunks = merge, check, options, tmp_path, chunks
+    return again
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["links", "copies"])
+def test_every_record_has_what_fair_esm_gives_under_its_accession_or_id(run, copy):
+    run()
+    paths = {feature: run.merge(feature, copy) for feature in FEATURES}
+    if copy:
+        for chunk in run.chunks:
+            for feature in FEATURES:
+                chunk.with_suffix(f".{feature}.h5").unlink()
+    model = load_esm2(run.options.model)
+    files = {feature: h5py.File(path) for feature, path in paths.items()}
+    names = {"sp|P69905|HBA_HUMAN": "P69905", "a/b": "a%2Fb"}
+    for record, sequence in SEQUENCES.items():
+        tokens = tokenize(sequence)
+        with torch.inference_mode():
+            out = model(torch.from_numpy(tokens.astype(np.int64))[None], repr_layers=[1, 3], return_contacts=True)
+        stored = {feature: file[names.get(record, record)] for feature, file in files.items()}
+        want = np.stack([out["representations"][layer][0, 1:-1].numpy() for layer in (1, 3)])
+        assert stored["representations"].shape == (2, len(sequence), 32) and want.shape == (2, len(sequence), 32)
+        assert np.allclose(stored["representations"][...], want, rtol=1e-5, atol=1e-5)
+        assert np.allclose(stored["logits"][...], out["logits"][0, 1:-1], rtol=1e-4, atol=1e-4)
+        assert np.allclose(stored["contacts"][...], out["contacts"][0], rtol=0, atol=1e-5)
+        if copy:
+            assert stored["logits"].attrs["original_id"] == record
+    for file in files.values():
+        assert sorted(file) == sorted(names.get(record, record) for record in SEQUENCES)  # nothing else, no groups
+        file.close()
+
+
+def test_one_layer_has_uniprots_layout_in_float16(run):
+    options = replace(run.options, layers=(-1,), include=())
+    path = run(options, "float16", ["representations"])["representations"]
+    embedder = Embedder(options)
+    with h5py.File(path) as file:
+        for record, embedding in file.items():  # as UniProt's help page reads its own
+            assert embedding.dtype == np.float16 and embedding.shape[1] == 32, record
+        seen = []
+        embedder.embed([tokenize(SEQUENCES["long"])], lambda _, out: seen.append(out["representations"][3]))
+        assert np.array_equal(file["long"][...], seen[0][1:-1].numpy().astype(np.float16))
+    assert run.check({"representations": path}, options)["bit_equal"]
+
+
+def test_a_good_run_passes_and_says_how_good(run):
+    summary = run.check(run())
+    assert summary["passed"] and summary["bit_equal"]
+    assert 0 < summary["worst_representations_relative_l2"] < 2e-6 and summary["worst_logits_relative_l2"] < 2e-6
+    assert summary["worst_log_likelihood_relative_l2"] < 2e-6 and 0 < summary["worst_contacts_max_abs"] < 1e-5
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
+    paths = run()
+    with h5py.File(
+        next(c.with_suffix(f".{feature}.h5") for c in run.chunks if "MKV" * 40 in c.read_text()), "a"
+    ) as file:
+        (name,) = [name for name, dataset in file.items() if 120 in dataset.shape]
+        values = file[name][...]
+        values[..., 7] = np.nextafter(values[..., 7], np.float32(9))  # one last bit a row
+        file[name][...] = values
+    with pytest.raises(ValidationError, match=r"s\|a/b, 120 residues, .*what is stored is not what the same settings"):
+        run.check(paths)
+
+
+@pytest.mark.parametrize(
+    ("feature", "change", "error"),
+    [
+        ("representations", lambda out: torch.stack([x[:-2] for x in out["representations"].values()]), "relative_l2"),
+        ("logits", lambda out: out["logits"][:-2], "relative_l2"),
+        ("contacts", lambda out: out["contacts"] + 1e-3, "max_abs"),
+        ("contacts", lambda out: out["contacts"] * torch.nan, "max_abs"),
+    ],
+    ids=["shifted", "shifted", "other", "not-numbers"],
+)
+def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch, feature, change, error):
+    monkeypatch.setitem(residues._ARRAY, feature, change)
+    paths = run()
+    with pytest.raises(ValidationError, match=f"{feature}_{error} to fair-esm is"):
+        run.check(paths)
+
+
+def test_a_likelihood_of_other_residues_fails_though_a_second_run_repeats_it(run, monkeypatch):
+    likelihoods = embed._log_likelihoods
+    monkeypatch.setattr(embed, "_log_likelihoods", lambda logits, ids: likelihoods(logits, ids.roll(1)))
+    paths = run()
+    with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to fair-esm is"):
+        run.check(paths)
+
+
+def test_datasets_of_other_sequences_fail(run):
+    paths = run()
+    with h5py.File(paths["logits"], "a") as file:
+        file.move("x", "y")
+    with pytest.raises(ValidationError, match=r"s.logits.h5: 2 datasets are missing or too many, 'x' first"):
+        run.check(paths)
+
+
+def test_equal_work_gives_equal_bytes(run):
+    def digests():
+        run()
+        return [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(run.folder.rglob("*.h5"))]
+
+    first = digests()
+    assert len(first) == 9 and digests() == first
+
+
+def test_damage_is_named_where_it_is(run):
+    run()
+    chunk = run.chunks[0].with_suffix(".logits.h5")
+    whole = chunk.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"no HDF5"):
+        chunk.write_bytes(damaged)
+        with pytest.raises(EmbeddingFileError, match=r"1.logits.h5: not a whole HDF5 file of residues .*remove it"):
+            run.merge("logits")
+
+
+def test_a_flipped_bit_in_the_values_is_noticed_by_whoever_reads_them(run):
+    paths = run()
+    chunk = next(c for c in run.chunks if "MKV" * 40 in c.read_text()).with_suffix(".representations.h5")
+    with h5py.File(chunk) as file:
+        (name,) = [name for name, dataset in file.items() if 120 in dataset.shape]
+        place = file[name].id.get_chunk_info(0).byte_offset
+    data = bytearray(chunk.read_bytes())
+    data[place + 2000] ^= 4
+    chunk.write_bytes(data)
+    with pytest.raises((EmbeddingFileError, ValidationError)):
+        run.check(paths)
+
+
+def test_chunks_of_other_settings_and_missing_records_are_refused(run):
+    run()
+    options = replace(run.options, layers=(3,))
+    feature = run.chunks[0].with_suffix(".logits.h5")
+    embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", options, (), {"logits": feature}, "float32")
+    with pytest.raises(EmbeddingFileError, match=r"made with other settings than .*layers"):
+        run.merge("logits")
+    run()
+    run.chunks[0].with_suffix(".logits.h5").replace(run.chunks[1].with_suffix(".logits.h5"))
+    embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", run.options, (), {"logits": feature}, "float32")
+    with pytest.raises(EmbeddingFileError, match=r"2.logits.h5: it should hold SQ\.\S+ \(s\|.*remove it"):
+        run.merge("logits")
+
+
+def test_a_dataset_of_another_length_is_refused(run):
+    run()
+    chunk = next(c for c in run.chunks if c.read_text().count(">") > 1).with_suffix(".logits.h5")
+    with h5py.File(chunk, "a") as file:
+        first, second = list(file)[:2]
+        del file[first]
+        file.copy(second, first)
+    with pytest.raises(EmbeddingFileError, match=r"logits.h5: it should hold SQ\.\S+ \(s\|.*, but does not"):
+        run.merge("logits")
+
+
+@pytest.mark.parametrize("waiting", [0, 2**20], ids=["written", "waiting"])
+def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, waiting):
+    monkeypatch.setattr(residues, "WAITING_BYTES", waiting)
+    with ResidueWriter({"representations": tmp_path / "a.h5"}, "float32") as writer:
+        for value in (1.0, 2.0):
+            writer.restart()
+            writer.write("x", "SQ.x", {"representations": {6: torch.full((5, 4), value)}})
+        writer.finish({})
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert list(file) == ["SQ.x"] and (file["SQ.x"][...] == 2).all()
+
+
+def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
+    run()
+    chunk = next(c for c in run.chunks if "MKV" * 40 in c.read_text()).with_suffix(".logits.h5")
+    with h5py.File(chunk, "a") as file:
+        first = next(iter(file))
+        other = file[first].attrs["digest"]
+        file[first].attrs["digest"] = "SQ.of-another"
+    with pytest.raises(EmbeddingFileError, match=rf"logits.h5: it should hold {other} "):
+        run.merge("logits")
+
+
+def test_a_dataset_of_another_length_is_noticed(run):
+    run()
+    chunk = next(c for c in run.chunks if "MKV" * 40 in c.read_text()).with_suffix(".logits.h5")
+    with h5py.File(chunk, "a") as file:
+        first = next(iter(file))
+        longer = np.concatenate([file[first][...], file[first][:1]])
+        del file[first]
+        file.create_dataset(first, data=longer).attrs["digest"] = first
+    with pytest.raises(EmbeddingFileError, match=rf"logits.h5: it should hold {first} "):
+        run.merge("logits")
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "padded"])
+def test_layers_stand_in_the_order_in_which_they_are_asked_for(run, attention):
+    options = replace(run.options, layers=(3, 0), include=(), attention=attention)
+    path = run(options, "float32", ["representations"])["representations"]
+    with h5py.File(path) as file:
+        want = fair_esm_alone(load_esm2(options.model), tokenize(SEQUENCES["long"]), [0, 3])
+        for place, layer in enumerate((3, 0)):
+            assert np.allclose(file["long"][place], want[layer][1:-1], rtol=1e-4, atol=1e-5)
+    assert run.check({"representations": path}, options)["passed"]
+
+
+def test_values_beyond_float16_are_refused_with_the_remedy(tmp_path):
+    out = {"representations": {6: torch.full((5, 4), 1e5)}}
+    with (
+        pytest.raises(ValueError, match="s|x: a representation is beyond float16; use per_residue: float32"),
+        ResidueWriter({"representations": tmp_path / "a.h5"}) as writer,
+    ):
+        writer.write("s|x", "SQ.x", out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_large_datasets_are_cut_into_blocks_that_hdf5_reads_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(residues, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(residues, "WAITING_BYTES", 0)
+    rng = np.random.default_rng(0)
+    one, two = (torch.from_numpy(rng.normal(size=(103, 20)).astype("f4")) for _ in range(2))
+    with ResidueWriter({"representations": tmp_path / "a.h5"}, "float32") as writer:
+        writer.write("x", "SQ.x", {"representations": {1: one, 2: two}})
+        writer.write("y", "SQ.y", {"representations": {2: two}})
+        writer.finish({"tokens_per_pack": 1})
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["SQ.x"].chunks == (1, 12, 20) and file["SQ.y"].chunks == (12, 20)
+        assert np.array_equal(file["SQ.x"][...], torch.stack([one, two])[:, 1:-1].numpy())
+        assert np.array_equal(file["SQ.y"][...], two[1:-1].numpy())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"residues": {"maps": Path("x.h5")}}, "residues: 'maps' is not one of representations, logits, contacts"),
+        ({"residues": {"logits": Path("x.h5")}}, "residues: logits must be included to be written"),
+        (
+            {"residues": {"representations": Path("x.h5")}, "reuse": [Path("e.parquet")]},
+            "reuse: earlier results hold no",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(run, arguments, message):
+    options = replace(run.options, include=())
+    with pytest.raises(ValueError, match=message):
+        embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", options, **arguments)
+
+
+CHILD = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from packed_esm.residues import ResidueWriter
+rows = torch.randn(402, 1280)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with ResidueWriter({"representations": __import__("pathlib").Path(sys.argv[2])}) as writer:
+    for i in range(1500):
+        writer.write(str(i), f"SQ.{i}", {"representations": {33: rows}})
+    writer.finish({})
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_sequences(tmp_path):
+    """1.5 GB of float16 values, of which no more than WAITING_BYTES wait."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(ROOT / "workflow"), str(tmp_path / "a.h5")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 450

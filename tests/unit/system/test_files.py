@@ -1,0 +1,131 @@
+"""Files: whole or not at all, also where a process is killed, the disk is full, or bytes are lost."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from packed_esm.sequences.manifest import SCHEMA, read_manifest, write_manifest
+from packed_esm.system.files import DamagedFileError, read_json, replacing, write_json
+
+
+def test_a_file_stands_under_its_name_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "folder" / "a.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists() and temporary.parent == path.parent
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one_writes_is_not(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with replacing(tmp_path / "[a].txt") as temporary:
+        temporary.write_text("mine")
+        others = tmp_path / temporary.name.replace(f".{os.getpid()}.", f".{process.pid}.")
+        others.write_text("half")
+    with replacing(tmp_path / "[a].txt") as temporary:
+        temporary.write_text("mine")
+        assert others.exists()
+    process.kill()
+    process.wait()
+    with replacing(tmp_path / "[a].txt") as temporary:
+        temporary.write_text("mine")
+        assert not others.exists()
+
+
+def test_a_full_disk_is_named_with_the_file_and_the_remedy(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError, match=r"No space left on device; make room and run again: '.*a.txt'"), replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError, match="keep off"), replacing(path):
+        raise PermissionError(errno.EACCES, "keep off")
+
+
+def test_json_that_is_cut_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"one": [1, 2')
+    with pytest.raises(DamagedFileError, match=r"a.json: not a whole JSON file .* remove it and run again"):
+        read_json(tmp_path / "a.json")
+
+
+def test_any_byte_of_a_manifest_may_change_and_it_is_noticed_or_read_as_it_was(tmp_path):
+    """One bit of every third byte, in turn: also of what Parquet's own checksums do not cover."""
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(20)]
+    path = tmp_path / "m.parquet"
+    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {"s": "00"})
+    whole, data = read_manifest(path, "s"), path.read_bytes()
+    for place in range(0, len(data), 3):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert read_manifest(path, "s").equals(whole), place
+        except DamagedFileError as error:
+            assert f"{path}: not a whole manifest" in str(error)
+
+
+def test_json_that_was_changed_is_named_and_spaces_do_not_matter(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"one": [1, 2.5], "two": {"three": "é"}})
+    text = path.read_text()
+    path.write_text(text.replace("\n", " "))
+    assert read_json(path) == {"one": [1, 2.5], "two": {"three": "é"}}
+    for before, after in (("2.5", "2.4"), ("three", "thref"), ("checksum", "checksun")):
+        path.write_text(text.replace(before, after))
+        with pytest.raises(
+            DamagedFileError, match=r"a.json: not a whole JSON file .* was changed\); remove it and run again"
+        ):
+            read_json(path)
+
+
+def test_json_with_a_changed_number_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"sequences": 12, "seconds": {"read": 1.5}})
+    path.write_text(path.read_text().replace("12", "13"))
+    with pytest.raises(DamagedFileError, match=r"a.json: .*it does not belong to its checksum, it was changed"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(("column", "value"), [("id", "other"), ("length", 6), ("row", 7)])
+@pytest.mark.parametrize("row", [0, 499])
+def test_a_manifest_that_another_program_changed_is_noticed_in_any_row(tmp_path, monkeypatch, row, column, value):
+    monkeypatch.setattr("packed_esm.sequences.manifest.BATCH_ROWS", 100)
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", 0, i) for i in range(500)]
+    path = tmp_path / "m.parquet"
+    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {})
+    table = pq.read_table(path)
+    frame = table.to_pandas()
+    frame.loc[row, column] = value
+    changed = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path, write_page_checksum=True)
+    for sample in (None, "s"):
+        with pytest.raises(DamagedFileError, match="its rows do not belong to their checksums, it was changed"):
+            read_manifest(path, sample)
+
+
+def test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else(tmp_path):
+    """As after a loss of power: any twentieth of the file is zero, or the file ends there."""
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(500)]
+    path = tmp_path / "m.parquet"
+    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {})
+    whole, data = read_manifest(path), path.read_bytes()
+    noticed = 0
+    for part in range(20):
+        start, end = part * len(data) // 20, (part + 1) * len(data) // 20
+        for damaged in (data[:start], data[:start] + bytes(end - start) + data[end:]):
+            path.write_bytes(damaged)
+            try:
+                assert read_manifest(path).equals(whole)  # what was lost was of no use
+            except DamagedFileError as error:
+                noticed += 1
+                assert str(path) in str(error)
+    assert noticed > 30
+    with pytest.raises(FileNotFoundError):
+        read_manifest(tmp_path / "nowhere.parquet")

@@ -1,0 +1,234 @@
+"""The comparison with fair-esm can fail: what it must notice, and the sequence it must name."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from packed_esm.checkpoints.registry import DEMO_PATH
+from packed_esm.embedding.embedder import DTYPES, EmbedOptions
+from packed_esm.embedding.job import embed_fasta
+from packed_esm.model import esm2 as esm2_flash
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.sequences.windows import Windows
+from packed_esm.store.embeddings import ChunkFile, write_chunk
+from packed_esm.store.integrity import ValidationError
+from packed_esm.store.merge import merge_sample
+from packed_esm.system.files import read_json, write_json
+from packed_esm.validation.comparison import compare_residues
+from packed_esm.validation.run import TOLERANCES, ValidationOptions, find_failures, stratified_sample, validate
+
+OPTIONS = EmbedOptions(DEMO_PATH, layers=(3, 6), poolings=("mean", "bos"), device="cpu", tokens_per_pack=512)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of 12 proteins up to the chunk file, and a function that merges and validates it."""
+    rng = np.random.default_rng(0)
+    letters = list("ACDEFGHIKLMNPQRSTVWY")
+    fasta = tmp_path / "s.fasta"
+    fasta.write_text("".join(f">p{i}\n{''.join(rng.choice(letters, 20 + 30 * i))}\n" for i in range(12)))
+    paths = {name: tmp_path / name for name in ("c.fasta", "m.parquet", "r.tsv", "c.json", "c.arrow", "e.json")}
+    chunk_samples([("s", fasta)], [paths["c.fasta"]], paths["m.parquet"], paths["r.tsv"], paths["c.json"])
+    embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], OPTIONS)
+
+    def check(options=ValidationOptions(), embedding=OPTIONS):  # noqa: B008
+        merge_sample(paths["m.parquet"], "s", [paths["c.arrow"]], tmp_path / "s.parquet")
+        return validate(
+            [("s", fasta, tmp_path / "s.parquet")],
+            paths["m.parquet"],
+            [paths["e.json"]],
+            tmp_path / "v.tsv",
+            tmp_path / "v.json",
+            options,
+            embedding,
+        )
+
+    check.folder = tmp_path
+    return check
+
+
+def change_before_checksums(run, change):
+    """Change the embeddings as a bug in the embed job would: the checksums are of the wrong values."""
+    chunk = ChunkFile(run.folder / "c.arrow")
+    digests = chunk.digests(np.arange(len(chunk)))
+    columns = {name: matrix.copy() for name, matrix in chunk.columns.items()}
+    settings = chunk.settings
+    change(columns)
+    write_chunk(run.folder / "c.arrow", digests, [1] * len(digests), columns, settings)
+
+
+def test_a_good_run_passes_and_says_how_good(run):
+    summary = run()
+    assert summary["passed"] and summary["bit_equal"] and summary["failures"] == []
+    assert summary["sequences_compared"] == 12 == summary["rows_checked"]
+    assert (summary["shortest"], summary["longest"], summary["layers"]) == (20, 350, [3, 6])
+    assert 0 < summary["worst_relative_l2"] < 2e-6
+    table = pd.read_csv(run.folder / "v.tsv", sep="\t")
+    assert len(table) == 24 and table["id"].nunique() == 12
+    assert {"mean_relative_l2", "bos_relative_l2", "min_residue_cosine", "worst_residue", "max_abs"} <= set(table)
+
+
+def one_value(columns):
+    columns["mean_6"][5, 17] = np.nextafter(columns["mean_6"][5, 17], np.float32(1e9))
+
+
+def one_value_of_another_pooling(columns):
+    columns["bos_6"][5, 17] = np.nextafter(columns["bos_6"][5, 17], np.float32(1e9))
+
+
+def shifted(columns):
+    columns["bos_3"][:] = np.roll(columns["bos_3"], 1, axis=0)
+
+
+def other_layer(columns):
+    columns["mean_6"][:] = columns["mean_3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            one_value,
+            r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings give again",
+        ),
+        (one_value_of_another_pooling, r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings"),
+        (shifted, r"s\|p\d+, \d+ residues, layer 3: bos_relative_l2 to fair-esm is"),
+        (other_layer, r"layer 6: mean_relative_l2 to fair-esm is"),
+    ],
+)
+def test_wrong_values_with_right_checksums_fail_with_the_name(run, change, message, caplog):
+    change_before_checksums(run, change)
+    with pytest.raises(ValidationError):
+        run()
+    assert any(pd.Series([r.getMessage() for r in caplog.records]).str.contains(message))
+
+
+def test_a_bug_in_the_packed_path_fails_though_a_second_run_repeats_it(run, monkeypatch):
+    """Positions that run on: packed again, the same wrong bits come out, but fair-esm gives others."""
+    monkeypatch.setattr(esm2_flash, "create_position_ids_packed", lambda cu_seqlens, total: torch.arange(total) // 2)
+    embed_fasta(run.folder / "c.fasta", run.folder / "c.arrow", run.folder / "e.json", OPTIONS)
+    with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
+        run()
+
+
+def test_long_proteins_are_compared_with_fair_esms_own_windows(run, monkeypatch):
+    windowed = replace(OPTIONS, windows=Windows(100, 30))
+    paths = [run.folder / name for name in ("c.fasta", "c.arrow", "e.json")]
+    embed_fasta(*paths, windowed)
+    assert run(embedding=windowed)["worst_relative_l2"] < 2e-6
+    joined = Windows.joined
+    monkeypatch.setattr(Windows, "joined", lambda self, parts, residues: joined(self, parts[::-1], residues))
+    embed_fasta(*paths, windowed)
+    with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
+        run(embedding=windowed)
+
+
+def test_files_of_other_settings_are_refused(run):
+    with pytest.raises(ValidationError, match=r"made with other settings than asked for \(layers: \[3, 6\] / \[6\]\)"):
+        run(embedding=replace(OPTIONS, layers=(6,)))
+
+
+def test_the_budget_of_the_files_is_used_again(run):
+    assert run(embedding=replace(OPTIONS, tokens_per_pack=None))["bit_equal"]
+
+
+def test_a_fasta_that_changed_during_the_run_is_noticed(run):
+    fasta = run.folder / "s.fasta"
+    fasta.write_text(fasta.read_text().replace(">p3\n", ">p3\nM"))
+    with pytest.raises(ValidationError, match=r"line 7: sequence 'p3' is not the one in the manifest"):
+        run()
+
+
+def test_a_fasta_that_changed_where_no_sequence_is_compared_is_noticed(run):
+    fasta = run.folder / "s.fasta"
+    fasta.write_text(fasta.read_text().replace(">p3\n", ">p3\nM"))
+    with pytest.raises(ValidationError, match=r"s.fasta: not the file that .*m.parquet was made of"):
+        run(ValidationOptions(sequences=2))
+
+
+def test_statistics_of_another_run_are_refused(run):
+    stats = read_json(run.folder / "e.json")
+    write_json(run.folder / "e.json", stats | {"settings": stats["settings"] | {"layers": [5]}})
+    with pytest.raises(ValidationError, match=r"e.json: of another run \(layers: \[5\] / \[3, 6\]\)"):
+        run()
+
+
+def test_equal_bits_are_not_demanded_of_another_kind_of_device(run, caplog):
+    write_json(run.folder / "e.json", read_json(run.folder / "e.json") | {"device": "Another GPU"})
+    change_before_checksums(run, one_value)
+    with caplog.at_level(logging.WARNING):
+        summary = run()
+    assert summary["passed"] and not summary["bit_equal"]
+    assert "equal bits are not demanded" in caplog.text
+
+
+def test_the_padded_fallback_is_validated_without_equal_bits(run):
+    padded = replace(OPTIONS, attention="padded")
+    embed_fasta(run.folder / "c.fasta", run.folder / "c.arrow", run.folder / "e.json", padded)
+    assert run(embedding=padded)["passed"]
+
+
+def test_tolerances_can_be_set(run):
+    with pytest.raises(ValidationError, match=r"relative_l2 to fair-esm is .* more than 1.00e-09"):
+        run(ValidationOptions(max_relative_l2=1e-9))
+    with pytest.raises(ValidationError, match="cosine of residue"):
+        run(ValidationOptions(min_residue_cosine=1.0))
+
+
+def test_a_run_without_records_passes_and_says_so(tmp_path):
+    fasta = tmp_path / "s.fasta"
+    fasta.write_text("")
+    chunk_samples([("s", fasta)], [tmp_path / "c.fasta"], tmp_path / "m", tmp_path / "r", tmp_path / "c.json")
+    embed_fasta(tmp_path / "c.fasta", tmp_path / "c.arrow", tmp_path / "e.json", OPTIONS)
+    merge_sample(tmp_path / "m", "s", [tmp_path / "c.arrow"], tmp_path / "s.parquet")
+    summary = validate(
+        [("s", fasta, tmp_path / "s.parquet")],
+        tmp_path / "m",
+        [tmp_path / "e.json"],
+        tmp_path / "v.tsv",
+        tmp_path / "v.json",
+        ValidationOptions(),
+        OPTIONS,
+    )
+    assert summary["passed"] and summary["sequences_compared"] == 0
+
+
+def test_the_sample_spreads_over_the_lengths_and_has_both_ends():
+    lengths = np.random.default_rng(0).integers(10, 3000, 1000)
+    rows = pd.DataFrame({"length": lengths, "digest": [f"d{i}" for i in range(1000)], "id": range(1000)})
+    chosen = stratified_sample(rows, 32, seed=0)
+    assert len(chosen) == 32 and chosen["length"].is_monotonic_decreasing
+    assert chosen["length"].iloc[0] == lengths.max() and chosen["length"].iloc[-1] == lengths.min()
+    assert np.histogram(chosen["length"], bins=8, range=(10, 3000))[0].min() >= 2
+    assert not chosen.equals(stratified_sample(rows, 32, seed=1))
+    assert len(stratified_sample(rows.iloc[[0, 0, 1]], 32, 0)) == 2  # equal sequences once
+    for few in (2, 3):
+        assert len(stratified_sample(rows, few, 0)) == few
+
+
+def test_the_worst_residue_is_named_even_where_the_mean_is_fine():
+    truth = torch.randn(500, 64)
+    packed = truth.clone()
+    packed[123] = -packed[123]
+    found = compare_residues(packed, truth)
+    assert found["worst_residue"] == 123 and found["min_residue_cosine"] == pytest.approx(-1)
+
+
+def test_values_that_are_not_numbers_never_pass():
+    row = {
+        "sample": "s",
+        "id": "x",
+        "length": 9,
+        "layer": 6,
+        "relative_l2": float("nan"),
+        "mean_relative_l2": 0.0,
+    }
+    row |= {"min_residue_cosine": float("nan"), "worst_residue": 1, "bit_equal": True}
+    assert len(find_failures(pd.DataFrame([row]), {"relative_l2": 1.0, "mean_relative_l2": 1.0}, -1.0, True)) == 2
+
+
+def test_there_is_a_tolerance_for_each_dtype():
+    assert TOLERANCES.keys() == DTYPES.keys()

@@ -1,0 +1,55 @@
+"""Fetch a published checkpoint."""
+
+import hashlib
+import http.client
+import logging
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..system.files import replacing
+
+log = logging.getLogger(__name__)
+
+
+class DownloadError(OSError):
+    """The file could not be fetched whole; nothing stands under its final name."""
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follow redirects within the scheme and host of the address only: another may be anyone's."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: ANN001, ANN202
+        if urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
+            raise urllib.error.URLError(f"refused: it redirects to {newurl}, another host or scheme")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(url: str, path: Path, sha256: str | None = None) -> None:
+    """Fetch `url` to `path`: temporary name, size and (if known) sha256 checked, then renamed.
+
+    Raises:
+        DownloadError: no connection, a short or a wrong file; the message says which file to put where.
+    """
+    remedy = f"fetch {url} by other means and put it at {path}"
+    digest, received = hashlib.sha256(), 0
+    try:
+        with urllib.request.build_opener(_SameHost).open(url, timeout=60) as response, replacing(path) as temporary:
+            size = int(response.headers.get("Content-Length") or 0)
+            bar = tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name, mininterval=1)
+            with temporary.open("wb") as handle, bar:
+                while block := response.read(1 << 20):
+                    handle.write(block)
+                    digest.update(block)
+                    received += len(block)
+                    bar.update(len(block))
+            if received != size:
+                raise DownloadError(f"{url}: received {received} of {size} bytes; run again, or {remedy}")
+            if sha256 and digest.hexdigest() != sha256:
+                raise DownloadError(f"{url}: sha256 is {digest.hexdigest()}, expected {sha256}; {remedy}")
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        raise DownloadError(f"cannot download {url} ({getattr(error, 'reason', error)}); {remedy}") from error
+    log.info("%s: %d bytes, sha256 %s", path, received, digest.hexdigest())

@@ -1,0 +1,183 @@
+"""The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and where each is found."""
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+DEMO = "demo"
+DEMO_PATH = Path(__file__).resolve().parents[2] / "models" / "esm2_t6_3M_demo.pt"
+BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """num_layers, embed_dim, attention_heads; sha256 of the published `.pt` where it is known."""
+
+    num_layers: int
+    embed_dim: int
+    attention_heads: int
+    sha256: str | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the blocks, 12 d^2 + 13 d each; the embedding adds less than a per cent."""
+        return self.num_layers * (12 * self.embed_dim**2 + 13 * self.embed_dim)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the parameters in fp32."""
+        return 4 * self.parameters
+
+
+# Lin et al. 2023, table S1; Rives et al. 2021; Meier et al. 2021; names of fair-esm's esm/pretrained.py.
+MODELS = {
+    "demo": ModelShape(6, 192, 12),
+    "esm2_t6_8M_UR50D": ModelShape(6, 320, 20, "c3c1145126ec08895c39c24a5df5e6f899441bf641eb09c72504ef9b7acd9e40"),
+    "esm2_t12_35M_UR50D": ModelShape(12, 480, 20),
+    "esm2_t30_150M_UR50D": ModelShape(30, 640, 20),
+    "esm2_t33_650M_UR50D": ModelShape(33, 1280, 20),
+    "esm2_t36_3B_UR50D": ModelShape(36, 2560, 40),
+    "esm2_t48_15B_UR50D": ModelShape(48, 5120, 40),
+    "esm1b_t33_650M_UR50S": ModelShape(33, 1280, 20),
+    **{f"esm1v_t33_650M_UR90S_{number}": ModelShape(33, 1280, 20) for number in range(1, 6)},
+}
+
+
+def model_url(name: str) -> str:
+    """Return the address of a published checkpoint."""
+    return f"{BASE_URL}/models/{name}.pt"
+
+
+def contact_head_url(name: str) -> str:
+    """Return the address of the contact head of a published checkpoint.
+
+    Raises:
+        ValueError: none is published (esm/pretrained.py, `_has_regression_weights`).
+    """
+    if name.startswith("esm1v"):
+        raise ValueError(f"include: contacts: no contact head of {name} is published; leave it out or use an ESM-2")
+    return f"{BASE_URL}/regression/{name}-contact-regression.pt"
+
+
+def contact_head_path(model: Path) -> Path:
+    """Return where fair-esm looks for the contact head of a checkpoint: beside it."""
+    return model.with_name(f"{model.stem}-contact-regression.pt")
+
+
+def hub_path(name: str) -> Path:
+    """Return where torch hub keeps a checkpoint: $TORCH_HOME, else $XDG_CACHE_HOME/torch, else ~/.cache/torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    home = Path(os.environ.get("TORCH_HOME", cache))
+    return (home / "hub" / "checkpoints" / f"{name}.pt").expanduser().absolute()
+
+
+def find_model(model: str) -> Path:
+    """Return the path that `model` means: the demo, a published name (torch hub's cache), or a path.
+
+    Raises:
+        ValueError: neither a known name nor something that looks like a path.
+    """
+    if model == DEMO:
+        if not DEMO_PATH.exists():
+            raise ValueError(f"model: demo stands in a clone only ({DEMO_PATH} is missing); give a name or a path")
+        return DEMO_PATH
+    if model in MODELS:
+        return hub_path(model)
+    if "/" in model or model.endswith(".pt") or Path(model).exists():
+        return Path(model).expanduser()
+    raise ValueError(
+        f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
+        "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder"
+    )
+
+
+def check_layers(model: str, layers: Iterable[int]) -> None:
+    """Raise ValueError for a layer that a named model does not have; of other models the loaded one knows."""
+    last = MODELS[model].num_layers if model in MODELS else None
+    for layer in layers:
+        if last is not None and not -(last + 1) <= layer <= last:
+            raise ValueError(
+                f"layers: {layer} is none of {model}; it has 0 (embedding) to {last}, or {-last - 1} to -1"
+            )
+
+
+def check_published(path: Path, shape: ModelShape) -> None:
+    """Raise ValueError where the file of a published name in torch hub's cache is another model.
+
+    Args:
+        path: of the checkpoint.
+        shape: what was found there, with its sha256.
+    """
+    published = MODELS.get(path.stem)
+    if published is None or path != hub_path(path.stem):
+        return
+    found = (shape.num_layers, shape.embed_dim, shape.attention_heads)
+    right = found == (published.num_layers, published.embed_dim, published.attention_heads)
+    if not right or shape.sha256 != (published.sha256 or shape.sha256):
+        raise ValueError(
+            f"{path}: not the published {path.stem} (layers, dimension, heads {found}, sha256 {shape.sha256}); "
+            "remove it to download it again, or give your own model another name and its path"
+        )
+
+
+def shape_of(model: str) -> ModelShape:
+    """Return the shape of a named model, also where its name is a file's; 650M's for any other (to estimate)."""
+    for name, shape in MODELS.items():
+        if name != DEMO and name in model:
+            return shape
+    return MODELS["demo" if model == DEMO else "esm2_t33_650M_UR50D"]
+
+
+def layer_count(model: str, path: Path) -> int:
+    """Return the number of layers of a model, without torch: by the table, else from what the checkpoint names.
+
+    Args:
+        model: as in the configuration.
+        path: of the checkpoint; a published name's is not read.
+
+    Raises:
+        ValueError: a file that does not tell.
+        FileNotFoundError: a folder without config.json.
+    """
+    if model in MODELS:
+        return MODELS[model].num_layers
+    count = (
+        json.loads((path / "config.json").read_text()).get("num_hidden_layers")
+        if path.is_dir()
+        else _layers_named(path)
+    )
+    if not count:
+        raise ValueError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
+    return count
+
+
+def _layers_named(path: Path) -> int:
+    """Return the number of layers by the names of the tensors, which stand in the pickle of a zip of torch.save."""
+    pickles = b""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            pickles = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+    return max((int(layer) + 1 for layer in re.findall(rb"\blayers\.(\d+)\.", pickles)), default=0)
+
+
+def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
+    """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), each once.
+
+    A negative i means (i + N + 1), as in fair-esm's scripts/extract.py.
+
+    Raises:
+        ValueError: a layer outside -(N + 1) .. N.
+    """
+    resolved = []
+    for layer in repr_layers:
+        if not -(num_layers + 1) <= layer <= num_layers:
+            raise ValueError(
+                f"repr_layers: {layer} is out of range for a model of {num_layers} layers "
+                f"({-(num_layers + 1)} to {num_layers})"
+            )
+        resolved.append((layer + num_layers + 1) % (num_layers + 1))
+    return list(dict.fromkeys(resolved))

@@ -1,0 +1,5 @@
+"""From tokens to embeddings: packing, the embedder, long proteins, reuse, and the work of one embed job.
+
+Knows the model and the files that it fills.
+Imports: torch, checkpoints, kernels, model, sequences, store, system.
+"""

@@ -1,0 +1,191 @@
+"""Triton kernels for what stands between matrix products: each reads and writes its rows once, in fp32 in between.
+
+The order of every sum depends on nothing but the width of a row, or the length of a sequence.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import nn
+
+from .pooling import POOLINGS
+from .torch_ops import on_device
+
+ROTATE_BLOCK = 1024
+NORM_BLOCK = 4096
+POOL_ROWS, POOL_COLUMNS = 64, 64
+
+
+def add_norm(
+    x: torch.Tensor, delta: torch.Tensor | None, norm: nn.LayerNorm, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `operations.add_norm`."""
+    rows, width = x.shape
+    total = x if delta is None else torch.empty_like(x)
+    normed = torch.empty_like(x, dtype=dtype)
+    columns = triton.next_power_of_2(width)
+    at_once = max(1, NORM_BLOCK // columns)
+    _add_norm[(triton.cdiv(rows, at_once),)](
+        x,
+        x if delta is None else delta,
+        norm.weight,
+        norm.bias,
+        total,
+        normed,
+        rows,
+        norm.eps,
+        width,
+        columns,
+        at_once,
+        delta is not None,
+        num_warps=4,
+    )
+    return total, normed
+
+
+def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """See `operations.rotate`; q and k are turned in place."""
+    rows, _, heads, head_dim = qkv.shape
+    pairs = heads * head_dim  # of q and k together
+    grid = (rows, triton.cdiv(pairs, ROTATE_BLOCK))
+    _rotate[grid](qkv, torch.view_as_real(rotation), pairs, head_dim // 2, ROTATE_BLOCK, num_warps=4)
+    return qkv.unbind(1)
+
+
+def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (x / scale in an fp8 `dtype`, scale: fp32 [rows, 1]) that puts the largest value of a row at `largest`."""
+    rows, width = x.shape
+    quantised = torch.empty_like(x, dtype=dtype)
+    scale = torch.empty(rows, 1, device=x.device)
+    columns = triton.next_power_of_2(width)
+    at_once = max(1, NORM_BLOCK // columns)
+    _quantise[(triton.cdiv(rows, at_once),)](
+        x, quantised, scale, rows, largest, width, columns, at_once, num_warps=4 if columns <= 4096 else 8
+    )
+    return quantised, scale
+
+
+def pool(representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `pooling.pool_packed` does, for all of POOLINGS in their order."""
+    width = representation.shape[1]
+    pooled = torch.empty(len(POOLINGS), count, width, device=representation.device)
+    blocks = triton.cdiv(width, POOL_COLUMNS)
+    bad = torch.empty(count, blocks, device=representation.device, dtype=torch.bool)
+    _pool[(count, blocks)](
+        representation,
+        on_device(cu_seqlens, representation.device),
+        pooled,
+        bad,
+        count * width,
+        width,
+        POOL_ROWS,
+        POOL_COLUMNS,
+        num_warps=4,
+    )
+    return pooled, bad.any(1)
+
+
+@triton.jit(do_not_specialize=["rows"])  # one kernel for all shapes of packs
+def _add_norm(
+    x_ptr,
+    delta_ptr,
+    weight_ptr,
+    bias_ptr,
+    total_ptr,
+    normed_ptr,
+    rows,
+    eps,
+    WIDTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
+    ADD: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, COLUMNS)
+    inside = column < WIDTH
+    mask = (row < rows)[:, None] & inside[None, :]
+    place = row.to(tl.int64)[:, None] * WIDTH + column[None, :]
+    x = tl.load(x_ptr + place, mask=mask, other=0.0)
+    if ADD:
+        x += tl.load(delta_ptr + place, mask=mask, other=0.0).to(tl.float32)
+        tl.store(total_ptr + place, x, mask=mask)
+    mean = tl.sum(x, 1) / WIDTH
+    centred = tl.where(mask, x - mean[:, None], 0.0)
+    scale = 1 / tl.sqrt(tl.sum(centred * centred, 1) / WIDTH + eps)
+    weight = tl.load(weight_ptr + column, mask=inside, other=0.0)
+    bias = tl.load(bias_ptr + column, mask=inside, other=0.0)
+    normed = centred * scale[:, None] * weight[None, :] + bias[None, :]
+    tl.store(normed_ptr + place, normed.to(normed_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _quantise(
+    x_ptr,
+    quantised_ptr,
+    scale_ptr,
+    rows,
+    largest,
+    WIDTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, COLUMNS)
+    mask = (row < rows)[:, None] & (column < WIDTH)[None, :]
+    place = row.to(tl.int64)[:, None] * WIDTH + column[None, :]
+    x = tl.load(x_ptr + place, mask=mask, other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(x), 1), 1e-12) / largest
+    tl.store(scale_ptr + row, scale, mask=row < rows)
+    tl.store(quantised_ptr + place, (x / scale[:, None]).to(quantised_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _rotate(qkv_ptr, rotation_ptr, pairs, HALF: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    pair = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = (pair < pairs)[:, None]
+    member = tl.arange(0, 2)[None, :]
+    place = row * 3 * pairs + 2 * pair[:, None] + member
+    first, second = tl.split(tl.load(qkv_ptr + place, mask=mask).to(tl.float32))
+    cos, sin = tl.split(tl.load(rotation_ptr + row * 2 * HALF + 2 * (pair % HALF)[:, None] + member, mask=mask))
+    turned = tl.join(first * cos - second * sin, second * cos + first * sin)
+    tl.store(qkv_ptr + place, turned.to(qkv_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["stride"])
+def _pool(
+    x_ptr, cu_seqlens_ptr, pooled_ptr, bad_ptr, stride, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    sequence = tl.program_id(0)
+    start = tl.load(cu_seqlens_ptr + sequence).to(tl.int64)
+    end = tl.load(cu_seqlens_ptr + sequence + 1).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < WIDTH
+    total = tl.zeros((COLUMNS,), tl.float32)
+    highest = tl.full((COLUMNS,), -float("inf"), tl.float32)
+    for first in range(start + 1, end - 1, ROWS):
+        row = first + tl.arange(0, ROWS)
+        mask = (row < end - 1)[:, None] & inside[None, :]
+        place = row[:, None] * WIDTH + column[None, :]
+        x = tl.load(x_ptr + place, mask=mask, other=0.0)
+        total += tl.sum(x, 0)
+        highest = tl.maximum(highest, tl.max(tl.where(mask, x, -float("inf")), 0))
+    bos = tl.load(x_ptr + start * WIDTH + column, mask=inside, other=0.0)
+    eos = tl.load(x_ptr + (end - 1) * WIDTH + column, mask=inside, other=0.0)
+    out_ptr = pooled_ptr + sequence.to(tl.int64) * WIDTH + column
+    mean = total / (end - start - 2).to(tl.float32)
+    squares = tl.zeros((COLUMNS,), tl.float32)
+    for first in range(start + 1, end - 1, ROWS):
+        row = first + tl.arange(0, ROWS)
+        mask = (row < end - 1)[:, None] & inside[None, :]
+        x = tl.load(x_ptr + row[:, None] * WIDTH + column[None, :], mask=mask, other=0.0)
+        centred = tl.where(mask, x - mean[None, :], 0.0)
+        squares += tl.sum(centred * centred, 0)
+    tl.store(out_ptr, mean, mask=inside)
+    tl.store(out_ptr + stride, bos, mask=inside)
+    tl.store(out_ptr + 2 * stride, highest, mask=inside)
+    tl.store(out_ptr + 3 * stride, eos, mask=inside)
+    tl.store(out_ptr + 4 * stride, tl.sqrt(squares / (end - start - 2).to(tl.float32)), mask=inside)
+    sound = tl.abs(total + bos + eos) < float("inf")
+    bad = tl.max((~sound & inside).to(tl.int32), 0)
+    tl.store(bad_ptr + sequence * tl.num_programs(1) + tl.program_id(1), bad.to(tl.int1))

@@ -1,0 +1,283 @@
+"""ESM-2 over packed sequences, equal to fair-esm's `esm.model.esm2.ESM2.forward` (Lin et al. 2023).
+
+ESM-1b and ESM-1v (Rives et al. 2021, Meier et al. 2021; `esm.model.esm1.ProteinBertModel`) run the same blocks: they
+add a learned embedding of the position, which restarts at each sequence, where ESM-2 rotates q and k.
+
+    model = ESM2WithFlashAttention(base_model, device)
+    out = model.forward_packed(input_ids, cu_seqlens, max_seqlen, repr_layers=[33])
+    out["representations"][33]      # float32 [total, embed_dim]
+
+In half precision only the matrix products and the attention are half: embedding, residual stream,
+layer norms and rotary tables stay fp32.
+"""
+
+import copy
+from collections.abc import Iterable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..checkpoints.registry import resolve_layers
+from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled_embedding, token_dropout
+from ..kernels.fp8 import FP8, activation_dtype, why_no_fp8
+from ..kernels.torch_ops import on_device, operations_for
+from .attention import (
+    Attend,
+    PackLayout,
+    attention_over,
+    backend_version,
+    choose_backend,
+    create_position_ids_packed,
+    per_token,
+)
+from .block import PackedLayer
+from .contacts import ContactMaps
+from .padded import in_padded_batches
+
+MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores a head
+
+
+class ESM2WithFlashAttention(nn.Module):
+    """A fair-esm `ESM2`, ESM-1b or ESM-1v that takes packed sequences.
+
+    Args:
+        base_model: fair-esm's `ESM2` of any size, or its `ProteinBertModel` of ESM-1b or ESM-1v. In fp32 it is
+            moved to `device` and shares its weights, but for q, k and v; in half precision it is left as it was,
+            and the matrices are copied.
+        device: where to run.
+        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn: of those
+            of the feed-forward, on Hopper and newer; the rest is bf16.
+        attention: `auto`, or one of `packed_attention.BACKENDS`.
+
+    Raises:
+        ValueError: a dtype or attention backend that cannot run here, or rotary frequencies that differ by layer.
+    """
+
+    def __init__(
+        self,
+        base_model: nn.Module,
+        device: torch.device | str,
+        dtype: torch.dtype | None = None,
+        attention: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.device = torch.device(device)
+        self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
+        if self.dtype == FP8 and (reason := why_no_fp8(self.device)):
+            raise ValueError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
+        between = activation_dtype(self.dtype)
+        first = base_model.layers[0].self_attn
+        self.num_layers, self.embed_dim = len(base_model.layers), first.embed_dim
+        self.attention_heads = first.num_heads
+        self.attention = choose_backend(attention, self.device, between, first.head_dim)
+        self.padding_idx = base_model.padding_idx
+        self.mask_idx = base_model.mask_idx
+        if self.dtype == torch.float32:
+            base_model = base_model.to(self.device, torch.float32)
+        self.base_model = base_model if self.dtype == torch.float32 else None
+        self._ops = operations_for(self.device, between)
+        self.layers = nn.ModuleList(PackedLayer(layer, self.device, self.dtype) for layer in base_model.layers)
+        self.token_dropout = token_dropout(base_model)
+        for name, tensor in (
+            ("embedding", scaled_embedding(base_model)),
+            ("position_embedding", position_embedding(base_model)),
+            ("inv_freq", rotary_frequencies(base_model)),
+        ):
+            self.register_buffer(name, None if tensor is None else tensor.to(self.device), persistent=False)
+        for name in ("emb_layer_norm_before", "emb_layer_norm_after", "lm_head", "contact_head"):
+            module = copy.deepcopy(getattr(base_model, name, None))
+            setattr(self, name, module and module.to(self.device, torch.float32))
+        self.requires_grad_(False).eval()
+
+    @property
+    def max_residues(self) -> int | None:
+        """The longest sequence that the model has positions for; None: any length."""
+        return None if self.position_embedding is None else len(self.position_embedding) - 2
+
+    @property
+    def kernels(self) -> str:
+        """What runs between the matrix products: `triton` with its version, or `torch`."""
+        return backend_version("triton") if self._ops.__name__.endswith("triton_ops") else "torch"
+
+    @torch.inference_mode()
+    def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:
+        """Return what fair-esm's `ESM2.forward` returns, for padded tokens, int [B, T].
+
+        In fp32 this is fair-esm's own forward. In half precision the result has `logits` and
+        `representations`, fp32, with rotary tables of fp32 positions.
+
+        Raises:
+            ValueError: contacts in half precision, or a layer out of range.
+        """
+        layers = resolve_layers(repr_layers, self.num_layers)
+        if self.base_model is not None:
+            return self.base_model(tokens, repr_layers=layers, return_contacts=return_contacts)
+        if return_contacts:
+            raise ValueError("return_contacts: needs dtype=torch.float32")
+        return self._forward_padded(tokens, layers)
+
+    @torch.inference_mode()
+    def forward_packed(
+        self,
+        input_ids: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        max_seqlen: int,
+        repr_layers: Iterable[int] | None = None,
+        need_logits: bool = False,
+        return_contacts: bool = False,
+    ) -> dict:
+        """Return {"representations": {layer: float32 [total, E]}} of sequences that stand one after the other.
+
+        Args:
+            input_ids: int [total] on the model's device, each sequence with its cls and eos.
+            cu_seqlens: int32 [n + 1], from 0, strictly increasing, to `total`. On the host it is checked
+                and copied without synchronisation; on a device it is first read back, which synchronises.
+            max_seqlen: at least the longest sequence, in tokens.
+            repr_layers: as in fair-esm, 0 to N or negative; by default the last.
+            need_logits: also return "logits", float32 [total, tokens of the alphabet].
+            return_contacts: also return "contacts", a float32 [L, L] for each sequence of L residues.
+
+        Raises:
+            ValueError: an argument that breaks the above, by name.
+        """
+        layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
+        layout = self._check(input_ids, cu_seqlens, max_seqlen)
+        if self.attention == "padded":
+            return self._forward_packed_fallback(
+                input_ids, cu_seqlens, max_seqlen, layers, need_logits, return_contacts
+            )
+        maps = None
+        if return_contacts:
+            maps = ContactMaps(self.contact_head.regression, self.num_layers, layout.host.tolist())
+        positions = create_position_ids_packed(layout.device, layout.total)
+        x = self._embed(input_ids, self._mask_ratio(input_ids, layout), positions)
+        wanted = [*layers, self.num_layers] if need_logits or return_contacts else layers
+        hidden = self._run_layers(x, self._rotation(positions), attention_over(self.attention, layout), wanted, maps)
+        result = {"representations": {layer: hidden[layer] for layer in layers}}
+        if need_logits:
+            result["logits"] = self.lm_head(hidden[self.num_layers])
+        if maps:
+            result["contacts"] = maps.contacts()
+        return result
+
+    @torch.inference_mode()
+    def _forward_packed_fallback(
+        self,
+        input_ids: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        max_seqlen: int,
+        repr_layers: Iterable[int] | None = None,
+        need_logits: bool = False,
+        return_contacts: bool = False,
+    ) -> dict:
+        """Same contract as `forward_packed`: unpack to padded batches of like length, run, pack again."""
+        layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
+        layout = self._check(input_ids, cu_seqlens, max_seqlen)
+        longest = int(layout.host.diff().max())
+        if return_contacts:
+            raise ValueError("contacts: attention: padded would keep the maps of all layers; use attention: auto")
+        if self.dtype == torch.float32 and longest > MAX_PADDED_FP32:
+            raise ValueError(
+                f"attention: padded in fp32 is fair-esm's forward, whose attention map of {longest} tokens is too "
+                f"large (limit {MAX_PADDED_FP32}); use attention: auto"
+            )
+        result = in_padded_batches(partial(self.forward, repr_layers=layers), input_ids, layout, self.padding_idx)
+        representations = {layer: result["representations"][layer] for layer in layers}  # fair-esm sorts them
+        return {"representations": representations} | ({"logits": result["logits"]} if need_logits else {})
+
+    def _forward_padded(self, tokens: torch.Tensor, layers: list[int]) -> dict:
+        """Run padded tokens [B, T] through the packed layers: B * T rows, keys masked where they are padding."""
+        batch, width = tokens.shape
+        padding_mask = tokens.eq(self.padding_idx)
+        key_mask = ~padding_mask[:, None, None, :]
+
+        def attend(*qkv: torch.Tensor) -> torch.Tensor:
+            q, k, v = (x.view(batch, width, *x.shape[1:]).transpose(1, 2) for x in qkv)  # [B, H, T, D]
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask).transpose(1, 2).flatten(0, 1)
+
+        masked = tokens.eq(self.mask_idx).sum(-1)
+        positions = torch.arange(width, device=self.device).expand(batch, width)
+        x = self._embed(tokens, (masked / (~padding_mask).sum(-1))[:, None], positions)
+        x = x.masked_fill(padding_mask[..., None], 0.0).flatten(0, 1)
+        rotation = self._rotation(positions.flatten())
+        wanted = self._run_layers(x, rotation, attend, list(dict.fromkeys([*layers, self.num_layers])))
+        padded = {layer: rows.view(batch, width, -1) for layer, rows in wanted.items()}
+        logits = self.lm_head(padded[self.num_layers])
+        return {"logits": logits, "representations": {layer: padded[layer] for layer in layers}}
+
+    def _run_layers(
+        self,
+        x: torch.Tensor,
+        rotation: torch.Tensor | None,
+        attend: Attend,
+        layers: list[int],
+        maps: ContactMaps | None = None,
+    ) -> dict[int, torch.Tensor]:
+        """Run as many blocks as the wanted layers need; the last of all is taken after the final norm."""
+        representations = {0: x} if 0 in layers else {}
+        delta = None
+        for index, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
+            x, delta = layer(x, delta, rotation, maps.watch(attend, index - 1) if maps else attend)
+            if index == self.num_layers:
+                representations[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
+            elif index in layers:
+                x, delta = x + delta, None
+                representations[index] = x
+        return representations
+
+    def _embed(self, tokens: torch.Tensor, mask_ratio: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Return the scaled embedding, fp32 [..., E], in ESM-1b with that of the position.
+
+        Args:
+            tokens, positions: int [...].
+            mask_ratio: [...], share of mask tokens in the sequence of each token.
+        """
+        x = F.embedding(tokens, self.embedding)
+        if self.token_dropout:
+            x.div_((1 - mask_ratio)[..., None])
+        if self.position_embedding is not None:
+            x += F.embedding(positions, self.position_embedding)
+        return x if self.emb_layer_norm_before is None else self.emb_layer_norm_before(x)
+
+    def _mask_ratio(self, input_ids: torch.Tensor, layout: PackLayout) -> torch.Tensor:
+        """Return, for each token, the share of mask tokens among all tokens of its sequence, fp32 [total]."""
+        masked = F.pad(input_ids.eq(self.mask_idx).cumsum(0), (1, 0))  # integers: exact
+        ratio = masked[layout.device].diff() / layout.device.diff()
+        return per_token(ratio, layout.device, layout.total)
+
+    def _rotation(self, positions: torch.Tensor) -> torch.Tensor | None:
+        """Return exp(i angle), complex64 [rows, D / 2], as esm/rotary_embedding.py computes cos and sin."""
+        if self.inv_freq is None:
+            return None
+        angles = positions[:, None].to(torch.float32) * self.inv_freq
+        return torch.complex(angles.cos(), angles.sin())
+
+    def _check(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
+        if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):
+            raise ValueError(f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}")
+        if input_ids.device != self.embedding.device:
+            raise ValueError(f"input_ids: on {input_ids.device}, but the model is on {self.device}")
+        if cu_seqlens.ndim != 1 or cu_seqlens.dtype != torch.int32:
+            raise ValueError(f"cu_seqlens: need int32 [n + 1], not {cu_seqlens.dtype} {list(cu_seqlens.shape)}")
+        if cu_seqlens.device.type not in ("cpu", self.device.type):
+            raise ValueError(f"cu_seqlens: on {cu_seqlens.device}, need the host or {self.device}")
+        host = cu_seqlens.cpu()
+        if len(host) < 2 or input_ids.numel() == 0:
+            raise ValueError("cu_seqlens: the pack is empty; it needs at least one sequence")
+        lengths = host.diff()
+        if host[0] != 0:
+            raise ValueError(f"cu_seqlens: must begin with 0, not {int(host[0])}")
+        if int(lengths.min()) < 1:
+            raise ValueError(f"cu_seqlens: must be strictly increasing, but a sequence has {int(lengths.min())} tokens")
+        if host[-1] != input_ids.numel():
+            raise ValueError(f"cu_seqlens: ends at {int(host[-1])}, but input_ids has {input_ids.numel()} tokens")
+        if max_seqlen < int(lengths.max()):
+            raise ValueError(f"max_seqlen: {max_seqlen} is less than the longest sequence, {int(lengths.max())} tokens")
+        if self.max_residues is not None and int(lengths.max()) > self.max_residues + 2:
+            raise ValueError(
+                f"cu_seqlens: a sequence of {int(lengths.max()) - 2} residues is longer than the {self.max_residues} "
+                "that the model has positions for"
+            )
+        return PackLayout(host, on_device(cu_seqlens, self.device), int(max_seqlen), input_ids.numel())

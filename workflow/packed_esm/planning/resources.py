@@ -1,0 +1,123 @@
+"""Memory (MB) and time (minutes) to ask a scheduler for, from file sizes and the model's shape.
+
+Nothing is read. Each figure is more than ordinary proteins need, and is doubled with each attempt for those that are
+not. Measured: 300,000 records like UniProt's (390 bytes each in a chunk) and as many peptides (80 bytes); a 150M model
+on two cores (Xeon, AVX-512); the GPU's figures are README's.
+"""
+
+from ..checkpoints.registry import ModelShape
+
+MB = 1e6
+
+PROGRAM_MB = 1000  # Python and pyarrow; 100 were measured
+TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
+REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, as fp64 too
+RESIDUES_MB = 2000  # values of each residue that wait to be written; 64 MiB, and those of three packs
+MERGE_MB = 2000  # batches of 64 MiB, and chunk files as far as they are mapped; 250 were measured
+EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
+EXPORT_BATCH_BYTES = 3 * 4096 * 4  # a number of every embedding, three times: file, batch, copy
+FASTA_FACTOR = 8  # memory over bytes; measured to chunk: proteins 4.5, peptides 28; to embed: 2.2, 6.6
+TRANSLATE_FACTOR = 4  # memory over bytes; measured: reads 1, a chromosome in windows 4, whole 11
+MANIFEST_FACTOR = 20  # memory over bytes of the Parquet file; 11 to 16 were measured
+RECORD_BYTES = 200  # halved with each attempt: the third one's 50 are no more than a digest and a few residues
+EMBED_WEIGHTS_FACTOR = 2  # 1.8 were measured: the checkpoint and the model
+VALIDATE_WEIGHTS_FACTOR = 3  # 2.9 were measured on a CPU: fair-esm's model beside the packed one
+
+START_MINUTES = 10  # imports from a shared file system, compilation
+CHECKPOINT_BYTES_PER_SECOND = 100e6  # from a shared file system
+FASTA_BYTES_PER_SECOND = 2e6  # to chunk proteins 17e6 were measured, peptides 1.7e6
+TABLE_BYTES_PER_SECOND = 20e6  # to merge vectors of 1,280 numbers 145e6 were measured
+EXPORT_SECONDS = 0.01  # a vector, in all formats; 0.0015 were measured, 0.004 on a busy machine
+GPU_FLOPS = 20e12  # half precision; 408e12 were measured on an H200, the peak of a T4 is 65e12
+GPU_FP32_FLOPS = 2e12  # 32e12 were measured on an H200 with fair-esm
+CPU_FLOPS = 10e9  # a thread; 23e9 were measured
+TYPICAL_LENGTH = 1000
+LONGEST_LENGTH = 35_000  # titin
+
+
+def translating_memory_mb(fasta_bytes: float, attempt: int = 1) -> int:
+    """Return the memory to translate a FASTA file: its longest record, and the ids."""
+    return _grown(PROGRAM_MB + TRANSLATE_FACTOR * fasta_bytes / MB, attempt)
+
+
+def translating_minutes(fasta_bytes: float, attempt: int = 1) -> int:
+    """Return the time to translate a FASTA file; 4e6 to 10e6 bytes a second were measured."""
+    return _grown(START_MINUTES + _fasta_minutes(fasta_bytes), attempt)
+
+
+def chunking_memory_mb(fasta_bytes: float, attempt: int = 1) -> int:
+    """Return the memory to read all FASTA files."""
+    return _grown(PROGRAM_MB + FASTA_FACTOR * fasta_bytes / MB, attempt)
+
+
+def chunking_minutes(fasta_bytes: float, attempt: int = 1) -> int:
+    """Return the time to read all FASTA files."""
+    return _grown(START_MINUTES + _fasta_minutes(fasta_bytes), attempt)
+
+
+def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: int, attempt: int = 1) -> int:
+    """Return the memory to embed a chunk: the weights, its sequences, and `columns` vectors for each."""
+    weights = EMBED_WEIGHTS_FACTOR * shape.weight_bytes
+    vectors = chunk_bytes / RECORD_BYTES * columns * 4 * shape.embed_dim
+    return _grown(TORCH_MB + (weights + FASTA_FACTOR * chunk_bytes + vectors) / MB, attempt)
+
+
+def embedding_minutes(shape: ModelShape, chunk_bytes: float, gpu: bool, threads: int, attempt: int = 1) -> int:
+    """Return the time to embed a chunk of which every byte is a residue."""
+    compute = forward_operations(shape, chunk_bytes, TYPICAL_LENGTH) / (GPU_FLOPS if gpu else CPU_FLOPS * threads) / 60
+    return _grown(START_MINUTES + _loading_minutes(shape) + _fasta_minutes(chunk_bytes) + compute, attempt)
+
+
+def validation_memory_mb(shape: ModelShape, manifest_bytes: float, attempt: int = 1) -> int:
+    """Return the memory to compare with fair-esm; embeddings are read in batches."""
+    weights = VALIDATE_WEIGHTS_FACTOR * shape.weight_bytes
+    return _grown(TORCH_MB + (weights + MANIFEST_FACTOR * manifest_bytes) / MB, attempt)
+
+
+def validation_minutes(
+    shape: ModelShape, sequences: int, input_bytes: float, gpu: bool, threads: int, attempt: int = 1
+) -> int:
+    """Return the time to check all rows, and to run `sequences` and a longest one twice: packed and by fair-esm."""
+    operations = sequences * forward_operations(shape, TYPICAL_LENGTH, TYPICAL_LENGTH)
+    operations += forward_operations(shape, LONGEST_LENGTH, LONGEST_LENGTH)
+    compute = operations / (GPU_FP32_FLOPS if gpu else CPU_FLOPS * threads) / 60
+    return _grown(tables_minutes(input_bytes) + 2 * (_loading_minutes(shape) + compute), attempt)
+
+
+def exporting_memory_mb(shape: ModelShape, manifest_bytes: float, columns: int, attempt: int = 1) -> int:
+    """Return the memory to write a sample in other formats: the manifest, and a batch of `columns` vectors each."""
+    batch = EXPORT_BATCH_BYTES * columns * shape.embed_dim
+    return _grown(EXPORT_MB + (MANIFEST_FACTOR * manifest_bytes + batch) / MB, attempt)
+
+
+def exporting_minutes(shape: ModelShape, embeddings_bytes: float, attempt: int = 1) -> int:
+    """Return the time to write embeddings in other formats; a file or dataset for each takes most of it."""
+    return _grown(START_MINUTES + embeddings_bytes / (4 * shape.embed_dim) * EXPORT_SECONDS / 60, attempt)
+
+
+def tables_memory_mb(base_mb: float, manifest_bytes: float, attempt: int = 1) -> int:
+    """Return the memory of a job that holds the manifest, and otherwise `base_mb` whatever the input."""
+    return _grown(base_mb + MANIFEST_FACTOR * manifest_bytes / MB, attempt)
+
+
+def tables_minutes(input_bytes: float, attempt: int = 1) -> int:
+    """Return the time of a job that reads manifest and embeddings once."""
+    return _grown(START_MINUTES + input_bytes / TABLE_BYTES_PER_SECOND / 60, attempt)
+
+
+def forward_operations(shape: ModelShape, residues: float, length: float) -> float:
+    """Return the operations of a forward over `residues` in sequences of `length`: 24 d^2 + 4 d L a layer each."""
+    return shape.num_layers * residues * (24 * shape.embed_dim**2 + 4 * shape.embed_dim * length)
+
+
+def _loading_minutes(shape: ModelShape) -> float:
+    """Return the time to read the checkpoint twice: for its sha256, and to load it."""
+    return 2 * shape.weight_bytes / CHECKPOINT_BYTES_PER_SECOND / 60
+
+
+def _fasta_minutes(fasta_bytes: float) -> float:
+    return fasta_bytes / FASTA_BYTES_PER_SECOND / 60
+
+
+def _grown(amount: float, attempt: int) -> int:
+    return int(amount) * 2 ** (attempt - 1)

@@ -1,0 +1,5 @@
+"""The page of a run and its figures.
+
+Knows the files of a run, and no model.
+Imports: sequences, store, system.
+"""

@@ -1,0 +1,103 @@
+"""The manifest: one row for every input record, and what became of it.
+
+Its metadata has a checksum of each sample's rows, and the sha256 of the FASTA file that they come from: Parquet's own
+checksums do not cover what says where a column stands, how many rows there are and which can be left out.
+"""
+
+import itertools
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..system.files import damage_named, replacing
+
+ACCEPTED, REPLACED, REJECTED = "accepted", "replaced", "rejected"
+TRUNCATED, SPLIT = "truncated", "split"  # of those that are longer than max_length
+STATUSES = (ACCEPTED, REPLACED, TRUNCATED, SPLIT, REJECTED)
+
+SCHEMA = pa.schema(
+    {
+        "sample": pa.string(),
+        "position": pa.int64(),  # in the sample, from 0
+        "id": pa.string(),
+        "description": pa.string(),
+        "line": pa.int64(),  # of the header, from 1
+        "length": pa.int32(),  # residues
+        "digest": pa.string(),
+        "status": pa.string(),
+        "reason": pa.string(),
+        "chunk": pa.int32(),  # from 0; -1 where rejected
+        "row": pa.int32(),  # in the chunk, from 0; -1 where rejected
+    }
+)
+CHECKSUMS, SOURCES = b"packed_esm_checksums", b"packed_esm_fasta_sha256"  # keys of the metadata: {sample: ...} each
+BATCH_ROWS = 65536  # of which strings are made at a time
+
+
+def write_manifest(path: Path, manifest: pd.DataFrame, sources: Mapping[str, str]) -> None:
+    """Write the manifest as Parquet; `sources` has the sha256 of each sample's FASTA file."""
+    table = pa.Table.from_pandas(manifest, schema=SCHEMA, preserve_index=False)
+    metadata = {CHECKSUMS: json.dumps(_checksums(table)), SOURCES: json.dumps(dict(sources))}
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
+
+
+def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
+    """Return the manifest, of one sample or of all.
+
+    Raises:
+        DamagedFileError: not a whole manifest, or not the rows that were written.
+    """
+    # Not by pyarrow's datasets, as its filters are: one flipped bit can make them wait for ever.
+    with damage_named(path, "manifest"), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        written = json.loads(file.schema_arrow.metadata[CHECKSUMS])
+        batches = file.iter_batches(BATCH_ROWS, use_threads=False)
+        if sample is not None:
+            written = {name: checksum for name, checksum in written.items() if name == sample}
+            batches = (batch.filter(pc.equal(batch["sample"], sample)) for batch in batches)
+        table = pa.Table.from_batches(batches, SCHEMA)  # raises where the columns are others
+        if _checksums(table) != written:
+            raise ValueError("its rows do not belong to their checksums, it was changed")
+        return table.to_pandas()
+
+
+def fasta_sha256(path: Path) -> dict[str, str]:
+    """Return the sha256 of each sample's FASTA file as it was when the manifest was made.
+
+    Raises:
+        DamagedFileError: not a whole manifest.
+    """
+    with damage_named(path, "manifest"):
+        return json.loads(pq.read_schema(path).metadata[SOURCES])
+
+
+def embedded(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that have an embedding, in input order."""
+    return manifest[manifest.status != REJECTED]
+
+
+def _checksums(table: pa.Table) -> dict[str, int]:
+    """Return the crc32 of all rows of each sample, in their order."""
+    names = table["sample"].to_numpy()
+    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]][: len(names)])  # rows of a sample stand together
+    checksums = {}
+    for start, end in itertools.pairwise([*starts, len(names)]):
+        value = 0
+        for first in range(start, end, BATCH_ROWS):
+            for column in table.slice(first, min(BATCH_ROWS, end - first)).columns:
+                value = zlib.crc32(_bytes(column), value)
+        checksums[names[start]] = value
+    return checksums
+
+
+def _bytes(column: pa.ChunkedArray) -> bytes:
+    if pa.types.is_string(column.type):
+        return "\0".join(column.to_pylist()).encode()  # no text of a FASTA file has a NUL
+    return column.to_numpy().tobytes()

@@ -1,0 +1,5 @@
+"""Files of embeddings: of chunks and of samples, merged, checked and exported.
+
+Knows arrays, digests and settings, and no tensor.
+Imports: sequences, system.
+"""

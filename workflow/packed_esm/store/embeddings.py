@@ -1,0 +1,236 @@
+"""Embedding files: the memory-mappable Arrow file of a chunk, and the Parquet file of a sample.
+
+Both have `digest`, `length`, one fixed-size list of float32 for each pooling and layer (`mean_33`), a
+float32 `log_likelihood` where it is included, and `checksum`: the crc32 of the digest and the row's
+values, made where the values were computed and carried on, so that a value changed or a row shifted
+later is noticed.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..system.files import DamagedFileError, damage_named, replacing
+from .settings import column_names, differences, from_metadata, to_metadata
+
+BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
+# The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
+MAY_DIFFER = {"tokens_per_pack"}
+CHUNK_FILE, SAMPLE_FILE = "file of chunk embeddings", "Parquet file of embeddings"
+
+
+class EmbeddingFileError(DamagedFileError):
+    """An embedding file is damaged, or is not what the manifest says: file, sequence and remedy are named."""
+
+
+def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the crc32 of each digest followed by its row of every column, uint32 [n]."""
+    checksums = np.empty(len(digests), dtype=np.uint32)
+    matrices = [np.ascontiguousarray(matrix, dtype="<f4") for matrix in columns.values()]
+    for row, digest in enumerate(digests):
+        value = zlib.crc32(digest.encode("ascii"))
+        for matrix in matrices:
+            value = zlib.crc32(matrix[row], value)
+        checksums[row] = value
+    return checksums
+
+
+def embedding_table(
+    digests: Sequence[str],
+    lengths: Sequence[int],
+    columns: Mapping[str, np.ndarray],
+    checksums: np.ndarray,
+    ids: Sequence[str] | None = None,
+) -> pa.Table:
+    """Return the table of embeddings; columns: {name: float32 [n, width]}; with `ids` first where they are given."""
+    arrays: dict[str, pa.Array] = {} if ids is None else {"id": pa.array(ids, pa.string())}
+    arrays["digest"] = pa.array(digests, pa.string())
+    arrays["length"] = pa.array(lengths, pa.int32())
+    for name, matrix in columns.items():
+        values = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+        arrays[name] = values if matrix.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(values, matrix.shape[1])
+    arrays["checksum"] = pa.array(checksums, pa.uint32())
+    return pa.table(arrays)
+
+
+def write_chunk(
+    path: Path,
+    digests: Sequence[str],
+    lengths: Sequence[int],
+    columns: Mapping[str, np.ndarray],
+    settings: dict,
+    checksums: np.ndarray | None = None,
+) -> None:
+    """Write the embeddings of a chunk in its order as one Arrow record batch; checksums are made unless given."""
+    if checksums is None:
+        checksums = row_checksums(digests, columns)
+    table = embedding_table(digests, lengths, columns, checksums)
+    table = table.replace_schema_metadata(to_metadata(settings))
+    with replacing(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, table.num_rows))
+
+
+def schema_settings(schema: pa.Schema) -> dict:
+    """Return the settings in the metadata of a file of embeddings.
+
+    Raises:
+        ValueError: none there, changed ones, or columns that are not theirs.
+    """
+    settings = from_metadata(schema.metadata)
+    wanted = ["digest", "length", *column_names(settings), "checksum"]
+    if [name for name in schema.names if name != "id"] != wanted:
+        raise ValueError(f"its columns are {', '.join(schema.names)}, but of its settings {', '.join(wanted)}")
+    return settings
+
+
+def chunk_settings(path: Path) -> dict:
+    """Return the settings in the metadata of a chunk's file, without reading its rows.
+
+    Raises:
+        EmbeddingFileError: not a whole file of chunk embeddings.
+    """
+    with damage_named(path, CHUNK_FILE, EmbeddingFileError):
+        return schema_settings(pa.ipc.open_file(pa.memory_map(str(path))).schema)
+
+
+def common_settings(chunk_paths: Sequence[Path], settings_of: Callable[[Path], dict]) -> dict:
+    """Return the settings of all chunks, each read by `settings_of`.
+
+    Where budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all.
+
+    Raises:
+        EmbeddingFileError: chunks with other settings than the first.
+    """
+    every = [settings_of(path) for path in chunk_paths]
+    for path, settings in zip(chunk_paths, every, strict=True):
+        same = {key: value for key, value in settings.items() if key not in MAY_DIFFER}
+        if differing := differences({k: v for k, v in every[0].items() if k not in MAY_DIFFER}, same):
+            raise EmbeddingFileError(
+                f"{path}: made with other settings than {chunk_paths[0]} ({'; '.join(differing)}); "
+                "remove the older of the two and run again"
+            )
+    budgets = sorted({settings["tokens_per_pack"] for settings in every})
+    return every[0] | {"tokens_per_pack": budgets[0] if len(budgets) == 1 else budgets}
+
+
+class ChunkFile:
+    """A chunk's embeddings, memory-mapped: `columns` {name: float32 [n, E]}, `checksums` uint32 [n], `settings`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with damage_named(path, CHUNK_FILE, EmbeddingFileError):
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            table.validate(full=True)  # else offsets that were changed point anywhere in memory
+            self.settings = schema_settings(table.schema)
+            self._digests = _whole(table["digest"])
+            self.checksums = table["checksum"].to_numpy()
+            self.columns = embedding_columns(table)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def digests(self, rows: np.ndarray) -> list[str]:
+        """Return the digests of `rows`."""
+        return self._digests.take(pa.array(rows)).to_pylist()
+
+    def check_rows(self, rows: np.ndarray) -> None:
+        """Raise EmbeddingFileError for the first of `rows` whose values or digest are not those that were computed."""
+        digests = self.digests(rows)
+        seen = row_checksums(digests, {name: matrix[rows] for name, matrix in self.columns.items()})
+        for wrong in np.flatnonzero(seen != self.checksums[rows])[:1]:
+            raise EmbeddingFileError(
+                f"{self.path}, row {rows[wrong]}, sequence {digests[wrong]}: values or digest do not belong to "
+                "their checksum, the file was changed; remove it and run again"
+            )
+
+
+def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """Return the embedding columns of a table as matrices, float32 [n, width], without a copy of a single batch."""
+    matrices = {}
+    for field in table.schema:
+        if pa.types.is_fixed_size_list(field.type):
+            values = _whole(table[field.name]).flatten()
+            matrices[field.name] = values.to_numpy().reshape(-1, field.type.list_size)
+        elif pa.types.is_float32(field.type):
+            matrices[field.name] = _whole(table[field.name]).to_numpy()[:, None]
+    return matrices
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    # combine_chunks() copies even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+class SampleWriter:
+    """Write the embeddings of a sample as Parquet, batch by batch; a context manager that renames at the end."""
+
+    def __init__(self, path: Path, settings: dict) -> None:
+        self._path = path
+        self._metadata = to_metadata(settings)
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "SampleWriter":
+        # A stack, so that a writer that cannot even close (a full disk) leaves no file either.
+        self._stack = ExitStack()
+        self._temporary = self._stack.enter_context(replacing(self._path))
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Append one row group."""
+        table = table.replace_schema_metadata(self._metadata)
+        if self._writer is None:
+            # Vectors do not compress (less than a tenth) and have no repeats for a dictionary. Statistics would let a
+            # reader leave out rows, and nothing checks them.
+            text = {"id", "digest"}
+            self._writer = self._stack.enter_context(
+                pq.ParquetWriter(
+                    self._temporary,
+                    table.schema,
+                    compression={n: "zstd" if n in text else "none" for n in _leaf_names(table.schema)},
+                    use_dictionary=False,
+                    write_statistics=False,
+                )
+            )
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self._stack.__exit__(*error)
+
+
+def _leaf_names(schema: pa.Schema) -> list[str]:
+    """Return Parquet's name of each column: a list's values are `name.list.element`."""
+    return [f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name for field in schema]
+
+
+def open_sample(path: Path) -> pq.ParquetFile:
+    """Return a sample's Parquet file to read in batches, a context manager."""
+    # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
+def sample_settings(path: Path) -> dict:
+    """Return the settings in the metadata of a sample's Parquet file.
+
+    Raises:
+        EmbeddingFileError: not a whole Parquet file of this workflow.
+    """
+    with damage_named(path, SAMPLE_FILE, EmbeddingFileError):
+        return schema_settings(pq.read_schema(path))
+
+
+def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of a sample's Parquet file in order, BATCH_ROWS at a time; all columns, or those asked for.
+
+    Raises:
+        EmbeddingFileError: bytes that make no sense.
+    """
+    with damage_named(path, SAMPLE_FILE, EmbeddingFileError), open_sample(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            table = pa.Table.from_batches([batch])
+            table.validate(full=True)
+            yield table

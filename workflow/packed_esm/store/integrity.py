@@ -1,0 +1,98 @@
+"""Check what lies between the rules: every row of a merged file, and that other files are of the same run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ..sequences.manifest import fasta_sha256
+from ..system.files import read_json, sha256
+from .embeddings import embedding_columns, row_checksums, sample_batches, sample_settings
+from .settings import differences
+
+
+class ValidationError(ValueError):
+    """The embeddings are not what they should be; each failure names its sequence."""
+
+
+def check_file(path: Path, rows: pd.DataFrame) -> None:
+    """Check every row of a sample's Parquet file; see `checked_batches` for what it raises."""
+    for _ in checked_batches(path, rows):
+        pass
+
+
+def checked_batches(path: Path, rows: pd.DataFrame) -> Iterator[pa.Table]:
+    """Yield the rows of a sample's Parquet file in batches, each checked: identity and order by the manifest, values.
+
+    Args:
+        path: Parquet file.
+        rows: of the manifest, those of the sample that have an embedding, in input order.
+
+    Raises:
+        ValidationError: naming the first sequence that is wrong.
+        EmbeddingFileError: not a whole Parquet file of this workflow.
+    """
+    sample_settings(path)
+    start = 0
+    for table in sample_batches(path):
+        _check_identity(path, start, table, rows.iloc[start : start + len(table)])
+        _check_values(path, start, table)
+        start += len(table)
+        yield table
+    if start != len(rows):
+        raise ValidationError(
+            f"{path}: ends after {start} of {len(rows)} rows; sequence {rows.iloc[start]['id']!r} is missing; "
+            "remove the file and run again"
+        )
+
+
+def check_sources(fastas: Mapping[str, Path], manifest_path: Path) -> None:
+    """Raise ValidationError where a FASTA file, by sample, is not the one that the manifest was made of."""
+    sources = fasta_sha256(manifest_path)
+    for sample, fasta in fastas.items():
+        if sha256(fasta) != sources.get(sample):
+            raise ValidationError(
+                f"{fasta}: not the file that {manifest_path} was made of; it changed during the run, or the manifest "
+                "is of another run: remove the manifest and run again"
+            )
+
+
+def read_stats(paths: Sequence[Path], settings: dict) -> list[dict]:
+    """Return the statistics of the embed jobs.
+
+    Raises:
+        DamagedFileError: not a whole file.
+        ValidationError: of a job with other settings; the budget of tokens may differ, as after an out-of-memory.
+    """
+    stats = [read_json(path) for path in paths]
+    for path, job in zip(paths, stats, strict=True):
+        budget = {"tokens_per_pack": job["settings"]["tokens_per_pack"]}
+        if differing := differences(job["settings"], settings | budget):
+            raise ValidationError(f"{path}: of another run ({'; '.join(differing)}); remove it and run again")
+    return stats
+
+
+def _check_identity(path: Path, start: int, table: pa.Table, expected: pd.DataFrame) -> None:
+    for name in ("id", "digest", "length"):
+        got, want = table[name].to_pylist(), expected[name].tolist()
+        want += [None] * (len(got) - len(want))
+        for row, (here, there) in enumerate(zip(got, want, strict=True)):
+            if here != there:
+                raise ValidationError(
+                    f"{path}, row {start + row}, sequence {table['id'][row].as_py()!r}: {name} is {here!r}, "
+                    f"but the manifest has {there!r}; remove the file and run again"
+                )
+
+
+def _check_values(path: Path, start: int, table: pa.Table) -> None:
+    columns = embedding_columns(table)
+    wrong = row_checksums(table["digest"].to_pylist(), columns) != table["checksum"].to_numpy()
+    infinite = ~np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in columns.values()])
+    for row in np.flatnonzero(wrong | infinite)[:1]:
+        problem = "does not belong to its checksum, it was changed or moved" if wrong[row] else "is not finite"
+        raise ValidationError(
+            f"{path}, row {start + row}, sequence {table['id'][int(row)].as_py()!r}: the embedding {problem}; "
+            "remove the file and run again"
+        )

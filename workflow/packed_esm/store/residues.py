@@ -1,0 +1,202 @@
+"""Files of what a sequence has for each of its residues: HDF5, one dataset a sequence.
+
+| feature | dataset |
+|---|---|
+| representations | [L, E], or [layers, L, E] where several layers are kept; float16 or float32 |
+| logits | float32 [L, 33], in the order of fair-esm's alphabet |
+| contacts | float32 [L, L], probabilities |
+
+In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
+id (`names.dataset_names`), in UniProt's layout, and links to the files of the chunks: nothing is copied.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from ..system.files import damage_named
+from .embeddings import EmbeddingFileError
+from .hdf5 import new_hdf5
+from .settings import SETTINGS_KEY, from_metadata, to_metadata
+
+FEATURES = ("representations", "logits", "contacts")
+RESIDUE_FILE = "HDF5 file of residues"
+
+BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
+WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
+SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A dataset that waits to be written, its blocks as they are compressed: (offset, bytes) each."""
+
+    feature: str
+    digest: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    block_shape: tuple[int, ...]
+    blocks: list[tuple[tuple[int, ...], Future]]
+
+    def is_ready(self) -> bool:
+        """Return whether all its blocks are compressed."""
+        return all(block.done() for _, block in self.blocks)
+
+
+class ResidueWriter:
+    """Write the features of sequences as they come; a context manager that renames the files at the end.
+
+    Blocks are compressed by threads of its own (HDF5's gzip filter would hold up everything else), and written in the
+    order in which they came. The checksum in each block's zlib stream is checked by whoever reads it.
+
+    Args:
+        paths: {feature: path}, names of FEATURES.
+        dtype: of representations, float16 or float32.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], dtype: str = "float16") -> None:
+        self._paths = dict(paths)
+        self._dtype = dtype
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+
+    def __enter__(self) -> "ResidueWriter":
+        self._stack = ExitStack()
+        self._files = {feature: self._stack.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
+        self._threads = self._stack.enter_context(ThreadPoolExecutor(max(1, torch.get_num_threads())))
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def restart(self) -> None:
+        """Throw away what was written."""
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        for file in self._files.values():
+            for digest in list(file):
+                del file[digest]
+
+    def write(self, name: str, digest: str, out: dict) -> None:
+        """Take the features of one sequence.
+
+        Args:
+            name: for messages.
+            digest: of the sequence, which names its datasets.
+            out: what `Embedder.embed` hands out for each sequence.
+
+        Raises:
+            ValueError: a value that is beyond float16.
+        """
+        for feature, array in residue_arrays(out, list(self._paths), self._dtype, name).items():
+            blocks = [(offset, self._threads.submit(_deflated, block)) for offset, block in _blocks(array)]
+            # Not the array: what is compressed may go.
+            self._waiting.append(_Waiting(feature, digest, array.shape, array.dtype, _block_shape(array), blocks))
+            self._waiting_bytes += array.nbytes
+        while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].is_ready()):
+            self._write_oldest()
+
+    def finish(self, settings: dict) -> None:
+        """Write what still waits, and the settings that determine the content."""
+        while self._waiting:
+            self._write_oldest()
+        for file in self._files.values():
+            file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
+
+    def _write_oldest(self) -> None:
+        one = self._waiting.popleft()
+        dataset = self._files[one.feature].create_dataset(
+            one.digest,
+            one.shape,
+            one.dtype,
+            chunks=one.block_shape,
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        for offset, block in one.blocks:
+            dataset.id.write_direct_chunk(offset, block.result())
+        dataset.attrs["digest"] = one.digest
+        self._waiting_bytes -= dataset.nbytes
+
+
+def _representations(out: dict) -> torch.Tensor:
+    layers = [rows[1:-1] for rows in out["representations"].values()]
+    return layers[0] if len(layers) == 1 else torch.stack(layers)
+
+
+_ARRAY = {
+    "representations": _representations,
+    "logits": lambda out: out["logits"][1:-1],
+    "contacts": lambda out: out["contacts"],
+}
+
+
+def residue_arrays(out: dict, features: Sequence[str], dtype: str, name: str) -> dict[str, np.ndarray]:
+    """Return {feature: dataset} of one sequence, as it is written; see `ResidueWriter.write`."""
+    arrays = {feature: _ARRAY[feature](out).numpy(force=True) for feature in features}
+    if "representations" in arrays:
+        with np.errstate(over="ignore"):  # NumPy's memory: torch's, of many sizes, is not given back
+            arrays["representations"] = arrays["representations"].astype(dtype)
+        if not np.isfinite(arrays["representations"]).all():
+            raise ValueError(f"{name}: a representation is beyond {dtype}; use per_residue: float32")
+    return arrays
+
+
+def _block_shape(array: np.ndarray) -> tuple[int, ...]:
+    """Return the shape of the blocks of a dataset: whole rows, of one layer."""
+    *leading, rows, width = array.shape
+    at_once = max(1, min(rows, BLOCK_BYTES // (width * array.itemsize)))
+    return (*(1 for _ in leading), at_once, width)
+
+
+def _blocks(array: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yield (offset, block) of all blocks; the last one is filled up with zeros, as HDF5 wants it."""
+    shape = _block_shape(array)
+    for index in np.ndindex(*(-(-size // step) for size, step in zip(array.shape, shape, strict=True))):
+        offset = tuple(i * step for i, step in zip(index, shape, strict=True))
+        part = array[tuple(slice(start, start + step) for start, step in zip(offset, shape, strict=True))]
+        if part.shape != shape:
+            part = np.pad(part, [(0, step - size) for size, step in zip(part.shape, shape, strict=True)])
+        yield offset, part
+
+
+def _deflated(block: np.ndarray) -> bytes:
+    """Return a block as HDF5's filters shuffle and gzip would leave it."""
+    # Both let go of the interpreter, so that threads work side by side; tobytes() would not.
+    planes = np.ascontiguousarray(np.ascontiguousarray(block).view(np.uint8).reshape(-1, block.itemsize).T)
+    return zlib.compress(planes, 1)
+
+
+@contextmanager
+def open_residues(path: Path) -> Iterator[h5py.File]:
+    """Open a file of residues to read.
+
+    Raises:
+        EmbeddingFileError: not a whole one, also where that shows only while it is read.
+    """
+    with damage_named(path, RESIDUE_FILE, EmbeddingFileError):
+        try:
+            with h5py.File(path, "r") as file:
+                yield file
+        except (KeyError, RuntimeError) as error:  # what h5py raises for bytes that make no sense
+            raise ValueError(str(error)) from error
+
+
+def residue_settings(path: Path) -> dict:
+    """Return the settings in the attributes of a file of residues.
+
+    Raises:
+        EmbeddingFileError: not a whole one.
+    """
+    with open_residues(path) as file:
+        stored = file.attrs.get(SETTINGS_ATTRIBUTE)
+        return from_metadata(None if stored is None else {SETTINGS_KEY: stored.encode()})
