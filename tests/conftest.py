@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
 from packed_esm.checkpoints.registry import DEMO_PATH  # noqa: E402
-from packed_esm.sequences.fasta import RESIDUES  # noqa: E402
+from packed_esm.sequences.alphabet import RESIDUES  # noqa: E402
 from packed_esm.sequences.tokens import MASK, tokenize  # noqa: E402
 
 if "PYTEST_XDIST_WORKER" in os.environ:

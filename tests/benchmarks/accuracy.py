@@ -24,11 +24,12 @@ from conftest import random_esm2, relative_l2, worst_residue_cosine  # noqa: E40
 from forward import variants  # noqa: E402
 from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
 from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
-from packed_esm.embedding.embedder import DTYPES  # noqa: E402
+from packed_esm.embedding.options import DTYPES  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
-from packed_esm.model.attention import backend_version  # noqa: E402
+from packed_esm.model.backends import backend_version  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
-from packed_esm.sequences.fasta import normalise, read_records  # noqa: E402
+from packed_esm.sequences.alphabet import normalise  # noqa: E402
+from packed_esm.sequences.fasta import read_records  # noqa: E402
 from packed_esm.sequences.tokens import tokenize  # noqa: E402
 from packed_esm.validation.reference import reference_outputs  # noqa: E402
 

@@ -28,10 +28,11 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 import peers  # noqa: E402
 from conftest import random_esm2, random_tokens  # noqa: E402
 from packed_esm.checkpoints.registry import MODELS  # noqa: E402
-from packed_esm.embedding.embedder import DTYPES, default_tokens_per_pack, device_name  # noqa: E402
+from packed_esm.embedding.device import default_tokens_per_pack, device_name  # noqa: E402
+from packed_esm.embedding.options import DTYPES  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.kernels.fp8 import FP8, activation_dtype, why_no_fp8  # noqa: E402
-from packed_esm.model.attention import BACKENDS, backend_version, why_not  # noqa: E402
+from packed_esm.model.backends import BACKENDS, backend_version, why_not  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
 
 PACKAGES = ("torch", "triton", "fair-esm", "transformers", "esm-efficient", "flash-attn", "fa3-fwd")

@@ -26,7 +26,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from packed_esm.sequences.fasta import normalise, read_records  # noqa: E402
+from packed_esm.sequences.alphabet import normalise  # noqa: E402
+from packed_esm.sequences.fasta import read_records  # noqa: E402
 from packed_esm.store.embeddings import write_chunk  # noqa: E402
 from packed_esm.system.files import replacing  # noqa: E402
 

@@ -5,9 +5,12 @@ import zlib
 from pathlib import Path
 
 import pandas as pd
-from packed_esm.sequences.chunking import ON_DUPLICATE_ID, ON_INVALID, _read_sample, _Reading, chunk_samples
-from packed_esm.sequences.fasta import FastaError, read_records, refget_digest
+from packed_esm.errors import FastaError
+from packed_esm.sequences.alphabet import refget_digest
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.manifest import read_manifest
+from packed_esm.sequences.records import ON_DUPLICATE_ID, ON_INVALID, Reading, read_sample
 from packed_esm.system.files import read_json
 
 
@@ -23,9 +26,9 @@ def headers(data: bytes) -> int | None:
 def check_reading(fasta: Path, data: bytes, on_invalid: str, on_duplicate_id: str) -> str:
     """Read any bytes as a sample, without what is written of it; hold each record to have a row. Return as below."""
     fasta.write_bytes(data)
-    reading = _Reading()
+    reading = Reading()
     try:
-        _read_sample("s", fasta, reading, on_invalid, on_duplicate_id)
+        read_sample("s", fasta, reading, on_invalid, on_duplicate_id)
     except FastaError as error:
         assert str(fasta) in str(error) and "\n" not in str(error), error
         return str(error)

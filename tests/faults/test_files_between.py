@@ -61,8 +61,8 @@ ROWS = [
     held_by("a bit flipped, through snakemake: embeddings of a chunk, merged embeddings", "the run stops and the log names file and sequence", "workflow/test_workflow.py::test_a_bit_flipped_between_rules_stops_the_run_with_the_name"),
     held_by("a file cut short, through snakemake: each kind", "the run stops in one line; the remedy helps", "workflow/test_restart.py::test_a_truncated_file_stops_the_run_with_its_name_and_the_remedy_helps"),
     held_by("sequences of a chunk cut between two records", "merging names what is missing", "workflow/test_restart.py::test_a_fasta_cut_between_two_records_is_noticed_and_the_remedy_helps"),
-    held_by("a manifest with a hole", "named, or read as it was", "unit/test_files.py::test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else"),
-    held_by("a merged file with a hole", "named, or read as it was", "unit/test_merge_and_integrity.py::test_a_merged_file_that_is_cut_or_has_a_hole_is_noticed_with_its_name"),
+    held_by("a manifest with a hole", "named, or read as it was", "unit/system/test_files.py::test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else"),
+    held_by("a merged file with a hole", "named, or read as it was", "unit/store/test_merge_and_integrity.py::test_a_merged_file_that_is_cut_or_has_a_hole_is_noticed_with_its_name"),
     *CHANGES,
 ]  # fmt: skip
 

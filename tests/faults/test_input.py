@@ -6,7 +6,8 @@ import shlex
 import pandas as pd
 import pytest
 from conftest import random_sequence
-from packed_esm.sequences.fasta import read_records, refget_digest
+from packed_esm.sequences.alphabet import refget_digest
+from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.manifest import read_manifest
 from packed_esm.system.files import read_json
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import ROOT
 from packed_esm.embedding.embedder import Embedder
-from packed_esm.model import attention as packed_attention
-from packed_esm.model.attention import choose_backend
+from packed_esm.model import backends
+from packed_esm.model.backends import choose_backend
 from workflow.conftest import Project, proteins
 
 from .table import Row, held_by
@@ -61,14 +61,14 @@ ROWS = [
     FUTURE,
     *BROKEN,
     NO_VARLEN,
-    held_by("device: cuda where torch sees none", "stops with what to look at", "unit/test_embed.py::test_cuda_where_there_is_none_says_what_to_do"),
-    held_by("a GPU older than the kernels, or fp32", "auto takes sdpa; by name it is refused with the reason", "unit/test_packed_attention.py::test_old_gpus_and_fp32_fall_to_exact_attention"),
-    held_by("out of GPU memory", "the chunk starts again with half the budget, and says so", "unit/test_embed.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),
-    held_by("a sequence that does not fit a GPU alone", "the job fails and names it (no run without it is a success); other chunks finish with --keep-going", "unit/test_embed.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),
-    held_by("out of GPU memory while a sequence is recomputed in fp32", "the job fails and names it", "unit/test_embed.py::test_no_memory_to_recompute_names_the_sequence"),
+    held_by("device: cuda where torch sees none", "stops with what to look at", "unit/embedding/test_embedder.py::test_cuda_where_there_is_none_says_what_to_do"),
+    held_by("a GPU older than the kernels, or fp32", "auto takes sdpa; by name it is refused with the reason", "unit/model/test_attention.py::test_old_gpus_and_fp32_fall_to_exact_attention"),
+    held_by("out of GPU memory", "the chunk starts again with half the budget, and says so", "unit/embedding/test_embedder.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),
+    held_by("a sequence that does not fit a GPU alone", "the job fails and names it (no run without it is a success); other chunks finish with --keep-going", "unit/embedding/test_embedder.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),
+    held_by("out of GPU memory while a sequence is recomputed in fp32", "the job fails and names it", "unit/embedding/test_embedder.py::test_no_memory_to_recompute_names_the_sequence"),
     CUDA_ERROR,
-    held_by("values that overflow fp16", "recomputed in fp32, and said", "unit/test_embed.py::test_values_that_are_not_finite_are_recomputed_in_fp32"),
-    held_by("values that are not finite even in fp32", "the job fails and names the sequence", "unit/test_embed.py::test_a_broken_checkpoint_fails_even_in_fp32"),
+    held_by("values that overflow fp16", "recomputed in fp32, and said", "unit/embedding/test_embedder.py::test_values_that_are_not_finite_are_recomputed_in_fp32"),
+    held_by("values that are not finite even in fp32", "the job fails and names the sequence", "unit/embedding/test_embedder.py::test_a_broken_checkpoint_fails_even_in_fp32"),
 ]  # fmt: skip
 
 
@@ -176,12 +176,12 @@ def test_a_time_in_the_future(tmp_path, seen):
 @pytest.fixture
 def other_kernels(monkeypatch):
     """A GPU with compute capability 8.0 where Triton is not, as far as the choice of a backend can see."""
-    monkeypatch.setattr(packed_attention, "why_no_triton", lambda device: "it is not installed")
+    monkeypatch.setattr(backends, "why_no_triton", lambda device: "it is not installed")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    for cached in (packed_attention._kernel, packed_attention._warn_flash_attn_missing):
+    for cached in (backends.kernel_of, backends._warn_flash_attn_missing):
         cached.cache_clear()
     yield
-    packed_attention._kernel.cache_clear()
+    backends.kernel_of.cache_clear()
 
 
 @pytest.mark.parametrize("row", BROKEN, ids=str)

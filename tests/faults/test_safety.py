@@ -12,8 +12,9 @@ import torch
 import yaml
 from checkpoint_files import save_hugging_face
 from conftest import ROOT, random_esm2
-from packed_esm.checkpoints.loading import CheckpointError, load_esm2
+from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import DEMO_PATH
+from packed_esm.errors import CheckpointError
 from packed_esm.system.files import replacing
 from workflow.conftest import Project
 
@@ -42,11 +43,11 @@ ROWS = [
     PICKLE,
     BESIDE,
     SAFETENSORS,
-    held_by("a pickle with code, old format", REFUSED, "unit/test_checkpoints.py::test_a_pickle_with_code_is_refused_and_not_run"),
-    held_by("a published checkpoint", "comes over https", "unit/test_download.py::test_published_checkpoints_come_over_https"),
-    held_by("a download that is redirected to another host or scheme", "is refused; nothing is kept", "unit/test_download.py::test_a_redirect_to_another_host_or_scheme_is_refused"),
-    held_by("a short or wrong download", "is refused; a good file is not overwritten", "unit/test_download.py::test_a_short_or_wrong_file_is_not_kept_and_a_good_one_not_overwritten"),
-    held_by("another model under a published name", REFUSED, "unit/test_embed.py::test_a_file_in_torch_hubs_cache_that_is_another_model_is_refused"),
+    held_by("a pickle with code, old format", REFUSED, "unit/checkpoints/test_loading.py::test_a_pickle_with_code_is_refused_and_not_run"),
+    held_by("a published checkpoint", "comes over https", "unit/checkpoints/test_download.py::test_published_checkpoints_come_over_https"),
+    held_by("a download that is redirected to another host or scheme", "is refused; nothing is kept", "unit/checkpoints/test_download.py::test_a_redirect_to_another_host_or_scheme_is_refused"),
+    held_by("a short or wrong download", "is refused; a good file is not overwritten", "unit/checkpoints/test_download.py::test_a_short_or_wrong_file_is_not_kept_and_a_good_one_not_overwritten"),
+    held_by("another model under a published name", REFUSED, "unit/embedding/test_embedder.py::test_a_file_in_torch_hubs_cache_that_is_another_model_is_refused"),
     SHELL,
     UMASK,
     CODE,

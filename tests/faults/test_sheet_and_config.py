@@ -4,7 +4,8 @@ import pytest
 import yaml
 from conftest import ROOT
 from packed_esm.checkpoints.registry import check_layers, find_model
-from packed_esm.planning.config import check, coerced, read_sample_sheet
+from packed_esm.planning.config import check, coerced
+from packed_esm.planning.inputs import read_sample_sheet
 from workflow.conftest import Project, proteins
 
 from .table import Row, held_by
@@ -76,7 +77,7 @@ SNAKEMAKE = [
 ROWS = [
     *SHEETS,
     held_by("sheet: absolute and relative paths", "both work", "workflow/test_workflow.py::test_sample_names_are_text_and_sheets_can_be_elsewhere"),
-    held_by("sheet: names like NA and 001", "stay what they are", "unit/test_config.py::test_cells_of_the_sample_sheet_stay_as_they_are"),
+    held_by("sheet: names like NA and 001", "stay what they are", "unit/planning/test_config.py::test_cells_of_the_sample_sheet_stay_as_they_are"),
     *CONFIGS,
     *SNAKEMAKE,
     held_by("model: a path with nothing there", STOPS, "workflow/test_workflow.py::test_config_mistakes_are_named_before_anything_runs"),

@@ -21,18 +21,20 @@ from conftest import (
     worst_residue_cosine,
 )
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding import embedder as embed
-from packed_esm.embedding.embedder import Embedder, EmbedOptions
+from packed_esm.embedding.device import default_tokens_per_pack
+from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.packing import iterate_packs
-from packed_esm.kernels import torch_ops as operations
+from packed_esm.kernels import dispatch
 from packed_esm.kernels.fp8 import FP8, activation_dtype, why_no_fp8
-from packed_esm.model import attention as packed_attention
-from packed_esm.model.attention import BACKENDS, why_not
+from packed_esm.model import backends
+from packed_esm.model.backends import BACKENDS, why_not
 from packed_esm.model.esm2 import ESM2WithFlashAttention
-from packed_esm.sequences.fasta import normalise, read_records
+from packed_esm.sequences.alphabet import normalise
+from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.validation.reference import reference_outputs
-from packed_esm.validation.run import TOLERANCES
+from packed_esm.validation.tolerance import TOLERANCES
 
 pytestmark = pytest.mark.gpu
 
@@ -174,9 +176,9 @@ def test_fp8_stays_within_its_tolerance_with_trained_weights(demo):
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_without_triton_torch_does_the_same_and_says_so_once(demo, dtype, monkeypatch, caplog):
     with_triton = ESM2WithFlashAttention(copy.deepcopy(demo), "cuda", DTYPES[dtype], "sdpa")
-    for module in (operations, packed_attention):
+    for module in (dispatch, backends):
         monkeypatch.setattr(module, "why_no_triton", lambda device: "it is not here")
-    operations._warn_slow.cache_clear()
+    dispatch._warn_slow.cache_clear()
     without = ESM2WithFlashAttention(copy.deepcopy(demo), "cuda", DTYPES[dtype])
     assert with_triton.kernels.startswith("triton 3.") and without.kernels == "torch" and without.attention != "triton"
     assert caplog.text.count("no Triton kernels, a little more than half as fast: it is not here") == 1
@@ -270,8 +272,8 @@ def test_after_an_out_of_memory_the_chunk_starts_again_with_half_the_budget(tmp_
 def test_the_default_budget_fits_a_small_card(gigabytes, monkeypatch):
     """650M shape on a share of this card's memory: no out-of-memory at the budget that is chosen for its size."""
     total = torch.cuda.get_device_properties(0).total_memory
-    monkeypatch.setattr(embed, "gpu_memory", lambda device: gigabytes * 10**9)
-    budget = embed.default_tokens_per_pack(torch.device("cuda"), 33, 1280)
+    monkeypatch.setattr("packed_esm.embedding.device.gpu_memory", lambda device: gigabytes * 10**9)
+    budget = default_tokens_per_pack(torch.device("cuda"), 33, 1280)
     with torch.device("cuda"):
         base = random_esm2(33, 1280, 20)
     base.cpu()

@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import ROOT
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding.embedder import EmbedOptions
 from packed_esm.embedding.job import embed_fasta
+from packed_esm.embedding.options import EmbedOptions
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store.merge import merge_sample
 

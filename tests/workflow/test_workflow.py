@@ -12,7 +12,8 @@ import torch
 import yaml
 from checkpoint_files import save_fair_esm, save_hugging_face
 from conftest import ROOT, fair_esm_alone, random_esm2, random_sequence
-from packed_esm.sequences.fasta import normalise, read_records
+from packed_esm.sequences.alphabet import normalise
+from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.tokens import tokenize
 
 from .conftest import proteins

@@ -19,19 +19,14 @@ sys.path.insert(0, str(FOLDER))
 
 from packed_esm.checkpoints import registry as models
 from packed_esm.checkpoints.fair_esm import require_fair_esm
-from packed_esm.planning.config import (
-    NUCLEOTIDES_PER_RESIDUE,
-    check,
-    code_version,
-    coerced,
-    earlier_files,
-    estimated_chunks,
-    put_running_python_first,
-    read_sample_sheet,
-)
+from packed_esm.checkpoints.headers import layer_count
+from packed_esm.features import resolve_layers
+from packed_esm.planning.config import check, coerced
+from packed_esm.planning.inputs import NUCLEOTIDES_PER_RESIDUE, earlier_files, estimated_chunks, read_sample_sheet
+from packed_esm.planning.programs import code_version, put_running_python_first
 from packed_esm.report import summary
 from packed_esm.report.colours import check_metadata
-from packed_esm.sequences.windows import Windows
+from packed_esm.sequences.windows import ResidueWindows
 
 if Path("config/config.yaml").exists():
 
@@ -110,7 +105,7 @@ def window_arguments():
     """Return the command line options of the windows in which long proteins are embedded."""
     if config["max_length"] == "none" or config["too_long"] != "split":
         return []
-    Windows(config["max_length"], config["window_overlap"])  # raises what is wrong with them
+    ResidueWindows(config["max_length"], config["window_overlap"])  # raises what is wrong with them
     return ["--windows", config["max_length"], config["window_overlap"]]
 
 
@@ -177,8 +172,8 @@ def earlier_results():
 
 def embedding_columns():
     """Return the names of the columns of embeddings, as embed_chunk.py will make them."""
-    count = models.layer_count(config["model"], MODEL) if min(config["layers"]) < 0 else max(config["layers"])
-    layers = models.resolve_layers(config["layers"], count)
+    count = layer_count(config["model"], MODEL) if min(config["layers"]) < 0 else max(config["layers"])
+    layers = resolve_layers(config["layers"], count)
     return [f"{pooling}_{layer}" for layer in layers for pooling in config["pooling"]]
 
 

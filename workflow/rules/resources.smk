@@ -2,7 +2,7 @@
 # A file that is not there yet (at the start, in a dry run) makes Snakemake say <TBD>.
 
 from packed_esm.planning import resources as needed
-from packed_esm.planning.config import fasta_bytes
+from packed_esm.planning.inputs import fasta_bytes
 
 SHAPE = models.shape_of(str(config["model"]))
 ON_GPU = config["device"] != "cpu"

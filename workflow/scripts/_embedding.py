@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from packed_esm.embedding.embedder import EmbedOptions
+    from packed_esm.embedding.options import EmbedOptions
 
 
 def add_embedding_options(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +67,8 @@ def embedding_options(args: argparse.Namespace) -> "EmbedOptions":
     """Return what `add_embedding_options` parsed."""
     import torch
     from packed_esm.checkpoints.registry import find_model
-    from packed_esm.embedding.embedder import EmbedOptions
-    from packed_esm.sequences.windows import Windows
+    from packed_esm.embedding.options import EmbedOptions
+    from packed_esm.sequences.windows import ResidueWindows
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -82,7 +82,7 @@ def embedding_options(args: argparse.Namespace) -> "EmbedOptions":
         args.attention,
         args.tokens_per_pack,
         args.on_nonfinite,
-        Windows(*args.windows) if args.windows else None,
+        ResidueWindows(*args.windows) if args.windows else None,
     )
 
 

@@ -56,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chunk(args: argparse.Namespace) -> None:
-    from packed_esm.sequences.chunking import LengthLimit, chunk_samples
+    from packed_esm.sequences.chunking import chunk_samples
+    from packed_esm.sequences.records import LengthLimit
 
     samples = [(name, Path(path)) for name, path in args.sample]
     counts = chunk_samples(

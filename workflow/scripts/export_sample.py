@@ -7,6 +7,7 @@ Example:
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import _program
@@ -37,6 +38,14 @@ def build_parser() -> argparse.ArgumentParser:
 def export(args: argparse.Namespace) -> None:
     from packed_esm.store.export import export_sample
 
+    others = []
+    if args.pt:
+        from packed_esm.embedding.pt_files import pt_folder
+
+        others = [partial(pt_folder, args.pt, [(feature, Path(path)) for feature, path in args.residues])]
+    elif args.residues:
+        raise ValueError("residues: they go into the files of `pt`; name its folder too")
+
     records = export_sample(
         args.embeddings,
         args.manifest,
@@ -45,8 +54,7 @@ def export(args: argparse.Namespace) -> None:
         npy=[(column, Path(path)) for column, path in args.npy],
         ids=args.ids,
         h5ad=args.h5ad,
-        pt=args.pt,
-        residues=[(feature, Path(path)) for feature, path in args.residues],
+        others=others,
     )
     paths = [*(path for _, path in (*args.h5, *args.npy)), *filter(None, (args.ids, args.h5ad, args.pt))]
     print(f"{', '.join(map(str, paths))}: {records} records")

@@ -5,8 +5,9 @@ import http.server
 import threading
 
 import pytest
-from packed_esm.checkpoints.download import DownloadError, download
+from packed_esm.checkpoints.download import download
 from packed_esm.checkpoints.registry import MODELS, contact_head_url, model_url
+from packed_esm.errors import DownloadError
 
 CONTENT = b"weights" * 300_000
 REDIRECTS = {

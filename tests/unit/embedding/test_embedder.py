@@ -11,10 +11,13 @@ from checkpoint_files import save_fair_esm
 from conftest import fair_esm_alone, random_esm2, random_tokens
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import DEMO_PATH, hub_path
-from packed_esm.embedding.embedder import Embedder, EmbedOptions, NonFiniteError, choose_device, choose_dtype
+from packed_esm.embedding.device import choose_device, choose_dtype
+from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
+from packed_esm.embedding.options import EmbedOptions
+from packed_esm.errors import NonFiniteError
 from packed_esm.sequences.tokens import tokenize
-from packed_esm.sequences.windows import Windows
+from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.settings import differences, fingerprint
 
 LENGTHS = [30, 700, 1, 5, 260, 90, 2, 44]
@@ -183,7 +186,13 @@ def test_a_broken_checkpoint_fails_even_in_fp32(tmp_path):
 def test_settings_hold_all_that_determines_the_bits():
     settings = embedder().settings
     assert settings["layers"] == [6] and settings["dtype"] == "fp32" and settings["attention"] == "sdpa"
-    changes = {"dtype": "fp16", "layers": (3,), "poolings": ("max",), "attention": "padded", "windows": Windows(9, 1)}
+    changes = {
+        "dtype": "fp16",
+        "layers": (3,),
+        "poolings": ("max",),
+        "attention": "padded",
+        "windows": ResidueWindows(9, 1),
+    }
     for name, value in changes.items():
         assert fingerprint(embedder(**{name: value}).settings) != fingerprint(settings), name
     other = Embedder(EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=600)).settings

@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import fair_esm_alone, random_tokens
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding.embedder import EmbedOptions
 from packed_esm.embedding.long_proteins import WindowedEmbedder
+from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.packing import iterate_packs
-from packed_esm.sequences.windows import Windows
+from packed_esm.sequences.windows import ResidueWindows
 
-WINDOWS = Windows(100, 30)
+WINDOWS = ResidueWindows(100, 30)
 OPTIONS = EmbedOptions(
     DEMO_PATH,
     layers=(3, 6),
@@ -28,7 +28,7 @@ LENGTHS = [100, 101, 30, 170, 171, 550, 1]
 @pytest.mark.parametrize(("size", "overlap"), [(100, 30), (100, 0), (100, 99), (1, 0), (1022, 256)])
 @pytest.mark.parametrize("residues", [1, 2, 99, 100, 101, 170, 171, 1023, 3000])
 def test_windows_cover_every_residue_in_order_and_overlap_enough(size, overlap, residues):
-    starts = Windows(size, overlap).starts(residues)
+    starts = ResidueWindows(size, overlap).starts(residues)
     if residues <= size:
         assert starts == [0]
         return
@@ -41,7 +41,7 @@ def test_windows_cover_every_residue_in_order_and_overlap_enough(size, overlap, 
 @pytest.mark.parametrize("overlap", [100, 101, -1])
 def test_an_overlap_that_cannot_be_is_refused(overlap):
     with pytest.raises(ValueError, match=f"window_overlap: {overlap} must be at least 0 and less than max_length, 100"):
-        Windows(100, overlap)
+        ResidueWindows(100, overlap)
 
 
 def test_a_long_protein_is_the_mean_of_fair_esms_windows(demo):

@@ -12,8 +12,7 @@ if DEVICE == "cpu":
 
 pytest.importorskip("triton", reason="needs triton (Linux)")
 
-from packed_esm.kernels import pooling, triton_ops  # noqa: E402
-from packed_esm.kernels import torch_ops as operations  # noqa: E402
+from packed_esm.kernels import pooling, torch_ops, triton_ops  # noqa: E402
 from packed_esm.kernels.triton_attention import query_tiles, triton_attention  # noqa: E402
 from packed_esm.model.attention import sdpa_attention  # noqa: E402
 
@@ -40,7 +39,7 @@ def test_add_norm(rows, width, dtype, add):
     x = 3 + random(rows, width)
     delta = random(rows, width, dtype=dtype) if add else None
     total, normed = triton_ops.add_norm(x, delta, norm, dtype)
-    want_total, want = operations.add_norm(x.double(), delta, norm.double(), torch.float64)
+    want_total, want = torch_ops.add_norm(x.double(), delta, norm.double(), torch.float64)
     assert normed.dtype == dtype and total.dtype == torch.float32
     assert torch.equal(total, want_total.float())
     precision = torch.finfo(dtype).eps
@@ -54,7 +53,7 @@ def test_rotate(heads, head_dim, dtype):
     qkv = random(7, 3, heads, head_dim, dtype=dtype)
     angles = 100 * random(7, head_dim // 2)
     rotation = torch.complex(angles.cos(), angles.sin())
-    wanted = operations.rotate(qkv.clone(), rotation)
+    wanted = torch_ops.rotate(qkv.clone(), rotation)
     rotated = triton_ops.rotate(qkv.clone(), rotation)
     assert torch.equal(rotated[2], qkv[:, 2])
     for got, want, given in zip(rotated[:2], wanted[:2], qkv.unbind(1)[:2], strict=True):

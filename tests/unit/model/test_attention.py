@@ -5,15 +5,14 @@ import math
 
 import pytest
 import torch
-from packed_esm.model import attention as packed_attention
+from packed_esm.model import backends
 from packed_esm.model.attention import (
-    BACKENDS,
     FLASH_ATTN_AVAILABLE,
-    choose_backend,
     create_position_ids_packed,
     flash_attn_varlen_wrapper,
     sdpa_attention,
 )
+from packed_esm.model.backends import BACKENDS, choose_backend
 
 CPU = torch.device("cpu")
 CU_SEQLENS = torch.tensor([0, 5, 6, 40], dtype=torch.int32)
@@ -73,11 +72,11 @@ def test_flash_attn_missing_says_how_to_install_it(qkv):
 
 def test_flash_attn_missing_is_warned_of_once(monkeypatch, caplog):
     """On a GPU without flash-attn the next backend works, and one warning says what is missing."""
-    monkeypatch.setattr(packed_attention, "why_no_triton", lambda device: "it is not installed")
+    monkeypatch.setattr(backends, "why_no_triton", lambda device: "it is not installed")
     missing = (None, "ImportError: undefined symbol")
-    monkeypatch.setattr(packed_attention, "_kernel", lambda name: missing if name != "torch-varlen" else (print, None))
+    monkeypatch.setattr(backends, "kernel_of", lambda name: missing if name != "torch-varlen" else (print, None))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    packed_attention._warn_flash_attn_missing.cache_clear()
+    backends._warn_flash_attn_missing.cache_clear()
     with caplog.at_level(logging.WARNING):
         chosen = [choose_backend("auto", torch.device("cuda"), torch.float16) for _ in range(3)]
     assert set(chosen) == {"torch-varlen"}

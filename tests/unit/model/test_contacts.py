@@ -7,7 +7,8 @@ import pytest
 import torch
 from checkpoint_files import save_fair_esm
 from conftest import RESIDUES, pack, random_esm1b, random_esm2, random_tokens
-from packed_esm.embedding.embedder import Embedder, EmbedOptions
+from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.options import EmbedOptions
 from packed_esm.model import contacts
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 

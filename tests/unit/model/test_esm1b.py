@@ -6,8 +6,10 @@ import pytest
 import torch
 from checkpoint_files import save_esm1b
 from conftest import fair_esm_alone, pack, random_esm1b, random_tokens, relative_l2, worst_residue_l2
-from packed_esm.checkpoints.loading import CheckpointError, load_esm2
-from packed_esm.embedding.embedder import Embedder, EmbedOptions
+from packed_esm.checkpoints.loading import load_esm2
+from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.options import EmbedOptions
+from packed_esm.errors import CheckpointError
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 
 

@@ -17,7 +17,7 @@ from conftest import (
     worst_residue_l2,
 )
 from packed_esm.embedding.packing import build_pack
-from packed_esm.model import esm2 as esm2_flash
+from packed_esm.model import esm2
 from packed_esm.model.esm2 import ESM2WithFlashAttention, resolve_layers
 from packed_esm.sequences.tokens import CLS, MASK, PAD, tokenize
 
@@ -269,7 +269,7 @@ def test_fallback_has_the_contract_of_forward_packed(demo):
 
 
 def test_a_protein_too_long_for_the_padded_map_is_refused_in_fp32(demo, monkeypatch):
-    monkeypatch.setattr(esm2_flash, "MAX_PADDED_FP32", 100)
+    monkeypatch.setattr(esm2, "MAX_PADDED_FP32", 100)
     model = ESM2WithFlashAttention(demo, "cpu", attention="padded")
     with pytest.raises(ValueError, match="attention map of 152 tokens is too large .* use attention: auto"):
         model.forward_packed(*pack(random_tokens([20, 150])))

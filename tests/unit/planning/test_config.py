@@ -7,7 +7,9 @@ import sys
 import pytest
 import yaml
 from conftest import ROOT
-from packed_esm.planning.config import code_version, coerced, estimated_chunks, fasta_bytes, read_sample_sheet
+from packed_esm.planning.config import coerced
+from packed_esm.planning.inputs import estimated_chunks, fasta_bytes, read_sample_sheet
+from packed_esm.planning.programs import code_version
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -75,7 +77,7 @@ def test_the_version_of_a_program_changes_with_its_own_modules_only(tmp_path):
     def versions():
         code = (
             "import sys; from pathlib import Path; sys.path.insert(0, '.')\n"
-            "from packed_esm.planning.config import code_version\n"
+            "from packed_esm.planning.programs import code_version\n"
             "print(*(code_version(Path('scripts', f'{n}.py')) for n in sys.argv[1:]))"
         )
         done = subprocess.run(

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from packed_esm.report import colours, projection
-from packed_esm.report import figures as plots
-from packed_esm.report import page as report
+from packed_esm.report import colours, figures, page, projection
 from packed_esm.report.colours import Colouring, choose_colouring, read_metadata
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
@@ -121,11 +119,11 @@ def test_mistakes_in_the_metadata_are_named(tmp_path, text, message):
 
 def test_small_groups_become_other():
     groups = [f"g{i}" for i in range(30) for _ in range(30 - i)]
-    labels = plots.with_other(groups)
-    assert set(labels) == {f"g{i}" for i in range(plots.MAX_GROUPS)} | {"other"}
-    assert list(plots.with_other(["a", "b"])) == ["a", "b"]
-    entries = plots.legend_entries(Colouring("x", np.array(groups, dtype=object)))
-    assert [name for name, _, _ in entries] == [f"g{i}" for i in range(plots.MAX_GROUPS)] + ["other"]
+    labels = figures.with_other(groups)
+    assert set(labels) == {f"g{i}" for i in range(figures.MAX_GROUPS)} | {"other"}
+    assert list(figures.with_other(["a", "b"])) == ["a", "b"]
+    entries = figures.legend_entries(Colouring("x", np.array(groups, dtype=object)))
+    assert [name for name, _, _ in entries] == [f"g{i}" for i in range(figures.MAX_GROUPS)] + ["other"]
     assert len({colour for _, colour, _ in entries}) == 10 and sum(count for *_, count in entries) == len(groups)
 
 
@@ -140,7 +138,7 @@ def test_the_points_differ_by_colouring_and_repeat(tmp_path):
     ):
         for again in range(2):
             path = tmp_path / f"{name}{again}.png"
-            plots.plot_points(path, [(places, "x", "y")], Colouring("$m$", values), samples, "a $ b $")
+            figures.plot_points(path, [(places, "x", "y")], Colouring("$m$", values), samples, "a $ b $")
         assert path.read_bytes() == (tmp_path / f"{name}0.png").read_bytes()
         pictures[name] = path.read_bytes()
     assert len(set(pictures.values())) == 3
@@ -149,13 +147,13 @@ def test_the_points_differ_by_colouring_and_repeat(tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 3, 60])
 def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_path, count):
     rng = np.random.default_rng(0)
-    plots.plot_lengths(tmp_path / "l.png", {"s": rng.integers(1, 500, count), "t": np.zeros(0)})
+    figures.plot_lengths(tmp_path / "l.png", {"s": rng.integers(1, 500, count), "t": np.zeros(0)})
     columns = ["length", "layer", "relative_l2", "min_residue_cosine"]
     table = pd.DataFrame([[i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)], columns=columns)
-    plots.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
+    figures.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
     stats = {str(i): job(fill=None if i else 0.5) for i in range(count)}
-    plots.plot_throughput(tmp_path / "t.png", stats)
-    plots.plot_stages(tmp_path / "s.png", stats)
+    figures.plot_throughput(tmp_path / "t.png", stats)
+    figures.plot_stages(tmp_path / "s.png", stats)
     for path in tmp_path.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 3000
     assert len(list(tmp_path.iterdir())) == 4
@@ -224,7 +222,7 @@ def write_page(folder, fasta, **options):
     summary |= {"tolerance": {"relative_l2": 1e-6, "residue_cosine": 0.99999999}, "layers": [6], "bit_equal": True}
     summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
     write_json(folder / "summary.json", summary)
-    report.write_report(
+    page.write_report(
         [("s", folder / "s.parquet")],
         *(paths[n] for n in ("manifest", "counts.json", "rejected.tsv")),
         [paths["stats.json"]],
@@ -247,7 +245,7 @@ def sequences(count, name="p{}"):
 def test_a_page_comes_out_for_any_number_of_proteins(tmp_path, count):
     page = Page(write_page(tmp_path, sequences(count) + ">bad\nM1\n"))
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
-    assert len(set(pictures)) == len(report.FIGURES)
+    assert len(set(pictures)) == len(page.FIGURES)
     assert f"{count:,}" in page.text and "9.8.7" in page.text and "1.2.3" in page.text
 
 
@@ -259,7 +257,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_show
     assert not re.search(r"https?:|url\(|@import", text)
     targets = {value for _, name, value in page.attributes if name == "id"}
     assert {source[1:] for source in sources if source.startswith("#")} <= targets
-    for name in report.FIGURES:
+    for name in page.FIGURES:
         caption = " ".join((ROOT / "workflow/report" / f"{name}.rst").read_text().split())
         assert caption in page.text and caption.count(".") - len(re.findall(r"\d\.\d", caption)) == 1
         assert any(tag == "img" and key == "alt" and caption in value for tag, key, value in page.attributes)
@@ -271,7 +269,7 @@ def test_harmful_and_odd_names_are_shown_and_do_nothing(tmp_path):
     (tmp_path / "meta.tsv").write_text("id\tplace\n" + "".join(f"{name}\t{name}\n" for name in odd))
     page = Page(write_page(tmp_path, fasta, color_by="place", metadata_path=tmp_path / "meta.tsv"))
     assert not {"script", "iframe", "object"} & set(page.tags)
-    assert page.tags.count("img") == len(report.FIGURES)
+    assert page.tags.count("img") == len(page.FIGURES)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert all(name in page.text for name in odd) and f"bad{SCRIPT}" in page.text
 

@@ -3,7 +3,10 @@
 import gzip
 
 import pytest
-from packed_esm.sequences.fasta import FastaError, invalid_characters, normalise, open_text, read_records, refget_digest
+from packed_esm.errors import FastaError
+from packed_esm.sequences.alphabet import invalid_characters, normalise, refget_digest
+from packed_esm.sequences.fasta import read_records
+from packed_esm.system.files import open_text
 
 
 def write(path, text, compress=False):

@@ -11,8 +11,10 @@ from Bio import BiopythonWarning
 from Bio.Data.CodonTable import ambiguous_dna_by_id, unambiguous_dna_by_id
 from Bio.Seq import Seq
 from conftest import ROOT
-from packed_esm.sequences.fasta import FastaError, invalid_characters, read_records
-from packed_esm.sequences.translation import FRAMES, codon_table, six_frames, translate_fasta, windows
+from packed_esm.errors import FastaError
+from packed_esm.sequences.alphabet import invalid_characters
+from packed_esm.sequences.fasta import read_records
+from packed_esm.sequences.translation import FRAMES, codon_table, nucleotide_windows, six_frames, translate_fasta
 
 
 def dna(length, seed=0, letters="ACGT"):
@@ -119,13 +121,13 @@ def test_an_unknown_genetic_code_is_named_with_those_there_are():
     ],
 )
 def test_windows_overlap_as_virnucpros_do(length, window, expected):
-    assert list(windows(length, window)) == expected
+    assert list(nucleotide_windows(length, window)) == expected
 
 
 @pytest.mark.parametrize("window", [3, 10, 300, 500])
 def test_windows_leave_no_gap_and_end_with_the_record(window):
     for length in [*range(1, 40), *range(280, 320), *range(2990, 3010), 40_003]:
-        starts, ends = zip(*windows(length, window), strict=True)
+        starts, ends = zip(*nucleotide_windows(length, window), strict=True)
         assert starts[0] == 0 and ends[-1] == length and len(starts) == -(-length // window)
         assert all(a < b <= end for a, b, end in zip(starts, starts[1:], ends, strict=False))
         assert all(end - start == window for start, end in zip(starts[:-1], ends[:-1], strict=True))

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import anndata
 import h5py
@@ -15,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import ROOT
-from packed_esm.sequences.fasta import refget_digest
+from packed_esm.embedding.pt_files import pt_folder
+from packed_esm.errors import EmbeddingFileError, ValidationError
+from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.manifest import SCHEMA, write_manifest
-from packed_esm.store.embeddings import EmbeddingFileError, SampleWriter, embedding_table, row_checksums
+from packed_esm.store.embeddings import SampleWriter, embedding_table, row_checksums
 from packed_esm.store.export import export_sample
-from packed_esm.store.integrity import ValidationError
 from packed_esm.store.names import dataset_names
 from packed_esm.store.settings import SETTINGS_KEY
 
@@ -91,8 +93,11 @@ class Made:
         }
         return {key: value for name in formats or every for key, value in every[name].items()}
 
-    def export(self, *formats, **more):
-        return export_sample(self.parquet, self.manifest, "s", **self.arguments(*formats), **more)
+    def export(self, *formats, residues=()):
+        arguments = self.arguments(*formats)
+        pt = arguments.pop("pt", None)
+        others = [partial(pt_folder, pt, residues)] if pt else []
+        return export_sample(self.parquet, self.manifest, "s", **arguments, others=others)
 
     def pt(self, row):
         """Return a record's file the way users of extract.py read it, by way of index.tsv for its name."""
@@ -219,8 +224,6 @@ def test_residues_of_another_sequence_or_that_are_missing_are_named(awkward):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(EmbeddingFileError, match=r"r.h5: not a whole HDF5 file of residues .* run again"):
         awkward.export("pt", residues=[("contacts", path)])
-    with pytest.raises(ValueError, match="residues: they go into the files of `pt`"):
-        awkward.export("h5", residues=[("contacts", path)])
     assert not list(awkward.out.iterdir())
 
 
@@ -289,12 +292,17 @@ def child(made, before, formats=(), **options):
     """
     code = f"""
 import sys
+from functools import partial
 from pathlib import Path, PosixPath
 sys.path.insert(0, {str(ROOT / "workflow")!r})
-from packed_esm.store import embeddings as writers
-from packed_esm.store import export as exports
+from packed_esm.store import embeddings, export
 {before}
-exports.export_sample({made.parquet!r}, {made.manifest!r}, "s", **{made.arguments(*formats)!r})
+arguments = {made.arguments(*formats)!r}
+if pt := arguments.pop("pt", None):
+    from functools import partial
+    from packed_esm.embedding.pt_files import pt_folder
+    arguments["others"] = [partial(pt_folder, pt, ())]
+export.export_sample({made.parquet!r}, {made.manifest!r}, "s", **arguments)
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, **options)
@@ -303,13 +311,13 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 def test_killed_midway_it_leaves_nothing_under_a_final_name_and_runs_again(awkward):
     killed_after_a_batch = """
 import os, signal
-batches = exports.checked_batches
+batches = export.checked_batches
 def cut(*arguments):
     for number, batch in enumerate(batches(*arguments)):
         if number:
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch
-exports.checked_batches, writers.BATCH_ROWS = cut, 7
+export.checked_batches, embeddings.BATCH_ROWS = cut, 7
 """
     assert child(awkward, killed_after_a_batch).returncode == -signal.SIGKILL
     left = [path.name for path in awkward.out.iterdir()]
@@ -333,6 +341,6 @@ def test_memory_does_not_grow_with_the_sample(tmp_path):
     for records in (6_000, 15_000):  # 4 columns, 184 MB more
         (tmp_path / str(records)).mkdir()
         made = Made(tmp_path / str(records), records, width=1280)
-        done = child(made, "writers.BATCH_ROWS = 500", ["npy", "h5ad"])
+        done = child(made, "embeddings.BATCH_ROWS = 500", ["npy", "h5ad"])
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] - peaks[0] < 90

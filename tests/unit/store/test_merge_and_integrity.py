@@ -5,19 +5,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from packed_esm.sequences.fasta import refget_digest
+from packed_esm.errors import EmbeddingFileError, ValidationError
+from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.manifest import SCHEMA, embedded, write_manifest
 from packed_esm.store import merge
 from packed_esm.store.embeddings import (
     ChunkFile,
-    EmbeddingFileError,
     SampleWriter,
     embedding_table,
     open_sample,
     row_checksums,
     write_chunk,
 )
-from packed_esm.store.integrity import ValidationError, check_file
+from packed_esm.store.integrity import check_file
 from packed_esm.store.merge import merge_sample
 
 SETTINGS = {"model": "m", "layers": [6], "pooling": ["mean", "max"], "include": [], "tokens_per_pack": 512}

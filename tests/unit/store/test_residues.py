@@ -13,18 +13,20 @@ import torch
 from checkpoint_files import save_fair_esm
 from conftest import ROOT, fair_esm_alone, random_esm2
 from packed_esm.checkpoints.loading import load_esm2
-from packed_esm.embedding import embedder as embed
-from packed_esm.embedding.embedder import Embedder, EmbedOptions
+from packed_esm.embedding import embedder
+from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
+from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.residue_arrays import residue_arrays
+from packed_esm.errors import EmbeddingFileError, ValidationError
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.store import residues
-from packed_esm.store.embeddings import EmbeddingFileError
-from packed_esm.store.integrity import ValidationError
 from packed_esm.store.merge import merge_sample
 from packed_esm.store.merge_residues import merge_residues
 from packed_esm.store.residues import ResidueWriter
-from packed_esm.validation.run import ValidationOptions, validate
+from packed_esm.validation.run import validate
+from packed_esm.validation.tolerance import ValidationOptions
 
 SEQUENCES = {
     "sp|P69905|HBA_HUMAN": "MVLSPADKTN",
@@ -155,15 +157,15 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
     ids=["shifted", "shifted", "other", "not-numbers"],
 )
 def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch, feature, change, error):
-    monkeypatch.setitem(residues._ARRAY, feature, change)
+    monkeypatch.setitem(residue_arrays.__globals__["_ARRAY"], feature, change)
     paths = run()
     with pytest.raises(ValidationError, match=f"{feature}_{error} to fair-esm is"):
         run.check(paths)
 
 
 def test_a_likelihood_of_other_residues_fails_though_a_second_run_repeats_it(run, monkeypatch):
-    likelihoods = embed._log_likelihoods
-    monkeypatch.setattr(embed, "_log_likelihoods", lambda logits, ids: likelihoods(logits, ids.roll(1)))
+    likelihoods = embedder._log_likelihoods
+    monkeypatch.setattr(embedder, "_log_likelihoods", lambda logits, ids: likelihoods(logits, ids.roll(1)))
     paths = run()
     with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to fair-esm is"):
         run.check(paths)
@@ -237,10 +239,10 @@ def test_a_dataset_of_another_length_is_refused(run):
 @pytest.mark.parametrize("waiting", [0, 2**20], ids=["written", "waiting"])
 def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, waiting):
     monkeypatch.setattr(residues, "WAITING_BYTES", waiting)
-    with ResidueWriter({"representations": tmp_path / "a.h5"}, "float32") as writer:
+    with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
         for value in (1.0, 2.0):
             writer.restart()
-            writer.write("x", "SQ.x", {"representations": {6: torch.full((5, 4), value)}})
+            writer.write("SQ.x", {"representations": np.full((3, 4), value, np.float32)})
         writer.finish({})
     with h5py.File(tmp_path / "a.h5") as file:
         assert list(file) == ["SQ.x"] and (file["SQ.x"][...] == 2).all()
@@ -280,13 +282,17 @@ def test_layers_stand_in_the_order_in_which_they_are_asked_for(run, attention):
     assert run.check({"representations": path}, options)["passed"]
 
 
-def test_values_beyond_float16_are_refused_with_the_remedy(tmp_path):
+def test_values_beyond_float16_are_refused_with_the_remedy():
     out = {"representations": {6: torch.full((5, 4), 1e5)}}
-    with (
-        pytest.raises(ValueError, match="s|x: a representation is beyond float16; use per_residue: float32"),
-        ResidueWriter({"representations": tmp_path / "a.h5"}) as writer,
-    ):
-        writer.write("s|x", "SQ.x", out)
+    with pytest.raises(ValueError, match=r"s\|x: a representation is beyond float16; use per_residue: float32"):
+        residue_arrays(out, ["representations"], "float16", "s|x")
+    assert residue_arrays(out, ["representations"], "float32", "s|x")["representations"].max() == 1e5
+
+
+def test_what_fails_midway_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no more"), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
+        writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)})
+        raise ValueError("no more")
     assert not list(tmp_path.iterdir())
 
 
@@ -295,9 +301,9 @@ def test_large_datasets_are_cut_into_blocks_that_hdf5_reads_back(tmp_path, monke
     monkeypatch.setattr(residues, "WAITING_BYTES", 0)
     rng = np.random.default_rng(0)
     one, two = (torch.from_numpy(rng.normal(size=(103, 20)).astype("f4")) for _ in range(2))
-    with ResidueWriter({"representations": tmp_path / "a.h5"}, "float32") as writer:
-        writer.write("x", "SQ.x", {"representations": {1: one, 2: two}})
-        writer.write("y", "SQ.y", {"representations": {2: two}})
+    with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
+        for digest, out in (("SQ.x", {1: one, 2: two}), ("SQ.y", {2: two})):
+            writer.write(digest, residue_arrays({"representations": out}, ["representations"], "float32", digest))
         writer.finish({"tokens_per_pack": 1})
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["SQ.x"].chunks == (1, 12, 20) and file["SQ.y"].chunks == (12, 20)
@@ -326,12 +332,14 @@ CHILD = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from packed_esm.residues import ResidueWriter
+from packed_esm.embedding.residue_arrays import residue_arrays
+from packed_esm.store.residues import ResidueWriter
 rows = torch.randn(402, 1280)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ResidueWriter({"representations": __import__("pathlib").Path(sys.argv[2])}) as writer:
     for i in range(1500):
-        writer.write(str(i), f"SQ.{i}", {"representations": {33: rows}})
+        out = {"representations": {33: rows}}
+        writer.write(f"SQ.{i}", residue_arrays(out, ["representations"], "float16", str(i)))
     writer.finish({})
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """

@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from packed_esm.errors import DamagedFileError
 from packed_esm.sequences.manifest import SCHEMA, read_manifest, write_manifest
-from packed_esm.system.files import DamagedFileError, read_json, replacing, write_json
+from packed_esm.system.files import read_json, replacing, write_json
 
 
 def test_a_file_stands_under_its_name_only_when_it_is_whole(tmp_path):

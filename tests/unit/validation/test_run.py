@@ -8,17 +8,19 @@ import pandas as pd
 import pytest
 import torch
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding.embedder import DTYPES, EmbedOptions
+from packed_esm.embedding import long_proteins
 from packed_esm.embedding.job import embed_fasta
-from packed_esm.model import esm2 as esm2_flash
+from packed_esm.embedding.options import DTYPES, EmbedOptions
+from packed_esm.errors import ValidationError
+from packed_esm.model import esm2
 from packed_esm.sequences.chunking import chunk_samples
-from packed_esm.sequences.windows import Windows
+from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.embeddings import ChunkFile, write_chunk
-from packed_esm.store.integrity import ValidationError
 from packed_esm.store.merge import merge_sample
 from packed_esm.system.files import read_json, write_json
 from packed_esm.validation.comparison import compare_residues
-from packed_esm.validation.run import TOLERANCES, ValidationOptions, find_failures, stratified_sample, validate
+from packed_esm.validation.run import stratified_sample, validate
+from packed_esm.validation.tolerance import TOLERANCES, ValidationOptions, find_failures
 
 OPTIONS = EmbedOptions(DEMO_PATH, layers=(3, 6), poolings=("mean", "bos"), device="cpu", tokens_per_pack=512)
 
@@ -108,19 +110,19 @@ def test_wrong_values_with_right_checksums_fail_with_the_name(run, change, messa
 
 def test_a_bug_in_the_packed_path_fails_though_a_second_run_repeats_it(run, monkeypatch):
     """Positions that run on: packed again, the same wrong bits come out, but fair-esm gives others."""
-    monkeypatch.setattr(esm2_flash, "create_position_ids_packed", lambda cu_seqlens, total: torch.arange(total) // 2)
+    monkeypatch.setattr(esm2, "create_position_ids_packed", lambda cu_seqlens, total: torch.arange(total) // 2)
     embed_fasta(run.folder / "c.fasta", run.folder / "c.arrow", run.folder / "e.json", OPTIONS)
     with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
         run()
 
 
 def test_long_proteins_are_compared_with_fair_esms_own_windows(run, monkeypatch):
-    windowed = replace(OPTIONS, windows=Windows(100, 30))
+    windowed = replace(OPTIONS, windows=ResidueWindows(100, 30))
     paths = [run.folder / name for name in ("c.fasta", "c.arrow", "e.json")]
     embed_fasta(*paths, windowed)
     assert run(embedding=windowed)["worst_relative_l2"] < 2e-6
-    joined = Windows.joined
-    monkeypatch.setattr(Windows, "joined", lambda self, parts, residues: joined(self, parts[::-1], residues))
+    joined = long_proteins.joined
+    monkeypatch.setattr(long_proteins, "joined", lambda windows, parts, *more: joined(windows, parts[::-1], *more))
     embed_fasta(*paths, windowed)
     with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
         run(embedding=windowed)

@@ -10,13 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..errors import DownloadError
 from ..system.files import replacing
 
 log = logging.getLogger(__name__)
-
-
-class DownloadError(OSError):
-    """The file could not be fetched whole; nothing stands under its final name."""
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):

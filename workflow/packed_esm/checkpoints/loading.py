@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ..errors import CheckpointError
 from ..sequences.tokens import MASK
 from ..system.files import sha256
 from .fair_esm import require_fair_esm
@@ -49,10 +50,6 @@ _HF_TOP = {
 }
 # Present in some exports, used by no rotary ESM-2.
 _HF_UNUSED = re.compile(r"embeddings\.position_(ids|embeddings\.weight)$")
-
-
-class CheckpointError(ValueError):
-    """The file is no usable ESM-2 checkpoint: the message names it, what is wrong, and the remedy."""
 
 
 def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:

@@ -1,9 +1,6 @@
 """The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and where each is found."""
 
-import json
 import os
-import re
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,54 +127,3 @@ def shape_of(model: str) -> ModelShape:
         if name != DEMO and name in model:
             return shape
     return MODELS["demo" if model == DEMO else "esm2_t33_650M_UR50D"]
-
-
-def layer_count(model: str, path: Path) -> int:
-    """Return the number of layers of a model, without torch: by the table, else from what the checkpoint names.
-
-    Args:
-        model: as in the configuration.
-        path: of the checkpoint; a published name's is not read.
-
-    Raises:
-        ValueError: a file that does not tell.
-        FileNotFoundError: a folder without config.json.
-    """
-    if model in MODELS:
-        return MODELS[model].num_layers
-    count = (
-        json.loads((path / "config.json").read_text()).get("num_hidden_layers")
-        if path.is_dir()
-        else _layers_named(path)
-    )
-    if not count:
-        raise ValueError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
-    return count
-
-
-def _layers_named(path: Path) -> int:
-    """Return the number of layers by the names of the tensors, which stand in the pickle of a zip of torch.save."""
-    pickles = b""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            pickles = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
-    return max((int(layer) + 1 for layer in re.findall(rb"\blayers\.(\d+)\.", pickles)), default=0)
-
-
-def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
-    """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), each once.
-
-    A negative i means (i + N + 1), as in fair-esm's scripts/extract.py.
-
-    Raises:
-        ValueError: a layer outside -(N + 1) .. N.
-    """
-    resolved = []
-    for layer in repr_layers:
-        if not -(num_layers + 1) <= layer <= num_layers:
-            raise ValueError(
-                f"repr_layers: {layer} is out of range for a model of {num_layers} layers "
-                f"({-(num_layers + 1)} to {num_layers})"
-            )
-        resolved.append((layer + num_layers + 1) % (num_layers + 1))
-    return list(dict.fromkeys(resolved))

@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import platform
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,51 +14,25 @@ import torch
 from .. import __version__
 from ..checkpoints.loading import checkpoint_sha256, load_esm2
 from ..checkpoints.registry import ModelShape, check_published, contact_head_path
-from ..kernels.fp8 import FP8
-from ..kernels.pooling import POOLINGS, pool_packed
-from ..kernels.torch_ops import on_device
-from ..model.attention import backend_version
+from ..errors import NonFiniteError
+from ..features import INCLUDE, LOG_LIKELIHOOD, POOLINGS, column_names
+from ..kernels.device import on_device
+from ..kernels.pooling import pool_packed
+from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
 from ..sequences.tokens import tokenize
-from ..sequences.windows import Windows
-from ..store.settings import LOG_LIKELIHOOD, column_names
+from .device import choose_device, choose_dtype, default_tokens_per_pack
+from .options import DTYPES, EmbedOptions
 from .packing import Pack, iterate_packs
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
-ON_NONFINITE = ("recompute", "fail")
 
 # Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.
 PACKS_AHEAD = 2
 
-INCLUDE = (LOG_LIKELIHOOD, "logits", "contacts")
 
 EachSequence = Callable[[int, dict], None]
-
-
-class NonFiniteError(ValueError):
-    """A sequence gave values that are not finite; it is named."""
-
-
-@dataclass(frozen=True)
-class EmbedOptions:
-    """How to embed.
-
-    `layers` as fair-esm counts them, negative allowed; `include`: what else to compute, names of INCLUDE;
-    `tokens_per_pack` None: by device and model; `windows`: for longer proteins, see `long_proteins`.
-    """
-
-    model: Path
-    layers: Sequence[int] = (-1,)
-    poolings: Sequence[str] = ("mean",)
-    include: Sequence[str] = ()
-    device: str = "auto"
-    dtype: str = "auto"
-    attention: str = "auto"
-    tokens_per_pack: int | None = None
-    on_nonfinite: str = "recompute"
-    windows: Windows | None = None
 
 
 @dataclass
@@ -327,63 +299,3 @@ def _contact_head_sha256(base_model: torch.nn.Module, path: Path) -> str:
             f"{contact_head_path(path).name} beside it"
         )
     return hashlib.sha256(b"".join(x.detach().numpy().tobytes() for x in regression.parameters())).hexdigest()
-
-
-def choose_device(requested: str) -> torch.device:
-    """Return the device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        ValueError: `cuda` where torch sees none, or another word.
-    """
-    if requested not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device: {requested!r} is not one of auto, cpu, cuda")
-    available = torch.cuda.is_available()
-    if requested == "cuda" and not available:
-        raise ValueError(
-            f"device: cuda was asked for, but torch {torch.__version__} sees no CUDA device; "
-            "check nvidia-smi and CUDA_VISIBLE_DEVICES, install a torch built for CUDA, or use device: cpu"
-        )
-    return torch.device("cuda" if available and requested != "cpu" else "cpu")
-
-
-def choose_dtype(requested: str, device: torch.device) -> str:
-    """Return the name of the dtype: `auto` is fp32 on CPU and fp16 on a GPU."""
-    if requested == "auto":
-        return "fp32" if device.type == "cpu" else "fp16"
-    if requested not in DTYPES:
-        raise ValueError(f"dtype: {requested!r} is not one of auto, {', '.join(DTYPES)}")
-    return requested
-
-
-CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
-# Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
-GPU_BYTES_PER_TOKEN_AND_DIM = 64
-
-
-def default_tokens_per_pack(device: torch.device, num_layers: int, embed_dim: int) -> int:
-    """Return the budget of tokens for a device and a model, from the device's total memory, a power of two.
-
-    Never from the free memory of the moment: the budget is part of what determines the bits.
-    """
-    if device.type == "cpu":
-        return CPU_TOKENS_PER_PACK
-    total = gpu_memory(device)
-    weights = 2 * 12 * embed_dim**2 * num_layers
-    budget = 131072 if embed_dim <= 480 else 65536 if embed_dim <= 640 else 32768
-    while budget > 2048 and weights + budget * embed_dim * GPU_BYTES_PER_TOKEN_AND_DIM > 0.6 * total:
-        budget //= 2
-    return budget
-
-
-def gpu_memory(device: torch.device) -> int:
-    """Return the bytes of a GPU, used or not."""
-    return torch.cuda.get_device_properties(device).total_memory
-
-
-def device_name(device: torch.device) -> str:
-    """Return the kind of device, on which the last bits depend: the GPU's name, or the CPU's model and vector unit."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return f"{models[0] if models else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})"

@@ -12,16 +12,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..sequences.fasta import FastaError, Record, invalid_characters, read_records, refget_digest
+from ..errors import FastaError
+from ..features import FEATURES
+from ..sequences.alphabet import invalid_characters, refget_digest
+from ..sequences.fasta import Record, read_records
 from ..sequences.tokens import tokenize
 from ..store.embeddings import write_chunk
-from ..store.residues import FEATURES, ResidueWriter
+from ..store.residues import ResidueWriter
 from ..store.settings import fingerprint
 from ..system.files import write_json
 from ..system.progress import progress_bar
 from ..system.versions import package_versions
-from .embedder import Embedder, Embeddings, EmbedOptions, device_name
+from .device import device_name
+from .embedder import Embedder, Embeddings
 from .long_proteins import WindowedEmbedder
+from .options import EmbedOptions
+from .residue_arrays import residue_arrays
 from .reuse import look_up
 
 log = logging.getLogger(__name__)
@@ -66,8 +72,9 @@ def embed_fasta(
     log.info("settings: %s", json.dumps(settings))
     earlier = look_up(reuse, digests, settings, embedder.empty_columns(len(tokens)))
     looked_up = time.perf_counter()
-    with ResidueWriter(residues, residue_dtype) as writer:
-        work = _Work(embedder, tokens, names, digests, writer if residues else None, fasta.name)
+    with ResidueWriter(residues, torch.get_num_threads()) as writer:
+        keep = _Residues(writer, list(residues), residue_dtype) if residues else None
+        work = _Work(embedder, tokens, names, digests, keep, fasta.name)
         embeddings, warm = work.embed(earlier.missing)
         while earlier.found.any() and embedder.settings != settings:
             # After an out-of-memory the budget is another, and what was found may not stand beside it.
@@ -175,14 +182,27 @@ def _check_lengths(fasta: Path, embedder: Embedder, tokens: list[np.ndarray], na
 
 
 @dataclass(frozen=True)
+class _Residues:
+    """What is kept of each residue: features, the dtype of representations, and where they go."""
+
+    writer: ResidueWriter
+    features: list[str]
+    dtype: str
+
+    def write(self, name: str, digest: str, out: dict) -> None:
+        """Write the features of one sequence; `out`: what `Embedder.embed` hands out for it."""
+        self.writer.write(digest, residue_arrays(out, self.features, self.dtype, name))
+
+
+@dataclass(frozen=True)
 class _Work:
-    """The sequences of a job: tokens, names for messages, digests; `writer` where values for each residue are kept."""
+    """The sequences of a job: tokens, names for messages, digests; `residues` where values of each residue are kept."""
 
     embedder: Embedder
     tokens: list[np.ndarray]
     names: list[str]
     digests: list[str]
-    writer: ResidueWriter | None
+    residues: _Residues | None
     title: str
 
     def embed(self, indices: np.ndarray) -> tuple[Embeddings, float]:
@@ -191,7 +211,7 @@ class _Work:
         So one budget holds for all. Return the embeddings, and when the last start was warm (time.perf_counter).
         """
         tokens, names = ([values[i] for i in indices] for values in (self.tokens, self.names))
-        write = self._write if self.writer else None
+        write = self._write if self.residues else None
         while True:
             try:
                 if tokens:
@@ -203,13 +223,13 @@ class _Work:
             except torch.OutOfMemoryError as error:
                 self._halve_budget(error)
             torch.cuda.empty_cache()
-            if self.writer:
-                self.writer.restart()
+            if self.residues:
+                self.residues.writer.restart()
         self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
         return embeddings, warm
 
     def _write(self, index: int, out: dict) -> None:
-        self.writer.write(self.names[index], self.digests[index], out)
+        self.residues.write(self.names[index], self.digests[index], out)
 
     def _halve_budget(self, error: Exception) -> None:
         """Halve the budget of tokens, or raise MemoryError that names the longest sequence where it is small."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from .embedder import EachSequence, Embedder, Embeddings, NonFiniteError
+from ..errors import NonFiniteError
+from ..sequences.windows import ResidueWindows
+from .embedder import EachSequence, Embedder, Embeddings
 
 
 class WindowedEmbedder(Embedder):
@@ -100,14 +102,14 @@ class _Join:
     def _joined(self, owner: int, parts: list[dict]) -> dict:
         residues, windows = len(self.tokens[owner]) - 2, self.embedder.options.windows
         layers = parts[0]["representations"]
-        joined: dict = {
+        whole: dict = {
             "representations": {
-                layer: windows.joined([part["representations"][layer] for part in parts], residues) for layer in layers
+                layer: joined(windows, [part["representations"][layer] for part in parts], residues) for layer in layers
             }
         }
         if "logits" in parts[0]:
-            joined["logits"] = windows.joined([part["logits"] for part in parts], residues)
-        return joined
+            whole["logits"] = joined(windows, [part["logits"] for part in parts], residues)
+        return whole
 
     def _pool(self, owner: int, out: dict) -> None:
         tokens = torch.from_numpy(self.tokens[owner])
@@ -117,3 +119,24 @@ class _Join:
             raise NonFiniteError("the sum of windows is not finite; use dtype: fp32, or check the checkpoint")
         for name, vectors in zip(self.result.columns, pooled, strict=True):
             self.result.columns[name][owner] = vectors[0].cpu().numpy()
+
+
+def joined(windows: ResidueWindows, parts: Sequence[torch.Tensor], residues: int) -> torch.Tensor:
+    """Return what the windows of one protein gave as if it were of one forward, fp32 [residues + 2, E].
+
+    A residue has the mean of the windows that it is in, cls is that of the first, eos that of the last.
+
+    Args:
+        windows: how the protein was cut.
+        parts: fp32 [size + 2, E] of each window.
+        residues: of the protein.
+    """
+    total = parts[0].new_zeros(residues + 2, parts[0].shape[1])
+    seen = parts[0].new_zeros(residues + 2, 1)
+    for start, part in zip(windows.starts(residues), parts, strict=True):
+        rows = slice(1 + start, 1 + start + len(part) - 2)
+        total[rows] += part[1:-1]
+        seen[rows] += 1
+    total[1:-1] /= seen[1:-1]
+    total[0], total[-1] = parts[0][0], parts[-1][-1]
+    return total

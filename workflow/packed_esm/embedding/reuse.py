@@ -10,14 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..store.embeddings import (
-    SAMPLE_FILE,
-    EmbeddingFileError,
-    embedding_columns,
-    open_sample,
-    row_checksums,
-    schema_settings,
-)
+from ..errors import EmbeddingFileError
+from ..store.embeddings import SAMPLE_FILE, embedding_columns, open_sample, row_checksums, schema_settings
 from ..store.settings import differences
 from ..system.files import damage_named
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from .torch_ops import why_no_triton
+from .dispatch import why_no_triton
 
 FP8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FP8).max

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-POOLINGS = ("mean", "bos", "max", "eos", "std")
+from ..features import POOLINGS
 
 
 def pool_packed(

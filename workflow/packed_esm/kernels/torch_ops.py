@@ -1,22 +1,8 @@
-"""What stands between the matrix products of a block: in torch here, as GPU kernels in `triton_ops`.
-
-`operations_for` chooses the module; both have the same functions.
-"""
-
-import functools
-import importlib.util
-import logging
-import os
-import shutil
-import sys
-from types import ModuleType
+"""What stands between the matrix products of a block, in torch; `triton_ops` has the same as GPU kernels."""
 
 import torch
 from torch import nn
 
-log = logging.getLogger(__name__)
-
-HALF = (torch.float16, torch.bfloat16)
 UNCUT_NUMBERS = 2**14  # half of ATen's GRAIN_SIZE, below which one thread does it all
 
 
@@ -47,39 +33,3 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
     if qkv.dtype != torch.float32:
         q, k = torch.view_as_real(turned).flatten(-2).to(qkv.dtype).unbind(1)
     return q, k, v
-
-
-def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return the tensor on the device, copied without waiting for it."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
-def operations_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
-    """Return `triton_ops` on a GPU in half precision, else this module; say once why not where it would be slow."""
-    if device.type == "cuda" and dtype in HALF:
-        missing = why_no_triton(device)
-        if missing is None:
-            from . import triton_ops
-
-            return triton_ops
-        _warn_slow(missing)
-    return sys.modules[__name__]
-
-
-def why_no_triton(device: torch.device) -> str | None:
-    """Return why Triton kernels cannot run on a CUDA device, or None if they can."""
-    capability = torch.cuda.get_device_capability(device)
-    if capability < (8, 0):
-        return f"it needs compute capability 8.0 (Ampere) or newer, not {capability[0]}.{capability[1]}"
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed; pip install triton, in the version that torch asks for"
-    if not any(shutil.which(compiler) for compiler in (os.environ.get("CC", ""), "gcc", "cc", "clang")):
-        return "triton needs a C compiler; install gcc or set CC"
-    return None
-
-
-@functools.cache
-def _warn_slow(missing: str) -> None:
-    log.warning("no Triton kernels, a little more than half as fast: %s", missing)

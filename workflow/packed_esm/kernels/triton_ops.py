@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import nn
 
-from .pooling import POOLINGS
-from .torch_ops import on_device
+from ..features import POOLINGS
+from .device import on_device
 
 ROTATE_BLOCK = 1024
 NORM_BLOCK = 4096

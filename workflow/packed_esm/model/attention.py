@@ -5,10 +5,7 @@ flash-attention). `attention_over` binds a backend to one pack.
 """
 
 import functools
-import importlib
-import importlib.metadata
 import inspect
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,43 +13,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..kernels.torch_ops import HALF, on_device, why_no_triton
-
-log = logging.getLogger(__name__)
+from ..kernels.device import HALF, on_device
+from .backends import INSTALL_FLASH_ATTN, kernel_of
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-
-BACKENDS = ("triton", "flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded")
-INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or conda-forge's flash-attn (envs/gpu.yaml)"
-
-
-# Where each kernel comes from: (module, function), the first that imports. Importing one can take seconds.
-_SOURCES = {
-    "flash-attn": [("flash_attn", "flash_attn_varlen_func")],
-    "flash-attn-3": [
-        ("fa3_fwd_interface", "flash_attn_varlen_func"),
-        ("flash_attn_interface", "flash_attn_varlen_func"),
-    ],
-    "torch-varlen": [("torch.nn.attention.varlen", "varlen_attn")],
-}
-
-
-@functools.cache
-def _kernel(backend: str) -> tuple[Callable | None, str | None]:
-    """Return (function of a backend or None, why it is missing or None)."""
-    reason = None
-    for module, name in _SOURCES[backend]:
-        try:
-            return getattr(importlib.import_module(module), name), None
-        # OSError: a wheel built for another ABI; RuntimeError: operators that torch refuses to register.
-        except (ImportError, OSError, AttributeError, RuntimeError) as error:
-            reason = reason or f"{type(error).__name__}: {error}"
-    return None, reason
 
 
 def __getattr__(name: str) -> bool:
     if name == "FLASH_ATTN_AVAILABLE":  # found out when asked for, to start without the import
-        return _kernel("flash-attn")[0] is not None
+        return kernel_of("flash-attn")[0] is not None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -64,6 +33,37 @@ class PackLayout:
     device: torch.Tensor
     max_seqlen: int
     total: int
+
+    @classmethod
+    def of(
+        cls, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int, device: torch.device
+    ) -> "PackLayout":
+        """Return the layout of a pack on `device`.
+
+        Raises:
+            ValueError: an argument of another shape, dtype or device, or bounds that are not those of a pack.
+        """
+        if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):
+            raise ValueError(f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}")
+        if input_ids.device != device:
+            raise ValueError(f"input_ids: on {input_ids.device}, but the model is on {device}")
+        if cu_seqlens.ndim != 1 or cu_seqlens.dtype != torch.int32:
+            raise ValueError(f"cu_seqlens: need int32 [n + 1], not {cu_seqlens.dtype} {list(cu_seqlens.shape)}")
+        if cu_seqlens.device.type not in ("cpu", device.type):
+            raise ValueError(f"cu_seqlens: on {cu_seqlens.device}, need the host or {device}")
+        host = cu_seqlens.cpu()
+        if len(host) < 2 or input_ids.numel() == 0:
+            raise ValueError("cu_seqlens: the pack is empty; it needs at least one sequence")
+        lengths = host.diff()
+        if host[0] != 0:
+            raise ValueError(f"cu_seqlens: must begin with 0, not {int(host[0])}")
+        if int(lengths.min()) < 1:
+            raise ValueError(f"cu_seqlens: must be strictly increasing, but a sequence has {int(lengths.min())} tokens")
+        if host[-1] != input_ids.numel():
+            raise ValueError(f"cu_seqlens: ends at {int(host[-1])}, but input_ids has {input_ids.numel()} tokens")
+        if max_seqlen < int(lengths.max()):
+            raise ValueError(f"max_seqlen: {max_seqlen} is less than the longest sequence, {int(lengths.max())} tokens")
+        return cls(host, on_device(cu_seqlens, device), int(max_seqlen), input_ids.numel())
 
 
 def create_position_ids_packed(cu_seqlens: torch.Tensor, total: int | None = None) -> torch.Tensor:
@@ -104,7 +104,7 @@ def flash_attn_varlen_wrapper(
         ImportError: flash-attn is not installed or does not load; the message has the install line.
         ValueError: a dtype that the kernels do not take.
     """
-    kernel, missing = _kernel("flash-attn")
+    kernel, missing = kernel_of("flash-attn")
     if kernel is None:
         raise ImportError(f"flash-attn cannot be used ({missing}); {INSTALL_FLASH_ATTN}")
     if q.dtype not in HALF:
@@ -125,7 +125,7 @@ def flash_attn_varlen_wrapper(
 
 def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen):  # noqa: ANN001, ANN202
     # num_splits=1: splitting the keys would make the order of summation depend on the neighbours.
-    kernel, _ = _kernel("flash-attn-3")
+    kernel, _ = kernel_of("flash-attn-3")
     out = kernel(
         q,
         k,
@@ -140,7 +140,7 @@ def _flash_attn_3_attention(q, k, v, cu_seqlens, max_seqlen):  # noqa: ANN001, A
 
 
 def _torch_varlen_attention(q, k, v, cu_seqlens, max_seqlen):  # noqa: ANN001, ANN202
-    kernel, _ = _kernel("torch-varlen")
+    kernel, _ = kernel_of("torch-varlen")
     return kernel(
         q,
         k,
@@ -193,72 +193,6 @@ def attention_over(backend: str, layout: PackLayout) -> Attend:
     return lambda q, k, v: _VARLEN[backend](q, k, v, layout.device, layout.max_seqlen)
 
 
-def backend_version(backend: str) -> str:
-    """Return `backend` with the version of the package that does the work, where it is not torch."""
-    packages = {"triton": ("triton",), "flash-attn": ("flash-attn",), "flash-attn-3": ("fa3-fwd", "flash-attn-3")}
-    for package in packages.get(backend, ()):
-        try:
-            return f"{backend} {importlib.metadata.version(package)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return backend
-
-
-def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return why a backend cannot run on a device in a dtype, or None if it can."""
-    if backend in ("sdpa", "padded"):
-        return None
-    if device.type != "cuda":
-        return f"it needs a CUDA device, not {device.type}"
-    if dtype not in HALF:
-        return f"its kernels take float16 and bfloat16, not {_name(dtype)}"
-    if backend == "triton":
-        return why_no_triton(device)
-    capability = torch.cuda.get_device_capability(device)
-    if capability < (8, 0):
-        return f"it needs compute capability 8.0 (Ampere) or newer, not {capability[0]}.{capability[1]}"
-    if backend == "flash-attn-3":
-        if capability[0] != 9:
-            return f"its kernels are built for Hopper (9.x), not {capability[0]}.{capability[1]}"
-        if dtype != torch.bfloat16:
-            return f"its forward-only build takes bfloat16, not {_name(dtype)}"
-    _, missing = _kernel(backend)
-    return f"it does not import ({missing})" if missing else None
-
-
-def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, head_dim: int = 64) -> str:
-    """Return the backend to use, and log which and why.
-
-    `auto` takes the fastest that runs: the Triton kernel (for heads wider than 64 FlashAttention-3 before it), else
-    FlashAttention-3, flash-attn 2, torch's varlen kernel, or sdpa.
-
-    Raises:
-        ValueError: an unknown backend, or one asked for by name that cannot run here (with the reason).
-    """
-    if requested != "auto":
-        if requested not in BACKENDS:
-            raise ValueError(f"attention: {requested!r} is not one of auto, {', '.join(BACKENDS)}")
-        if reason := why_not(requested, device, dtype):
-            raise ValueError(f"attention: {requested} cannot be used, {reason}; use attention: auto")
-        return requested
-    fastest = ("triton", "flash-attn-3") if head_dim <= 64 else ("flash-attn-3", "triton")
-    for backend in (*fastest, "flash-attn", "torch-varlen", "sdpa"):
-        reason = why_not(backend, device, dtype)
-        if reason is None:
-            break
-        log.debug("attention %s: %s", backend, reason)
-    if backend in ("torch-varlen", "sdpa") and device.type == "cuda" and dtype in HALF:
-        _warn_flash_attn_missing(backend, why_not("flash-attn", device, dtype))
-    log.info("attention backend: %s (chosen for %s, %s)", backend, device.type, _name(dtype))
-    return backend
-
-
-@functools.cache
-def _warn_flash_attn_missing(instead: str, reason: str) -> None:
-    remedy = f" To install: {INSTALL_FLASH_ATTN}" if "does not import" in reason else ""
-    log.warning("flash-attn is not used (%s); attention by %s instead.%s", reason, instead, remedy)
-
-
 @functools.cache
 def _keywords(function: Callable) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
@@ -267,7 +201,3 @@ def _keywords(function: Callable) -> frozenset[str]:
 def _supported(function: Callable, **keywords: Any) -> dict[str, Any]:  # noqa: ANN401
     """Keep the keywords that this version of `function` knows."""
     return {name: value for name, value in keywords.items() if name in _keywords(function)}
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..kernels.dispatch import operations_for
 from ..kernels.fp8 import FP8, Fp8Linear, activation_dtype
-from ..kernels.torch_ops import operations_for
 from .attention import Attend
 
 
-class PackedLayer(nn.Module):
+class TransformerBlock(nn.Module):
     """Pre-norm attention and feed-forward (esm/modules.py, `TransformerLayer`).
 
     q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`. With fp8 only the

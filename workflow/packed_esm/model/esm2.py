@@ -19,20 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checkpoints.registry import resolve_layers
 from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled_embedding, token_dropout
+from ..features import resolve_layers
+from ..kernels.dispatch import operations_for
 from ..kernels.fp8 import FP8, activation_dtype, why_no_fp8
-from ..kernels.torch_ops import on_device, operations_for
-from .attention import (
-    Attend,
-    PackLayout,
-    attention_over,
-    backend_version,
-    choose_backend,
-    create_position_ids_packed,
-    per_token,
-)
-from .block import PackedLayer
+from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
+from .backends import backend_version, choose_backend
+from .block import TransformerBlock
 from .contacts import ContactMaps
 from .padded import in_padded_batches
 
@@ -78,7 +71,7 @@ class ESM2WithFlashAttention(nn.Module):
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if self.dtype == torch.float32 else None
         self._ops = operations_for(self.device, between)
-        self.layers = nn.ModuleList(PackedLayer(layer, self.device, self.dtype) for layer in base_model.layers)
+        self.layers = nn.ModuleList(TransformerBlock(layer, self.device, self.dtype) for layer in base_model.layers)
         self.token_dropout = token_dropout(base_model)
         for name, tensor in (
             ("embedding", scaled_embedding(base_model)),
@@ -143,7 +136,7 @@ class ESM2WithFlashAttention(nn.Module):
             ValueError: an argument that breaks the above, by name.
         """
         layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
-        layout = self._check(input_ids, cu_seqlens, max_seqlen)
+        layout = self._layout(input_ids, cu_seqlens, max_seqlen)
         if self.attention == "padded":
             return self._forward_packed_fallback(
                 input_ids, cu_seqlens, max_seqlen, layers, need_logits, return_contacts
@@ -174,7 +167,7 @@ class ESM2WithFlashAttention(nn.Module):
     ) -> dict:
         """Same contract as `forward_packed`: unpack to padded batches of like length, run, pack again."""
         layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
-        layout = self._check(input_ids, cu_seqlens, max_seqlen)
+        layout = self._layout(input_ids, cu_seqlens, max_seqlen)
         longest = int(layout.host.diff().max())
         if return_contacts:
             raise ValueError("contacts: attention: padded would keep the maps of all layers; use attention: auto")
@@ -254,30 +247,13 @@ class ESM2WithFlashAttention(nn.Module):
         angles = positions[:, None].to(torch.float32) * self.inv_freq
         return torch.complex(angles.cos(), angles.sin())
 
-    def _check(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
-        if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):
-            raise ValueError(f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}")
-        if input_ids.device != self.embedding.device:
-            raise ValueError(f"input_ids: on {input_ids.device}, but the model is on {self.device}")
-        if cu_seqlens.ndim != 1 or cu_seqlens.dtype != torch.int32:
-            raise ValueError(f"cu_seqlens: need int32 [n + 1], not {cu_seqlens.dtype} {list(cu_seqlens.shape)}")
-        if cu_seqlens.device.type not in ("cpu", self.device.type):
-            raise ValueError(f"cu_seqlens: on {cu_seqlens.device}, need the host or {self.device}")
-        host = cu_seqlens.cpu()
-        if len(host) < 2 or input_ids.numel() == 0:
-            raise ValueError("cu_seqlens: the pack is empty; it needs at least one sequence")
-        lengths = host.diff()
-        if host[0] != 0:
-            raise ValueError(f"cu_seqlens: must begin with 0, not {int(host[0])}")
-        if int(lengths.min()) < 1:
-            raise ValueError(f"cu_seqlens: must be strictly increasing, but a sequence has {int(lengths.min())} tokens")
-        if host[-1] != input_ids.numel():
-            raise ValueError(f"cu_seqlens: ends at {int(host[-1])}, but input_ids has {input_ids.numel()} tokens")
-        if max_seqlen < int(lengths.max()):
-            raise ValueError(f"max_seqlen: {max_seqlen} is less than the longest sequence, {int(lengths.max())} tokens")
-        if self.max_residues is not None and int(lengths.max()) > self.max_residues + 2:
+    def _layout(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
+        """Return where the sequences of a pack stand, checked; see `PackLayout.of`."""
+        layout = PackLayout.of(input_ids, cu_seqlens, max_seqlen, self.embedding.device)
+        longest = int(layout.host.diff().max())
+        if self.max_residues is not None and longest > self.max_residues + 2:
             raise ValueError(
-                f"cu_seqlens: a sequence of {int(lengths.max()) - 2} residues is longer than the {self.max_residues} "
+                f"cu_seqlens: a sequence of {longest - 2} residues is longer than the {self.max_residues} "
                 "that the model has positions for"
             )
-        return PackLayout(host, on_device(cu_seqlens, self.device), int(max_seqlen), input_ids.numel())
+        return layout

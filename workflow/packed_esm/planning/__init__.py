@@ -1,5 +1,5 @@
 """What the rules ask before anything runs: configuration, sample sheet, number of chunks, memory and time.
 
 Reads no FASTA and no checkpoint.
-Imports: checkpoints, sequences, system.
+May import: checkpoints, system.
 """

@@ -1,7 +1,6 @@
 """The page that a run leaves: what came in, what came out, how fast, and how near to fair-esm."""
 
 import base64
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +24,6 @@ from .figures import (
     plot_validation,
 )
 from .projection import COMPONENTS, MIN_POINTS, principal_components, umap_points
-
-log = logging.getLogger(__name__)
 
 FIGURES = {
     "lengths": "Lengths",

@@ -1,10 +1,6 @@
 """Read FASTA, and bring each record into the form that the model takes."""
 
-import base64
 import gzip
-import hashlib
-import re
-import string
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -14,17 +10,8 @@ from typing import TextIO
 
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-# Residue letters of fair-esm's Alphabet "ESM-1b" (esm/constants.py), in token order.
-RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO.-"
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
-_NUCLEOTIDES = re.compile("[ACGTUN]{31,}")
-_WITHOUT_RESIDUES = str.maketrans("", "", RESIDUES)
-
-
-class FastaError(ValueError):
-    """The file cannot be read as FASTA: the message names file, line and remedy."""
+from ..errors import FastaError
+from ..system.files import open_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +22,6 @@ class Record:
     description: str
     sequence: str
     line: int
-
-
-def open_text(path: str | Path) -> TextIO:
-    """Open a plain or gzip file as UTF-8 text; the content decides, not the name."""
-    with Path(path).open("rb") as handle:
-        magic = handle.read(2)
-    opener = gzip.open if magic == _GZIP_MAGIC else open
-    return opener(path, "rt", encoding="utf-8")
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
@@ -87,45 +66,3 @@ def _checked_lines(handle: TextIO, path: str | Path, header_lines: deque[int]) -
             f"{path}, after line {number}: not UTF-8 text ({error.reason}); convert it, for example with iconv, or "
             "unpack it, if it is compressed by other means than gzip"
         ) from error
-
-
-def normalise(sequence: str) -> str:
-    """Return the sequence in upper case, without white space and without one trailing `*`."""
-    # Only ASCII letters: str.upper() makes two residues of one 'ß'.
-    return "".join(sequence.split()).translate(_UPPER).removesuffix("*")
-
-
-def invalid_characters(sequence: str) -> str:
-    """Return the characters of a normalised sequence that are no token of the model, each once, in order."""
-    return "".join(dict.fromkeys(sequence.translate(_WITHOUT_RESIDUES)))
-
-
-def refget_digest(sequence: str) -> str:
-    """Return the GA4GH refget identifier, `SQ.` + sha512t24u (https://ga4gh.github.io/refget/sequences/)."""
-    digest = hashlib.sha512(sequence.encode("ascii")).digest()[:24]
-    return "SQ." + base64.urlsafe_b64encode(digest).decode("ascii")
-
-
-def looks_like_nucleotides(sequence: str) -> bool:
-    """Return whether a normalised sequence has more than 30 letters and all of them are A, C, G, T, U or N."""
-    return _NUCLEOTIDES.fullmatch(sequence) is not None
-
-
-def unique_id(
-    path: Path, record: Record, first_line: dict[str, int], last_suffix: dict[str, int], on_duplicate_id: str
-) -> str:
-    """Return the record's id, with a suffix if the sample has it already, and remember its line."""
-    name = record.id
-    if name in first_line:
-        if on_duplicate_id == "fail":
-            raise FastaError(
-                f"{path}, line {record.line}: id {name!r} stands already on line {first_line[name]}; "
-                "rename one, or set on_duplicate_id: suffix"
-            )
-        number = last_suffix.get(name, 1) + 1
-        while f"{name}_{number}" in first_line:
-            number += 1
-        last_suffix[name] = number
-        name = f"{name}_{number}"
-    first_line[name] = record.line
-    return name

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .fasta import RESIDUES
+from .alphabet import RESIDUES
 
 CLS, PAD, EOS, MASK = 0, 1, 2, 32
 FILLER = 5  # 'A': any residue does, its output is thrown away

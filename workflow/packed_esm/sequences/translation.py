@@ -3,8 +3,8 @@
 The rule is that of VirNucPro's prediction (https://github.com/Li-Jing-1997/VirNucPro, `units.py` at 0f93f27:
 `split_fasta_chunk`, `translate_dna`, `identify_seq`), with the same ids in the same order:
 
-- A record of L nucleotides becomes ceil(L / window) windows that overlap, see `windows`; they are numbered from 1,
-  `{id}_chunk_{number}`. A record shorter than the window is one window, whole.
+- A record of L nucleotides becomes ceil(L / window) windows that overlap, see `nucleotide_windows`; they are numbered
+  from 1, `{id}_chunk_{number}`. A record shorter than the window is one window, whole.
 - Each window is read in frames F1, F2, F3 and, of its reverse complement, R1, R2, R3; what is left of a last codon is
   not. A frame with a stop is dropped, and so is one without a residue; the others are `{id}_chunk_{number}{frame}`.
 
@@ -26,9 +26,12 @@ import numpy as np
 from Bio.Data.CodonTable import ambiguous_dna_by_id
 from Bio.Seq import reverse_complement, translate
 
+from ..errors import FastaError
 from ..system.files import replacing
 from ..system.progress import progress_bar
-from .fasta import FastaError, Record, normalise, read_records, unique_id
+from .alphabet import normalise
+from .fasta import Record, read_records
+from .ids import RecordIds
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndar
     return table
 
 
-def windows(length: int, window: int | None) -> Iterator[tuple[int, int]]:
+def nucleotide_windows(length: int, window: int | None) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of the windows of a record, from 0, end exclusive; None: the record whole.
 
     VirNucPro's `split_fasta_chunk`: n = ceil(length / window) windows have excess = n * window - length nucleotides too
@@ -128,16 +131,15 @@ def translate_fasta(
     if window is not None and window < CODON:
         raise ValueError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
     codons = codon_table(genetic_code, ambiguous_codons)
-    first_line: dict[str, int] = {}
-    last_suffix: dict[str, int] = {}
+    ids = RecordIds(fasta, on_duplicate_id)
     counts = {"records": 0, "rejected": 0, "windows": 0, "proteins": 0}
     problem = ""  # of the first rejected record
     with _writing(out) as proteins, _writing(table) as rows, progress_bar(None, "records", "translating") as bar:
         write_row = csv.writer(rows, delimiter="\t", lineterminator="\n").writerow
         write_row(COLUMNS)
         for record in read_records(fasta):
-            name = record.id and unique_id(fasta, record, first_line, last_suffix, on_duplicate_id)
-            sequence, accepted, reason = _judge(fasta, record, on_invalid)
+            name = record.id and ids.add(record)
+            sequence, accepted, reason = _classify(fasta, record, on_invalid)
             number, kept = _write_proteins(proteins, name, record, sequence, window, codons) if accepted else (0, 0)
             if accepted and not kept:
                 reason = "; ".join(filter(None, (reason, "in every frame a stop, or no residue")))
@@ -147,14 +149,14 @@ def translate_fasta(
             for key, amount in zip(counts, (1, not accepted, number, kept), strict=True):
                 counts[key] += amount
             bar.update(1)
-        if last_suffix:
-            log.warning("%s: %d ids stood more than once and got suffixes", fasta, len(last_suffix))
+        if ids.suffixed:
+            log.warning("%s: %d ids stood more than once and got suffixes", fasta, ids.suffixed)
         if problem and not counts["windows"]:
             raise FastaError(f"{fasta}, {problem}; none of the {counts['records']} records can be translated")
     return counts
 
 
-def _judge(path: Path, record: Record, on_invalid: str) -> tuple[str, bool, str]:
+def _classify(path: Path, record: Record, on_invalid: str) -> tuple[str, bool, str]:
     """Return (normalised sequence, whether to translate it, what is or was wrong with it)."""
     sequence = normalise(record.sequence)
     foreign = "".join(dict.fromkeys(sequence.translate(_WITHOUT_NUCLEOTIDES)))
@@ -183,7 +185,7 @@ def _write_proteins(
     """Write the frames of a record that have no stop and a residue; return the numbers of windows and of proteins."""
     number = kept = 0
     description = record.description.split(maxsplit=1)[1:]
-    for number, (start, end) in enumerate(windows(len(sequence), window), 1):
+    for number, (start, end) in enumerate(nucleotide_windows(len(sequence), window), 1):
         place = f"{name}_chunk_{number}" if window else name
         for frame, protein in six_frames(sequence[start:end], codons):
             if "*" not in protein and protein.strip("X"):

@@ -1,5 +1,5 @@
 """Files of embeddings: of chunks and of samples, merged, checked and exported.
 
 Knows arrays, digests and settings, and no tensor.
-Imports: sequences, system.
+May import: errors, features, sequences, system.
 """

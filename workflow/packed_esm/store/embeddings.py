@@ -7,7 +7,7 @@ later is noticed.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,17 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..system.files import DamagedFileError, damage_named, replacing
-from .settings import column_names, differences, from_metadata, to_metadata
+from ..errors import EmbeddingFileError
+from ..features import column_names
+from ..system.files import damage_named, replacing
+from .settings import from_metadata, to_metadata
 
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
-# The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
-MAY_DIFFER = {"tokens_per_pack"}
 CHUNK_FILE, SAMPLE_FILE = "file of chunk embeddings", "Parquet file of embeddings"
-
-
-class EmbeddingFileError(DamagedFileError):
-    """An embedding file is damaged, or is not what the manifest says: file, sequence and remedy are named."""
 
 
 def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -96,26 +92,6 @@ def chunk_settings(path: Path) -> dict:
     """
     with damage_named(path, CHUNK_FILE, EmbeddingFileError):
         return schema_settings(pa.ipc.open_file(pa.memory_map(str(path))).schema)
-
-
-def common_settings(chunk_paths: Sequence[Path], settings_of: Callable[[Path], dict]) -> dict:
-    """Return the settings of all chunks, each read by `settings_of`.
-
-    Where budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all.
-
-    Raises:
-        EmbeddingFileError: chunks with other settings than the first.
-    """
-    every = [settings_of(path) for path in chunk_paths]
-    for path, settings in zip(chunk_paths, every, strict=True):
-        same = {key: value for key, value in settings.items() if key not in MAY_DIFFER}
-        if differing := differences({k: v for k, v in every[0].items() if k not in MAY_DIFFER}, same):
-            raise EmbeddingFileError(
-                f"{path}: made with other settings than {chunk_paths[0]} ({'; '.join(differing)}); "
-                "remove the older of the two and run again"
-            )
-    budgets = sorted({settings["tokens_per_pack"] for settings in every})
-    return every[0] | {"tokens_per_pack": budgets[0] if len(budgets) == 1 else budgets}
 
 
 class ChunkFile:

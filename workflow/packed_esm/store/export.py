@@ -3,7 +3,6 @@
 Each format is a context manager that yields what takes a batch; its file stands under its name when all is written.
 """
 
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -11,24 +10,21 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..sequences.manifest import embedded, read_manifest
-from ..system.files import damage_named, replacing, replacing_folder
+from ..system.files import replacing
 from ..system.progress import progress_bar
-from .embeddings import EmbeddingFileError, embedding_columns, sample_settings
+from .embeddings import embedding_columns, sample_settings
 from .hdf5 import new_hdf5
 from .integrity import checked_batches
-from .names import dataset_names, file_names
+from .names import dataset_names
 from .settings import SETTINGS_KEY, to_metadata
 
 log = logging.getLogger(__name__)
-
-RESIDUES_FILE = "HDF5 file of residues"
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ class Batch:
 
 
 Write = Callable[[Batch], None]
+Format = Callable[[Sample], AbstractContextManager[Write]]
 
 
 def export_sample(
@@ -69,8 +66,7 @@ def export_sample(
     npy: Sequence[tuple[str, Path]] = (),
     ids: Path | None = None,
     h5ad: Path | None = None,
-    pt: Path | None = None,
-    residues: Sequence[tuple[str, Path]] = (),
+    others: Sequence[Format] = (),
 ) -> int:
     """Write the embeddings of one sample in the formats that have a path; return the number of records.
 
@@ -82,15 +78,12 @@ def export_sample(
         npy: (column, path) of matrices.
         ids: text file, one id a line, in the order of the matrices.
         h5ad: AnnData file.
-        pt: folder of files as fair-esm's scripts/extract.py writes them.
-        residues: (feature, HDF5 path) of values a residue, which go into `pt`; names of `residues.FEATURES`.
+        others: further formats, as `embedding.pt_files` has one.
 
     Raises:
         ValidationError, EmbeddingFileError: a file that is damaged or not the manifest's; file and record are named.
         ValueError: a column that is not there.
     """
-    if residues and not pt:
-        raise ValueError("residues: they go into the files of `pt`; name its folder too")
     sample = _sample(embeddings, embedded(read_manifest(manifest_path, name)).sort_values("position"))
     _check_columns(embeddings, sample, [column for column, _ in (*h5, *npy)])
     formats: list[AbstractContextManager[Write]] = [
@@ -98,7 +91,7 @@ def export_sample(
         *(npy_file(path, column, sample) for column, path in npy),
         *([ids_file(ids, sample)] if ids else []),
         *([h5ad_file(h5ad, sample)] if h5ad else []),
-        *([pt_folder(pt, sample, residues)] if pt else []),
+        *(file(sample) for file in others),
     ]
     start = 0
     with ExitStack() as stack, progress_bar(len(sample.rows), "records", f"exporting {name}") as bar:
@@ -197,83 +190,3 @@ def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
         write_elem(file, "obs", obs)
         write_elem(file, "var", pd.DataFrame(index=[str(i) for i in range(sample.widths[first])]))
         write_elem(file, "uns", {SETTINGS_KEY.decode(): json.loads(sample.metadata)})
-
-
-@contextmanager
-def pt_folder(folder: Path, sample: Sample, residues: Sequence[tuple[str, Path]] = ()) -> Iterator[Write]:
-    """Write a file a record as fair-esm's scripts/extract.py does, and `index.tsv`: file, id, header.
-
-    Args:
-        folder: for the files; appears in one step.
-        sample: of which.
-        residues: (feature, HDF5 path), see `export_sample`.
-    """
-    headers = sample.rows["description"].str.strip()
-    index = pd.DataFrame({"file": file_names(headers.tolist()), "id": sample.rows["id"], "header": headers})
-    names = dataset_names(sample.rows["id"].tolist())
-    layers = json.loads(sample.metadata)["settings"]["layers"]
-    with replacing_folder(folder) as temporary, ExitStack() as stack:
-        opened = [(feature, path, stack.enter_context(_residues_file(path))) for feature, path in residues]
-        index.to_csv(temporary / "index.tsv", sep="\t", index=False)
-
-        def write(batch: Batch) -> None:
-            digests = sample.rows["digest"].iloc[batch.rows]
-            records = zip(
-                index["file"].iloc[batch.rows], headers.iloc[batch.rows], names[batch.rows], digests, strict=True
-            )
-            for row, (file, header, name, digest) in enumerate(records):
-                result = {"label": header} | _pooled(batch, row)
-                for feature, path, values in opened:
-                    _add_residues(result, feature, path, values, name, digest, layers)
-                (temporary / file).write_bytes(_saved(result))
-
-        yield write
-
-
-def _pooled(batch: Batch, row: int) -> dict:
-    """Return {"mean_representations": {33: tensor [E]}, ...} of a row, and its scalars."""
-    import torch
-
-    result: dict = {name: float(values[row]) for name, values in batch.scalars.items()}
-    for column, matrix in batch.columns.items():
-        pooling, layer = column.rsplit("_", 1)
-        result.setdefault(f"{pooling}_representations", {})[int(layer)] = torch.tensor(matrix[row])
-    return result
-
-
-def _saved(result: dict) -> bytes:
-    """Return the bytes of torch.save; it would name no file where the disk is full."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(result, buffer)
-    return buffer.getvalue()
-
-
-def _residues_file(path: Path) -> h5py.File:
-    with damage_named(path, RESIDUES_FILE, EmbeddingFileError):
-        return h5py.File(path)
-
-
-def _add_residues(
-    result: dict, feature: str, path: Path, file: h5py.File, name: str, digest: str, layers: Sequence[int]
-) -> None:
-    """Put the values of a record into `result`, as fp32: representations by layer, as fair-esm has them.
-
-    Raises:
-        EmbeddingFileError: a record that is not there, or of another sequence.
-    """
-    import torch
-
-    found = file[name].attrs.get("digest") if name in file else None
-    if found != digest:
-        raise EmbeddingFileError(
-            f"{path}, dataset {name!r}: should be {digest}, but {f'it holds {found}' if found else 'it is not there'}; "
-            "remove the file and run again"
-        )
-    with damage_named(path, RESIDUES_FILE, EmbeddingFileError):
-        values = torch.from_numpy(file[name][:].astype(np.float32))
-    if feature == "representations":
-        result[feature] = dict(zip(layers, values if values.ndim == 3 else values[None], strict=True))
-    else:
-        result[feature] = values

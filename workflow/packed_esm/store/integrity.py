@@ -7,14 +7,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ..errors import ValidationError
 from ..sequences.manifest import fasta_sha256
 from ..system.files import read_json, sha256
 from .embeddings import embedding_columns, row_checksums, sample_batches, sample_settings
 from .settings import differences
-
-
-class ValidationError(ValueError):
-    """The embeddings are not what they should be; each failure names its sequence."""
 
 
 def check_file(path: Path, rows: pd.DataFrame) -> None:

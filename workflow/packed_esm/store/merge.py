@@ -1,6 +1,5 @@
 """Join manifest and chunk embeddings to one file a sample."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -8,11 +7,11 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
+from ..errors import EmbeddingFileError
 from ..sequences.manifest import embedded, read_manifest
 from ..system.progress import progress_bar
-from .embeddings import ChunkFile, EmbeddingFileError, SampleWriter, chunk_settings, common_settings, embedding_table
-
-log = logging.getLogger(__name__)
+from .embeddings import ChunkFile, SampleWriter, chunk_settings, embedding_table
+from .settings import common_settings
 
 BATCH_BYTES = 64 * 2**20
 

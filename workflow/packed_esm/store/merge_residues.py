@@ -8,13 +8,13 @@ from typing import NamedTuple
 import h5py
 import pandas as pd
 
+from ..errors import EmbeddingFileError
 from ..sequences.manifest import embedded, read_manifest
 from ..system.progress import progress_bar
-from .embeddings import EmbeddingFileError, common_settings
 from .hdf5 import new_hdf5
 from .names import dataset_names
 from .residues import SETTINGS_ATTRIBUTE, open_residues, residue_settings
-from .settings import SETTINGS_KEY, to_metadata
+from .settings import SETTINGS_KEY, common_settings, to_metadata
 
 
 def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, copy: bool = False) -> int:

@@ -12,7 +12,7 @@ id (`names.dataset_names`), in UniProt's layout, and links to the files of the c
 
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,14 +20,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
 
+from ..errors import EmbeddingFileError
 from ..system.files import damage_named
-from .embeddings import EmbeddingFileError
 from .hdf5 import new_hdf5
 from .settings import SETTINGS_KEY, from_metadata, to_metadata
 
-FEATURES = ("representations", "logits", "contacts")
 RESIDUE_FILE = "HDF5 file of residues"
 
 BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
@@ -59,19 +57,19 @@ class ResidueWriter:
 
     Args:
         paths: {feature: path}, names of FEATURES.
-        dtype: of representations, float16 or float32.
+        threads: that compress.
     """
 
-    def __init__(self, paths: Mapping[str, Path], dtype: str = "float16") -> None:
+    def __init__(self, paths: Mapping[str, Path], threads: int = 1) -> None:
         self._paths = dict(paths)
-        self._dtype = dtype
+        self._thread_count = max(1, threads)
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
 
     def __enter__(self) -> "ResidueWriter":
         self._stack = ExitStack()
         self._files = {feature: self._stack.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
-        self._threads = self._stack.enter_context(ThreadPoolExecutor(max(1, torch.get_num_threads())))
+        self._threads = self._stack.enter_context(ThreadPoolExecutor(self._thread_count))
         return self
 
     def __exit__(self, *error: object) -> bool | None:
@@ -85,18 +83,9 @@ class ResidueWriter:
             for digest in list(file):
                 del file[digest]
 
-    def write(self, name: str, digest: str, out: dict) -> None:
-        """Take the features of one sequence.
-
-        Args:
-            name: for messages.
-            digest: of the sequence, which names its datasets.
-            out: what `Embedder.embed` hands out for each sequence.
-
-        Raises:
-            ValueError: a value that is beyond float16.
-        """
-        for feature, array in residue_arrays(out, list(self._paths), self._dtype, name).items():
+    def write(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take the features of one sequence, {feature: dataset}; its digest names the datasets."""
+        for feature, array in arrays.items():
             blocks = [(offset, self._threads.submit(_deflated, block)) for offset, block in _blocks(array)]
             # Not the array: what is compressed may go.
             self._waiting.append(_Waiting(feature, digest, array.shape, array.dtype, _block_shape(array), blocks))
@@ -126,29 +115,6 @@ class ResidueWriter:
             dataset.id.write_direct_chunk(offset, block.result())
         dataset.attrs["digest"] = one.digest
         self._waiting_bytes -= dataset.nbytes
-
-
-def _representations(out: dict) -> torch.Tensor:
-    layers = [rows[1:-1] for rows in out["representations"].values()]
-    return layers[0] if len(layers) == 1 else torch.stack(layers)
-
-
-_ARRAY = {
-    "representations": _representations,
-    "logits": lambda out: out["logits"][1:-1],
-    "contacts": lambda out: out["contacts"],
-}
-
-
-def residue_arrays(out: dict, features: Sequence[str], dtype: str, name: str) -> dict[str, np.ndarray]:
-    """Return {feature: dataset} of one sequence, as it is written; see `ResidueWriter.write`."""
-    arrays = {feature: _ARRAY[feature](out).numpy(force=True) for feature in features}
-    if "representations" in arrays:
-        with np.errstate(over="ignore"):  # NumPy's memory: torch's, of many sizes, is not given back
-            arrays["representations"] = arrays["representations"].astype(dtype)
-        if not np.isfinite(arrays["representations"]).all():
-            raise ValueError(f"{name}: a representation is beyond {dtype}; use per_residue: float32")
-    return arrays
 
 
 def _block_shape(array: np.ndarray) -> tuple[int, ...]:

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import EmbeddingFileError
 
 SETTINGS_KEY = b"packed_esm"
-LOG_LIKELIHOOD = "log_likelihood"  # a column of one number
 
 
 def fingerprint(settings: dict) -> str:
@@ -31,12 +34,6 @@ def from_metadata(metadata: dict[bytes, bytes] | None) -> dict:
     return stored["settings"]
 
 
-def column_names(settings: dict) -> list[str]:
-    """Return the names of the embedding columns, `mean_33` and so on, in their order."""
-    pooled = [f"{pooling}_{layer}" for layer in settings["layers"] for pooling in settings["pooling"]]
-    return pooled + [name for name in settings.get("include", ()) if name == LOG_LIKELIHOOD]
-
-
 def differences(one: dict, other: dict) -> list[str]:
     """Return `key: value / other value` for each setting that differs."""
     keys = sorted(one.keys() | other.keys())
@@ -45,3 +42,27 @@ def differences(one: dict, other: dict) -> list[str]:
 
 def _canonical(value: dict) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+# The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
+MAY_DIFFER = {"tokens_per_pack"}
+
+
+def common_settings(chunk_paths: Sequence[Path], settings_of: Callable[[Path], dict]) -> dict:
+    """Return the settings of all chunks, each read by `settings_of`.
+
+    Where budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all.
+
+    Raises:
+        EmbeddingFileError: chunks with other settings than the first.
+    """
+    every = [settings_of(path) for path in chunk_paths]
+    for path, settings in zip(chunk_paths, every, strict=True):
+        same = {key: value for key, value in settings.items() if key not in MAY_DIFFER}
+        if differing := differences({k: v for k, v in every[0].items() if k not in MAY_DIFFER}, same):
+            raise EmbeddingFileError(
+                f"{path}: made with other settings than {chunk_paths[0]} ({'; '.join(differing)}); "
+                "remove the older of the two and run again"
+            )
+    budgets = sorted({settings["tokens_per_pack"] for settings in every})
+    return every[0] | {"tokens_per_pack": budgets[0] if len(budgets) == 1 else budgets}

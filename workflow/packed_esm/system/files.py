@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import gzip
 import hashlib
 import json
 import os
@@ -11,13 +12,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
+
+from ..errors import DamagedFileError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"  # how temporary names end
-
-
-class DamagedFileError(ValueError):
-    """A file is not whole, or was changed: file and remedy are named."""
 
 
 @contextmanager
@@ -173,3 +173,14 @@ def sha256(path: str | Path) -> str:
     """Return the sha256 of a file, as hexadecimal digits."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def open_text(path: str | Path) -> TextIO:
+    """Open a plain or gzip file as UTF-8 text; the content decides, not the name."""
+    with Path(path).open("rb") as handle:
+        magic = handle.read(2)
+    opener = gzip.open if magic == _GZIP_MAGIC else open
+    return opener(path, "rt", encoding="utf-8")
+
+
+_GZIP_MAGIC = b"\x1f\x8b"

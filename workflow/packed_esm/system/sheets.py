@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..sequences.fasta import open_text
+from .files import open_text
 
 
 def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:

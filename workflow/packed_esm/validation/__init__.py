@@ -1,5 +1,5 @@
 """Compare what is stored with fair-esm, one unpadded sequence at a time.
 
 Its reference imports nothing of `model` and `kernels`.
-Imports: torch, checkpoints, embedding, sequences, store, system.
+May import: checkpoints, embedding, errors, sequences, store, system, torch.
 """

@@ -1,0 +1,68 @@
+"""What `auto` means on a device: device, dtype, and tokens of a pack."""
+
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from .options import DTYPES
+
+CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
+# Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
+GPU_BYTES_PER_TOKEN_AND_DIM = 64
+
+
+def choose_device(requested: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` means here.
+
+    Raises:
+        ValueError: `cuda` where torch sees none, or another word.
+    """
+    if requested not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: {requested!r} is not one of auto, cpu, cuda")
+    available = torch.cuda.is_available()
+    if requested == "cuda" and not available:
+        raise ValueError(
+            f"device: cuda was asked for, but torch {torch.__version__} sees no CUDA device; "
+            "check nvidia-smi and CUDA_VISIBLE_DEVICES, install a torch built for CUDA, or use device: cpu"
+        )
+    return torch.device("cuda" if available and requested != "cpu" else "cpu")
+
+
+def choose_dtype(requested: str, device: torch.device) -> str:
+    """Return the name of the dtype: `auto` is fp32 on CPU and fp16 on a GPU."""
+    if requested == "auto":
+        return "fp32" if device.type == "cpu" else "fp16"
+    if requested not in DTYPES:
+        raise ValueError(f"dtype: {requested!r} is not one of auto, {', '.join(DTYPES)}")
+    return requested
+
+
+def default_tokens_per_pack(device: torch.device, num_layers: int, embed_dim: int) -> int:
+    """Return the budget of tokens for a device and a model, from the device's total memory, a power of two.
+
+    Never from the free memory of the moment: the budget is part of what determines the bits.
+    """
+    if device.type == "cpu":
+        return CPU_TOKENS_PER_PACK
+    total = gpu_memory(device)
+    weights = 2 * 12 * embed_dim**2 * num_layers
+    budget = 131072 if embed_dim <= 480 else 65536 if embed_dim <= 640 else 32768
+    while budget > 2048 and weights + budget * embed_dim * GPU_BYTES_PER_TOKEN_AND_DIM > 0.6 * total:
+        budget //= 2
+    return budget
+
+
+def gpu_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU, used or not."""
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def device_name(device: torch.device) -> str:
+    """Return the kind of device, on which the last bits depend: the GPU's name, or the CPU's model and vector unit."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return f"{models[0] if models else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})"

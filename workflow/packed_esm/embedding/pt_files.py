@@ -1,0 +1,92 @@
+"""Files as fair-esm's scripts/extract.py writes them, one a record."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+
+from ..errors import EmbeddingFileError
+from ..store.export import Batch, Sample, Write
+from ..store.names import dataset_names, file_names
+from ..store.residues import RESIDUE_FILE
+from ..system.files import damage_named, replacing_folder
+
+
+@contextmanager
+def pt_folder(folder: Path, residues: Sequence[tuple[str, Path]], sample: Sample) -> Iterator[Write]:
+    """Write a file a record as fair-esm's scripts/extract.py does, and `index.tsv`: file, id, header.
+
+    Args:
+        folder: for the files; appears in one step.
+        residues: (feature, HDF5 path) of values of each residue; names of FEATURES.
+        sample: of which.
+    """
+    headers = sample.rows["description"].str.strip()
+    index = pd.DataFrame({"file": file_names(headers.tolist()), "id": sample.rows["id"], "header": headers})
+    names = dataset_names(sample.rows["id"].tolist())
+    layers = json.loads(sample.metadata)["settings"]["layers"]
+    with replacing_folder(folder) as temporary, ExitStack() as stack:
+        opened = [(feature, path, stack.enter_context(_residues_file(path))) for feature, path in residues]
+        index.to_csv(temporary / "index.tsv", sep="\t", index=False)
+
+        def write(batch: Batch) -> None:
+            digests = sample.rows["digest"].iloc[batch.rows]
+            records = zip(
+                index["file"].iloc[batch.rows], headers.iloc[batch.rows], names[batch.rows], digests, strict=True
+            )
+            for row, (file, header, name, digest) in enumerate(records):
+                result = {"label": header} | _pooled(batch, row)
+                for feature, path, values in opened:
+                    _add_residues(result, feature, path, values, name, digest, layers)
+                (temporary / file).write_bytes(_saved(result))
+
+        yield write
+
+
+def _pooled(batch: Batch, row: int) -> dict:
+    """Return {"mean_representations": {33: tensor [E]}, ...} of a row, and its scalars."""
+    result: dict = {name: float(values[row]) for name, values in batch.scalars.items()}
+    for column, matrix in batch.columns.items():
+        pooling, layer = column.rsplit("_", 1)
+        result.setdefault(f"{pooling}_representations", {})[int(layer)] = torch.tensor(matrix[row])
+    return result
+
+
+def _saved(result: dict) -> bytes:
+    """Return the bytes of torch.save; it would name no file where the disk is full."""
+    buffer = io.BytesIO()
+    torch.save(result, buffer)
+    return buffer.getvalue()
+
+
+def _residues_file(path: Path) -> h5py.File:
+    with damage_named(path, RESIDUE_FILE, EmbeddingFileError):
+        return h5py.File(path)
+
+
+def _add_residues(
+    result: dict, feature: str, path: Path, file: h5py.File, name: str, digest: str, layers: Sequence[int]
+) -> None:
+    """Put the values of a record into `result`, as fp32: representations by layer, as fair-esm has them.
+
+    Raises:
+        EmbeddingFileError: a record that is not there, or of another sequence.
+    """
+    found = file[name].attrs.get("digest") if name in file else None
+    if found != digest:
+        raise EmbeddingFileError(
+            f"{path}, dataset {name!r}: should be {digest}, but {f'it holds {found}' if found else 'it is not there'}; "
+            "remove the file and run again"
+        )
+    with damage_named(path, RESIDUE_FILE, EmbeddingFileError):
+        values = torch.from_numpy(file[name][:].astype(np.float32))
+    if feature == "representations":
+        result[feature] = dict(zip(layers, values if values.ndim == 3 else values[None], strict=True))
+    else:
+        result[feature] = values

@@ -1,0 +1,52 @@
+"""Ids of the records of one FASTA file: each once."""
+
+from pathlib import Path
+
+from ..errors import FastaError
+from .fasta import Record
+
+
+class RecordIds:
+    """The ids of a file's records as they are read.
+
+    Args:
+        path: for messages.
+        on_duplicate_id: what becomes of an id that stands twice: `fail`, or `suffix` (_2, _3 ...).
+
+    Attributes:
+        first_line: {id: line of its record}.
+        suffixed: how many ids stood more than once.
+    """
+
+    def __init__(self, path: Path, on_duplicate_id: str) -> None:
+        self.first_line: dict[str, int] = {}
+        self._path, self._on_duplicate_id = path, on_duplicate_id
+        self._last_suffix: dict[str, int] = {}
+
+    @property
+    def suffixed(self) -> int:
+        return len(self._last_suffix)
+
+    def add(self, record: Record) -> str:
+        """Return the record's id, with a suffix where the file has it already, and remember its line.
+
+        Raises:
+            FastaError: an id that stands twice, where `on_duplicate_id` is `fail`.
+        """
+        name = record.id
+        if name in self.first_line:
+            if self._on_duplicate_id == "fail":
+                raise FastaError(
+                    f"{self._path}, line {record.line}: id {name!r} stands already on line {self.first_line[name]}; "
+                    "rename one, or set on_duplicate_id: suffix"
+                )
+            name = self._with_suffix(name)
+        self.first_line[name] = record.line
+        return name
+
+    def _with_suffix(self, name: str) -> str:
+        number = self._last_suffix.get(name, 1) + 1
+        while f"{name}_{number}" in self.first_line:
+            number += 1
+        self._last_suffix[name] = number
+        return f"{name}_{number}"

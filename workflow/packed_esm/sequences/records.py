@@ -1,0 +1,113 @@
+"""Classify the records of FASTA files: accepted, changed or rejected, and why."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import FastaError
+from ..system.progress import progress_bar
+from .alphabet import invalid_characters, looks_like_nucleotides, normalise, refget_digest
+from .fasta import Record, read_records
+from .ids import RecordIds
+from .manifest import ACCEPTED, REJECTED, REPLACED, SPLIT, TRUNCATED
+from .windows import ResidueWindows
+
+log = logging.getLogger(__name__)
+
+ON_INVALID = ("reject", "fail", "replace")
+ON_DUPLICATE_ID = ("fail", "suffix")
+TOO_LONG = ("reject", "truncate", "split")
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """What becomes of a record of more than `max_length` residues.
+
+    `reject`, `truncate` (the first `max_length` are kept), or `split`: kept whole, to be embedded in windows of
+    `max_length` residues that overlap by at least `overlap`. None: records may have any length.
+    """
+
+    max_length: int | None = None
+    too_long: str = "reject"
+    overlap: int = 0
+
+    def apply(self, sequence: str) -> tuple[str, str, str]:
+        """Return (what is kept of a sequence, status, reason), the last two empty where nothing is to be done."""
+        residues = len(sequence)
+        if self.max_length is None or residues <= self.max_length:
+            return sequence, "", ""
+        if self.too_long == "reject":
+            return sequence, REJECTED, f"{residues} residues, more than max_length {self.max_length}"
+        if self.too_long == "truncate":
+            return sequence[: self.max_length], TRUNCATED, f"the first {self.max_length} of {residues} residues"
+        windows = len(ResidueWindows(self.max_length, self.overlap).starts(residues))
+        return sequence, SPLIT, f"{residues} residues in {windows} windows of {self.max_length}"
+
+
+@dataclass
+class Reading:
+    """What has been read so far: rows of the manifest, and the unique sequences by digest."""
+
+    rows: list[tuple] = field(default_factory=list)  # SCHEMA's columns up to `reason`
+    unique: dict[str, tuple[str, str]] = field(default_factory=dict)  # digest: (sequence, first name)
+
+
+def read_sample(
+    name: str, path: Path, reading: Reading, on_invalid: str, on_duplicate_id: str, limit: LengthLimit
+) -> list[tuple[str, int]]:
+    """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides."""
+    like_nucleotides = []
+    ids = RecordIds(path, on_duplicate_id)
+    with progress_bar(None, "records", f"reading {name}") as bar:
+        for position, record in enumerate(read_records(path)):
+            record_id = record.id and ids.add(record)
+            sequence, status, reason = classify(path, record, on_invalid)
+            if status != REJECTED:
+                sequence, cut, why = limit.apply(sequence)
+                status, reason = cut or status, "; ".join(filter(None, (reason, why)))
+            digest = refget_digest(sequence) if status != REJECTED else ""
+            if digest:
+                reading.unique.setdefault(digest, (sequence, f"{name}|{record_id}"))
+                if looks_like_nucleotides(sequence):
+                    like_nucleotides.append((record_id, record.line))
+            reading.rows.append(
+                (
+                    name,
+                    position,
+                    record_id,
+                    record.description,
+                    record.line,
+                    len(sequence),
+                    digest,
+                    status,
+                    reason,
+                )
+            )
+            bar.update(1)
+    if ids.suffixed:
+        log.warning("%s: %d ids stood more than once and got suffixes", path, ids.suffixed)
+    if not ids.first_line:
+        log.warning("%s: sample %s has no record with an id", path, name)
+    return like_nucleotides
+
+
+def classify(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str]:
+    """Return (normalised sequence, status, reason) of a record."""
+    sequence = normalise(record.sequence)
+    invalid = invalid_characters(sequence)
+    if not record.id:
+        reason = "header without an id"
+    elif not sequence:
+        reason = "no residue"
+    elif invalid:
+        reason = f"no residue letter: {' '.join(map(repr, invalid[:10]))}"
+        if on_invalid == "replace":
+            return sequence.translate({ord(c): "X" for c in invalid}), REPLACED, reason
+    else:
+        return sequence, ACCEPTED, ""
+    if on_invalid == "fail":
+        raise FastaError(
+            f"{path}, line {record.line}: record {record.id!r}: {reason}; mend it, or set on_invalid: reject or replace"
+        )
+    log.warning("%s, line %d: record %r rejected: %s", path, record.line, record.id, reason)
+    return sequence, REJECTED, reason

@@ -1,0 +1,111 @@
+"""Read what is compared: the sequences, once more from the FASTA files, and what is stored of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..errors import ValidationError
+from ..sequences.alphabet import invalid_characters, normalise, refget_digest
+from ..sequences.fasta import read_records
+from ..sequences.manifest import ACCEPTED
+from ..store.embeddings import embedding_columns, sample_batches
+from ..store.names import dataset_names
+from ..store.residues import open_residues, residue_settings
+
+
+def read_sequences(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -> list[str]:
+    """Return the sequences of the chosen records, read once more from the samples' own FASTA files.
+
+    Raises:
+        ValidationError: a record whose sequence there is not that of its digest in the manifest.
+    """
+    found: dict[int, str] = {}
+    for sample, fasta, _ in samples:
+        wanted = {int(r.position): r for r in chosen[chosen["sample"] == sample].itertuples()}
+        for position, record in enumerate(read_records(fasta) if wanted else ()):
+            row = wanted.pop(position, None)
+            if row is None:
+                continue
+            sequence = normalise(record.sequence)
+            if row.status != ACCEPTED:  # what chunk_fasta did to it
+                sequence = sequence.translate({ord(c): "X" for c in invalid_characters(sequence)})[: row.length]
+            if invalid_characters(sequence) or refget_digest(sequence) != row.digest:
+                raise ValidationError(
+                    f"{fasta}, line {record.line}: sequence {row.id!r} is not the one in the manifest; "
+                    "the file changed during the run, run again"
+                )
+            found[row.Index] = sequence
+            if not wanted:
+                break
+        if wanted:
+            raise ValidationError(f"{fasta}: {len(wanted)} records of the manifest are missing; run again")
+    return [found[i] for i in range(len(chosen))]
+
+
+def read_rows(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the stored embeddings of the chosen records, {column: float32 [n, E]}."""
+    stored: dict[str, np.ndarray] = {}
+    for sample, _, path in samples:
+        wanted = {r.id: r.Index for r in chosen[chosen["sample"] == sample].itertuples()}
+        for table in sample_batches(path):
+            hits = [(i, wanted[name]) for i, name in enumerate(table["id"].to_pylist()) if name in wanted]
+            if not hits:
+                continue
+            source, target = map(list, zip(*hits, strict=True))
+            for name, matrix in embedding_columns(table).items():
+                stored.setdefault(name, np.full((len(chosen), matrix.shape[1]), np.nan, np.float32))
+                stored[name][target] = matrix[source]
+    return stored
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the files have of the chosen sequences.
+
+    Attributes:
+        columns: {column: float32 [n, width]}.
+        residues: {feature: dataset} of each sequence.
+        residue_dtype: of representations there; None where there are no files of residues.
+    """
+
+    columns: dict[str, np.ndarray]
+    residues: list[dict[str, np.ndarray]]
+    residue_dtype: str | None
+
+
+def read_stored(
+    samples: Sequence[tuple[str, Path, Path]],
+    residues: Mapping[tuple[str, str], Path],
+    rows: pd.DataFrame,
+    chosen: pd.DataFrame,
+) -> Stored:
+    """Return what is stored of the chosen records.
+
+    Args:
+        samples: (name, FASTA path, Parquet path).
+        residues: {(sample, feature): path}.
+        rows: of all records that are embedded, in order.
+        chosen: some of them.
+
+    Raises:
+        EmbeddingFileError: a file that is damaged.
+        ValidationError: a file of residues that lacks a record, or has one too many.
+    """
+    found: list[dict[str, np.ndarray]] = [{} for _ in range(len(chosen))]
+    for (sample, feature), path in residues.items():
+        ids = rows.loc[rows["sample"] == sample, "id"].tolist()
+        names = dict(zip(ids, dataset_names(ids), strict=True))
+        with open_residues(path) as file:
+            present = set(file)
+        if wrong := sorted(present ^ set(names.values())):
+            raise ValidationError(
+                f"{path}: {len(wrong)} datasets are missing or too many, {wrong[0]!r} first; remove it and run again"
+            )
+        with open_residues(path) as file:
+            for record in chosen[chosen["sample"] == sample].itertuples():
+                found[record.Index][feature] = file[names[record.id]][...]
+    dtype = residue_settings(next(iter(residues.values())))["per_residue"] if residues else None
+    return Stored(read_rows(samples, chosen), found, dtype)
