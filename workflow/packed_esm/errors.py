@@ -1,29 +1,53 @@
-"""Errors of this library: each message names the file, the line or key, and the remedy."""
+"""Errors that a user can mend: each message names the file, line or key, and the remedy.
+
+Programs print these in one line. Anything else that is raised, but for an OSError or a MemoryError of the system, is a
+bug of ours and keeps its traceback.
+"""
 
 
-class DamagedFileError(ValueError):
-    """A file is not whole, or was changed: file and remedy are named."""
+class PackedEsmError(ValueError):
+    """Base of the errors of this library."""
 
 
-class FastaError(ValueError):
+class OptionError(PackedEsmError):
+    """An option, or a key of the configuration, has a value that cannot be used here."""
+
+
+class SheetError(PackedEsmError):
+    """A sheet that the user wrote cannot be read, or lacks something."""
+
+
+class FastaError(PackedEsmError):
     """The file cannot be read as FASTA: the message names file, line and remedy."""
 
 
-class CheckpointError(ValueError):
+class SequenceError(PackedEsmError):
+    """A sequence has no residue, or a character that is no token."""
+
+
+class CheckpointError(PackedEsmError):
     """The file is no usable ESM-2 checkpoint: the message names it, what is wrong, and the remedy."""
 
 
-class DownloadError(OSError):
+class DownloadError(PackedEsmError, OSError):
     """The file could not be fetched whole; nothing stands under its final name."""
+
+
+class MissingPackageError(PackedEsmError, ImportError):
+    """A package that is needed here is not installed, or another one has its name."""
+
+
+class DamagedFileError(PackedEsmError):
+    """A file is not whole, or was changed: file and remedy are named."""
 
 
 class EmbeddingFileError(DamagedFileError):
     """An embedding file is damaged, or is not what the manifest says: file, sequence and remedy are named."""
 
 
-class ValidationError(ValueError):
+class ValidationError(PackedEsmError):
     """The embeddings are not what they should be; each failure names its sequence."""
 
 
-class NonFiniteError(ValueError):
-    """A sequence gave values that are not finite; it is named."""
+class NonFiniteError(PackedEsmError):
+    """A sequence gave values that are not finite, or beyond the dtype of a file; it is named."""

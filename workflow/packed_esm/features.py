@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from .errors import OptionError
+
 POOLINGS = ("mean", "bos", "max", "eos", "std")
 LOG_LIKELIHOOD = "log_likelihood"  # a column of one number
 INCLUDE = (LOG_LIKELIHOOD, "logits", "contacts")
@@ -25,7 +27,7 @@ def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
     resolved = []
     for layer in repr_layers:
         if not -(num_layers + 1) <= layer <= num_layers:
-            raise ValueError(
+            raise OptionError(
                 f"repr_layers: {layer} is out of range for a model of {num_layers} layers "
                 f"({-(num_layers + 1)} to {num_layers})"
             )

@@ -1,4 +1,4 @@
-"""What the programs here share: the library on the path, a log on stderr, and errors in one line."""
+"""What the programs here share: the library on the path, a log on stderr, and a user's errors in one line."""
 
 import argparse
 import logging
@@ -28,10 +28,15 @@ def run(
 
         handlers.append(use_terminal(args.terminal))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+    from packed_esm.errors import PackedEsmError
+
     try:
         work(args)
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"{parser.prog}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    except (PackedEsmError, OSError, MemoryError) as error:
+        if not isinstance(error, PackedEsmError | MemoryError) and error.errno is None:
+            raise  # a library's, of ours a bug
+        text = " ".join(str(error).splitlines()) or "out of memory; give the job more, or smaller input"
+        print(f"{parser.prog}: error: {text}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if type(error).__name__ not in REMEDIES:

@@ -22,10 +22,11 @@ def build_parser() -> argparse.ArgumentParser:
 def fetch(args: argparse.Namespace) -> None:
     from packed_esm.checkpoints.download import download
     from packed_esm.checkpoints.registry import DEMO, MODELS, contact_head_url, model_url
+    from packed_esm.errors import OptionError
 
     published = [name for name in MODELS if name != DEMO]
     if args.model not in published:
-        raise ValueError(f"--model: {args.model!r} is not one of {', '.join(published)}")
+        raise OptionError(f"--model: {args.model!r} is not one of {', '.join(published)}")
     if args.contact_head:
         download(contact_head_url(args.model), args.out)
     else:

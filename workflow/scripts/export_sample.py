@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def export(args: argparse.Namespace) -> None:
+    from packed_esm.errors import OptionError
     from packed_esm.store.export import export_sample
 
     others = []
@@ -44,7 +45,7 @@ def export(args: argparse.Namespace) -> None:
 
         others = [partial(pt_folder, args.pt, [(feature, Path(path)) for feature, path in args.residues])]
     elif args.residues:
-        raise ValueError("residues: they go into the files of `pt`; name its folder too")
+        raise OptionError("residues: they go into the files of `pt`; name its folder too")
 
     records = export_sample(
         args.embeddings,

@@ -151,7 +151,7 @@ def test_folders_without_weights_or_config_say_what_is_missing(base, tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match="no config.json"):
         load_esm2(folder)
-    with pytest.raises(FileNotFoundError, match="there is nothing at"):
+    with pytest.raises(CheckpointError, match="there is nothing at"):
         load_esm2(tmp_path / "nowhere.pt")
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from packed_esm.report import colours, figures, page, projection
+from packed_esm.report import colours, figures, projection
 from packed_esm.report.colours import Colouring, choose_colouring, read_metadata
+from packed_esm.report.page import FIGURES, write_report
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table
@@ -222,7 +223,7 @@ def write_page(folder, fasta, **options):
     summary |= {"tolerance": {"relative_l2": 1e-6, "residue_cosine": 0.99999999}, "layers": [6], "bit_equal": True}
     summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
     write_json(folder / "summary.json", summary)
-    page.write_report(
+    write_report(
         [("s", folder / "s.parquet")],
         *(paths[n] for n in ("manifest", "counts.json", "rejected.tsv")),
         [paths["stats.json"]],
@@ -245,7 +246,7 @@ def sequences(count, name="p{}"):
 def test_a_page_comes_out_for_any_number_of_proteins(tmp_path, count):
     page = Page(write_page(tmp_path, sequences(count) + ">bad\nM1\n"))
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
-    assert len(set(pictures)) == len(page.FIGURES)
+    assert len(set(pictures)) == len(FIGURES)
     assert f"{count:,}" in page.text and "9.8.7" in page.text and "1.2.3" in page.text
 
 
@@ -257,7 +258,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_show
     assert not re.search(r"https?:|url\(|@import", text)
     targets = {value for _, name, value in page.attributes if name == "id"}
     assert {source[1:] for source in sources if source.startswith("#")} <= targets
-    for name in page.FIGURES:
+    for name in FIGURES:
         caption = " ".join((ROOT / "workflow/report" / f"{name}.rst").read_text().split())
         assert caption in page.text and caption.count(".") - len(re.findall(r"\d\.\d", caption)) == 1
         assert any(tag == "img" and key == "alt" and caption in value for tag, key, value in page.attributes)
@@ -269,7 +270,7 @@ def test_harmful_and_odd_names_are_shown_and_do_nothing(tmp_path):
     (tmp_path / "meta.tsv").write_text("id\tplace\n" + "".join(f"{name}\t{name}\n" for name in odd))
     page = Page(write_page(tmp_path, fasta, color_by="place", metadata_path=tmp_path / "meta.tsv"))
     assert not {"script", "iframe", "object"} & set(page.tags)
-    assert page.tags.count("img") == len(page.FIGURES)
+    assert page.tags.count("img") == len(FIGURES)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert all(name in page.text for name in odd) and f"bad{SCRIPT}" in page.text
 

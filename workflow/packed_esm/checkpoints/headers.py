@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from ..errors import OptionError
 from .registry import MODELS
 
 
@@ -27,7 +28,7 @@ def layer_count(model: str, path: Path) -> int:
         else _layers_named(path)
     )
     if not count:
-        raise ValueError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
+        raise OptionError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
     return count
 
 

@@ -66,7 +66,7 @@ def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
     require_fair_esm()
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"model: there is nothing at {path}; give a .pt file or a Hugging Face folder")
+        raise CheckpointError(f"model: there is nothing at {path}; give a .pt file or a Hugging Face folder")
     shape, state = _read_hugging_face(path) if path.is_dir() else _read_fair_esm(path, mapped)
     return _build(path, shape, state)
 

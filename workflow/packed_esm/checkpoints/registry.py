@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import CheckpointError, OptionError
+
 DEMO = "demo"
 DEMO_PATH = Path(__file__).resolve().parents[2] / "models" / "esm2_t6_3M_demo.pt"
 BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
@@ -56,7 +58,7 @@ def contact_head_url(name: str) -> str:
         ValueError: none is published (esm/pretrained.py, `_has_regression_weights`).
     """
     if name.startswith("esm1v"):
-        raise ValueError(f"include: contacts: no contact head of {name} is published; leave it out or use an ESM-2")
+        raise OptionError(f"include: contacts: no contact head of {name} is published; leave it out or use an ESM-2")
     return f"{BASE_URL}/regression/{name}-contact-regression.pt"
 
 
@@ -80,13 +82,13 @@ def find_model(model: str) -> Path:
     """
     if model == DEMO:
         if not DEMO_PATH.exists():
-            raise ValueError(f"model: demo stands in a clone only ({DEMO_PATH} is missing); give a name or a path")
+            raise OptionError(f"model: demo stands in a clone only ({DEMO_PATH} is missing); give a name or a path")
         return DEMO_PATH
     if model in MODELS:
         return hub_path(model)
     if "/" in model or model.endswith(".pt") or Path(model).exists():
         return Path(model).expanduser()
-    raise ValueError(
+    raise OptionError(
         f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
         "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder"
     )
@@ -97,7 +99,7 @@ def check_layers(model: str, layers: Iterable[int]) -> None:
     last = MODELS[model].num_layers if model in MODELS else None
     for layer in layers:
         if last is not None and not -(last + 1) <= layer <= last:
-            raise ValueError(
+            raise OptionError(
                 f"layers: {layer} is none of {model}; it has 0 (embedding) to {last}, or {-last - 1} to -1"
             )
 
@@ -115,7 +117,7 @@ def check_published(path: Path, shape: ModelShape) -> None:
     found = (shape.num_layers, shape.embed_dim, shape.attention_heads)
     right = found == (published.num_layers, published.embed_dim, published.attention_heads)
     if not right or shape.sha256 != (published.sha256 or shape.sha256):
-        raise ValueError(
+        raise CheckpointError(
             f"{path}: not the published {path.stem} (layers, dimension, heads {found}, sha256 {shape.sha256}); "
             "remove it to download it again, or give your own model another name and its path"
         )

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from ..errors import CheckpointError
+
 MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in training
 
 
@@ -12,7 +14,7 @@ def rotary_frequencies(base_model: nn.Module) -> torch.Tensor | None:
         return None
     frequencies = [layer.self_attn.rot_emb.inv_freq.float() for layer in base_model.layers]
     if any(not torch.equal(f, frequencies[0]) for f in frequencies):
-        raise ValueError("base_model: its layers have different rotary frequencies (inv_freq)")
+        raise CheckpointError("base_model: its layers have different rotary frequencies (inv_freq)")
     return frequencies[0]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import OptionError
 from .options import DTYPES
 
 CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
@@ -20,10 +21,10 @@ def choose_device(requested: str) -> torch.device:
         ValueError: `cuda` where torch sees none, or another word.
     """
     if requested not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device: {requested!r} is not one of auto, cpu, cuda")
+        raise OptionError(f"device: {requested!r} is not one of auto, cpu, cuda")
     available = torch.cuda.is_available()
     if requested == "cuda" and not available:
-        raise ValueError(
+        raise OptionError(
             f"device: cuda was asked for, but torch {torch.__version__} sees no CUDA device; "
             "check nvidia-smi and CUDA_VISIBLE_DEVICES, install a torch built for CUDA, or use device: cpu"
         )
@@ -35,7 +36,7 @@ def choose_dtype(requested: str, device: torch.device) -> str:
     if requested == "auto":
         return "fp32" if device.type == "cpu" else "fp16"
     if requested not in DTYPES:
-        raise ValueError(f"dtype: {requested!r} is not one of auto, {', '.join(DTYPES)}")
+        raise OptionError(f"dtype: {requested!r} is not one of auto, {', '.join(DTYPES)}")
     return requested
 
 

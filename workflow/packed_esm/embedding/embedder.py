@@ -14,7 +14,7 @@ import torch
 from .. import __version__
 from ..checkpoints.loading import checkpoint_sha256, load_esm2
 from ..checkpoints.registry import ModelShape, check_published, contact_head_path
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, OptionError
 from ..features import INCLUDE, LOG_LIKELIHOOD, POOLINGS, column_names
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
@@ -95,9 +95,9 @@ class Embedder:
         for key, asked, known in (("pooling", options.poolings, POOLINGS), ("include", options.include, INCLUDE)):
             for name in asked:
                 if name not in known:
-                    raise ValueError(f"{key}: {name!r} is not one of {', '.join(known)}")
+                    raise OptionError(f"{key}: {name!r} is not one of {', '.join(known)}")
         if options.windows and "contacts" in options.include:
-            raise ValueError("include: contacts are not to be had of windows; use too_long: truncate or reject")
+            raise OptionError("include: contacts are not to be had of windows; use too_long: truncate or reject")
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
             digest = beside.submit(checkpoint_sha256, options.model)
             # Not where the weights stay in the mapped file: it may be overwritten while they are used.
@@ -294,7 +294,7 @@ def _contact_head_sha256(base_model: torch.nn.Module, path: Path) -> str:
     """
     regression = base_model.contact_head.regression
     if not regression.weight.any():
-        raise ValueError(
+        raise OptionError(
             f"include: contacts needs a contact head, and {path} has none; put the published "
             f"{contact_head_path(path).name} beside it"
         )

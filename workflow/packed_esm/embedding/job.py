@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import FastaError
+from ..errors import FastaError, OptionError
 from ..features import FEATURES
 from ..sequences.alphabet import invalid_characters, refget_digest
 from ..sequences.fasta import Record, read_records
@@ -161,12 +161,12 @@ def _normalised_records(fasta: Path) -> Iterator[Record]:
 def _check_residues(residues: Mapping[str, Path], options: EmbedOptions, reuse: Sequence[Path]) -> None:
     """Raise ValueError where files for each residue cannot be made as asked for."""
     if residues and reuse:
-        raise ValueError("reuse: earlier results hold no values for each residue; leave out one of the two")
+        raise OptionError("reuse: earlier results hold no values for each residue; leave out one of the two")
     for feature in residues:
         if feature not in FEATURES:
-            raise ValueError(f"residues: {feature!r} is not one of {', '.join(FEATURES)}")
+            raise OptionError(f"residues: {feature!r} is not one of {', '.join(FEATURES)}")
         if feature != "representations" and feature not in options.include:
-            raise ValueError(f"residues: {feature} must be included to be written (include: {feature})")
+            raise OptionError(f"residues: {feature} must be included to be written (include: {feature})")
 
 
 def _check_lengths(fasta: Path, embedder: Embedder, tokens: list[np.ndarray], names: list[str]) -> None:

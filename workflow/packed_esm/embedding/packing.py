@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import OptionError
 from ..sequences.tokens import CLS, EOS, FILLER
 
 # A long filler would cost attention for nothing; short ones cost next to none.
@@ -77,7 +78,7 @@ def build_pack(indices: list[int], tokens: Sequence[np.ndarray], budget: int) ->
 def iterate_packs(tokens: Sequence[np.ndarray], budget: int) -> Iterator[Pack]:
     """Yield the packs of `tokens` (uint8 [L + 2] each), the longest sequences first."""
     if budget < 3:
-        raise ValueError(f"tokens_per_pack: {budget} is less than cls, one residue and eos (3)")
+        raise OptionError(f"tokens_per_pack: {budget} is less than cls, one residue and eos (3)")
     for indices in best_fit_decreasing([len(t) for t in tokens], budget):
         yield build_pack(indices, tokens, budget)
 

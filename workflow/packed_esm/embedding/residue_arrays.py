@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..errors import NonFiniteError
+
 
 def _representations(out: dict) -> torch.Tensor:
     layers = [rows[1:-1] for rows in out["representations"].values()]
@@ -35,5 +37,5 @@ def residue_arrays(out: dict, features: Sequence[str], dtype: str, name: str) ->
         with np.errstate(over="ignore"):  # NumPy's memory: torch's, of many sizes, is not given back
             arrays["representations"] = arrays["representations"].astype(dtype)
         if not np.isfinite(arrays["representations"]).all():
-            raise ValueError(f"{name}: a representation is beyond {dtype}; use per_residue: float32")
+            raise NonFiniteError(f"{name}: a representation is beyond {dtype}; use per_residue: float32")
     return arrays

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..errors import MissingPackageError
 from ..kernels.device import HALF, on_device
 from .backends import INSTALL_FLASH_ATTN, kernel_of
 
@@ -106,7 +107,7 @@ def flash_attn_varlen_wrapper(
     """
     kernel, missing = kernel_of("flash-attn")
     if kernel is None:
-        raise ImportError(f"flash-attn cannot be used ({missing}); {INSTALL_FLASH_ATTN}")
+        raise MissingPackageError(f"flash-attn cannot be used ({missing}); {INSTALL_FLASH_ATTN}")
     if q.dtype not in HALF:
         raise ValueError(f"q: flash-attn takes float16 or bfloat16, not {q.dtype}")
     return kernel(

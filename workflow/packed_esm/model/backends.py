@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..errors import OptionError
 from ..kernels.device import HALF
 from ..kernels.dispatch import why_no_triton
 
@@ -83,9 +84,9 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, hea
     """
     if requested != "auto":
         if requested not in BACKENDS:
-            raise ValueError(f"attention: {requested!r} is not one of auto, {', '.join(BACKENDS)}")
+            raise OptionError(f"attention: {requested!r} is not one of auto, {', '.join(BACKENDS)}")
         if reason := why_not(requested, device, dtype):
-            raise ValueError(f"attention: {requested} cannot be used, {reason}; use attention: auto")
+            raise OptionError(f"attention: {requested} cannot be used, {reason}; use attention: auto")
         return requested
     fastest = ("triton", "flash-attn-3") if head_dim <= 64 else ("flash-attn-3", "triton")
     for backend in (*fastest, "flash-attn", "torch-varlen", "sdpa"):

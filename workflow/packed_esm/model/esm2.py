@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled_embedding, token_dropout
+from ..errors import OptionError
 from ..features import resolve_layers
 from ..kernels.dispatch import operations_for
 from ..kernels.fp8 import FP8, activation_dtype, why_no_fp8
@@ -59,7 +60,7 @@ class ESM2WithFlashAttention(nn.Module):
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
         if self.dtype == FP8 and (reason := why_no_fp8(self.device)):
-            raise ValueError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
+            raise OptionError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
         between = activation_dtype(self.dtype)
         first = base_model.layers[0].self_attn
         self.num_layers, self.embed_dim = len(base_model.layers), first.embed_dim
@@ -170,9 +171,9 @@ class ESM2WithFlashAttention(nn.Module):
         layout = self._layout(input_ids, cu_seqlens, max_seqlen)
         longest = int(layout.host.diff().max())
         if return_contacts:
-            raise ValueError("contacts: attention: padded would keep the maps of all layers; use attention: auto")
+            raise OptionError("contacts: attention: padded would keep the maps of all layers; use attention: auto")
         if self.dtype == torch.float32 and longest > MAX_PADDED_FP32:
-            raise ValueError(
+            raise OptionError(
                 f"attention: padded in fp32 is fair-esm's forward, whose attention map of {longest} tokens is too "
                 f"large (limit {MAX_PADDED_FP32}); use attention: auto"
             )

@@ -6,6 +6,8 @@ from typing import Any
 import jsonschema
 import yaml
 
+from ..errors import OptionError
+
 
 def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
     """Return a config value with the types of its JSON schema: a command line gives strings inside lists and objects.
@@ -45,4 +47,4 @@ def check(value: dict, schema: dict, where: str) -> None:
     for key in error.absolute_path:
         wanted = wanted.get("properties", {}).get(key, wanted)  # an item of a list has no description of its own
     place = "".join(f", {key}" for key in error.absolute_path)
-    raise ValueError(f"{where}{place}: {error.message} ({wanted['description'].removesuffix('.')})")
+    raise OptionError(f"{where}{place}: {error.message} ({wanted['description'].removesuffix('.')})")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..errors import OptionError, SheetError
 from ..system.sheets import read_sheet
 
 NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows of viral genomes 0.86 had none
@@ -19,13 +20,13 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
         ValueError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
     """
     if not sheet.exists():
-        raise ValueError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
+        raise SheetError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
     table = read_sheet(sheet)
     if table.empty:
-        raise ValueError(f"{sheet}: no sample in it; each row has a sample and its fasta")
+        raise SheetError(f"{sheet}: no sample in it; each row has a sample and its fasta")
     for line in table.index[table["sample"].duplicated()] if "sample" in table else ():
         name = table.loc[line, "sample"]
-        raise ValueError(f"{sheet}, line {line}: sample {name!r} stands in more than one row; names must differ")
+        raise SheetError(f"{sheet}, line {line}: sample {name!r} stands in more than one row; names must differ")
     return table
 
 
@@ -47,7 +48,7 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
     try:
         return max(1, -(-fasta_bytes(fastas) // residues_per_chunk))
     except FileNotFoundError as error:
-        raise ValueError(
+        raise OptionError(
             f"there is no {error.filename}; mend the sample sheet, or set `chunks` if a rule makes the file"
         ) from error
 
@@ -67,11 +68,11 @@ def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
         here = [path] if path.suffix == ".parquet" else sorted(path.glob("embeddings/*.parquet"))
         here = here or sorted(path.glob("*.parquet"))
         if not here or not here[0].exists():
-            raise ValueError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
+            raise OptionError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
         files += here
     for file in files:
         if file.resolve().is_relative_to(own.resolve()):
-            raise ValueError(
+            raise OptionError(
                 f"reuse: {file} is where this run writes its own results; move it first "
                 f"(`mv {own} earlier`, then reuse: [earlier]), or run in another folder"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..errors import SheetError
 from ..system.sheets import read_sheet
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,10 @@ def check_metadata(path: Path) -> None:
         ValueError: no such file, or no column `id`.
     """
     if not path.exists():
-        raise ValueError(f"metadata: there is no sheet {path}; give a TSV with the column id and any others")
+        raise SheetError(f"metadata: there is no sheet {path}; give a TSV with the column id and any others")
     columns = read_sheet(path, rows=0).columns.tolist()
     if "id" not in columns:
-        raise ValueError(f"{path}: no column `id` in its header ({', '.join(columns)}); rename the one with the ids")
+        raise SheetError(f"{path}: no column `id` in its header ({', '.join(columns)}); rename the one with the ids")
 
 
 def read_metadata(path: Path) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def read_metadata(path: Path) -> pd.DataFrame:
     repeated = sheet[sheet.duplicated(keys)]
     if len(repeated):
         named = ", ".join(f"{key} {repeated.iloc[0][key]!r}" for key in keys)
-        raise ValueError(
+        raise SheetError(
             f"{path}: {named} stands in more than one row ({len(repeated)} rows too many); keep one of each"
         )
     return sheet

@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 
+from ..errors import PackedEsmError
+
 MIN_POINTS = 5  # distinct ones; of fewer UMAP has nothing to say
 NEIGHBOURS = 15
 COMPONENTS = 50  # that UMAP looks at: its neighbours are hardly others, and found in a fraction of the time
@@ -72,5 +74,5 @@ def _umap():  # noqa: ANN202
         ):
             function.enable_caching()
     except RuntimeError as error:  # numba's, where neither its package nor the home can be written to
-        raise OSError(f"umap: {error}; set NUMBA_CACHE_DIR to a folder that can be written to") from error
+        raise PackedEsmError(f"umap: {error}; set NUMBA_CACHE_DIR to a folder that can be written to") from error
     return umap

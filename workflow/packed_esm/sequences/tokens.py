@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..errors import SequenceError
 from .alphabet import RESIDUES
 
 CLS, PAD, EOS, MASK = 0, 1, 2, 32
@@ -20,7 +21,7 @@ def tokenize(sequence: str) -> np.ndarray:
         ValueError: a character that is no residue token (name and 1-based position), or no residue at all.
     """
     if not sequence:
-        raise ValueError("the sequence has no residue")
+        raise SequenceError("the sequence has no residue")
     codes = np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)
     tokens = np.empty(len(codes) + 2, dtype=np.uint8)
     tokens[0], tokens[-1] = CLS, EOS
@@ -28,5 +29,5 @@ def tokenize(sequence: str) -> np.ndarray:
     unknown = np.flatnonzero(tokens == _NO_TOKEN)
     if len(unknown):
         position = int(unknown[0])
-        raise ValueError(f"{sequence[position - 1]!r} at position {position} is no residue token of ESM-2")
+        raise SequenceError(f"{sequence[position - 1]!r} at position {position} is no residue token of ESM-2")
     return tokens

@@ -26,7 +26,7 @@ import numpy as np
 from Bio.Data.CodonTable import ambiguous_dna_by_id
 from Bio.Seq import reverse_complement, translate
 
-from ..errors import FastaError
+from ..errors import FastaError, OptionError
 from ..system.files import replacing
 from ..system.progress import progress_bar
 from .alphabet import normalise
@@ -59,7 +59,7 @@ def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndar
     """
     if genetic_code not in ambiguous_dna_by_id:
         numbers = ", ".join(map(str, sorted(ambiguous_dna_by_id)))
-        raise ValueError(f"genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
+        raise OptionError(f"genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
     codons = ["".join(letters) for letters in itertools.product(NUCLEOTIDES, repeat=CODON)]
     strands = ("".join(codons), "".join(map(reverse_complement, codons)))
     # J (I or L) is no token of ESM-2.
@@ -129,7 +129,7 @@ def translate_fasta(
         ValueError: no such genetic code, or a window shorter than a codon.
     """
     if window is not None and window < CODON:
-        raise ValueError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
+        raise OptionError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
     codons = codon_table(genetic_code, ambiguous_codons)
     ids = RecordIds(fasta, on_duplicate_id)
     counts = {"records": 0, "rejected": 0, "windows": 0, "proteins": 0}

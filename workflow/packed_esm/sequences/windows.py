@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import OptionError
+
 
 @dataclass(frozen=True)
 class ResidueWindows:
@@ -14,7 +16,9 @@ class ResidueWindows:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.size:
-            raise ValueError(f"window_overlap: {self.overlap} must be at least 0 and less than max_length, {self.size}")
+            raise OptionError(
+                f"window_overlap: {self.overlap} must be at least 0 and less than max_length, {self.size}"
+            )
 
     def starts(self, residues: int) -> list[int]:
         """Return where the windows of a protein begin, from 0; the last one ends where the protein does."""

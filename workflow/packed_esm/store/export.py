@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..errors import OptionError
 from ..sequences.manifest import embedded, read_manifest
 from ..system.files import replacing
 from ..system.progress import progress_bar
@@ -121,7 +122,7 @@ def _sample(embeddings: Path, rows: pd.DataFrame) -> Sample:
 def _check_columns(embeddings: Path, sample: Sample, wanted: Sequence[str]) -> None:
     for column in wanted:
         if column not in sample.widths:
-            raise ValueError(f"{embeddings}: no column {column!r} of embeddings; there are {', '.join(sample.widths)}")
+            raise OptionError(f"{embeddings}: no column {column!r} of embeddings; there are {', '.join(sample.widths)}")
     if wanted and sample.scalars:
         log.info("%s: one number a record, so in no .h5 or .npy file of its own", ", ".join(sample.scalars))
 

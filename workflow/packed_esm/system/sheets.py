@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..errors import SheetError
 from .files import open_text
 
 
@@ -28,7 +29,7 @@ def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
                     header = row
                     continue
                 if len(row) != len(header):
-                    raise ValueError(
+                    raise SheetError(
                         f"{path}, line {number}: the row {line.strip()[:60]!r} has not as many cells as the header "
                         f"({len(row)}, not {len(header)}); cells are separated by one tab"
                     )
@@ -36,8 +37,8 @@ def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
                     break
                 cells[number] = row
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); give a TSV of UTF-8 text, plain or gzip") from error
+        raise SheetError(f"{path}: cannot be read ({error}); give a TSV of UTF-8 text, plain or gzip") from error
     for name in header:
         if header.count(name) > 1:
-            raise ValueError(f"{path}: two columns {name!r}; rename one")
+            raise SheetError(f"{path}: two columns {name!r}; rename one")
     return pd.DataFrame.from_dict(cells, orient="index", columns=header, dtype=str)
