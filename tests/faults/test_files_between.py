@@ -187,9 +187,9 @@ def test_flipped_bits_through_snakemake(tmp_path, seen, request):
     project.write_samples(s=proteins(6))
     said = []
     steps = [
-        ("chunk_fasta", "embed_chunk", "results/chunks/1-of-1.fasta", 150),
-        ("embed_chunk", "merge_sample", "results/manifest.parquet", 150),
-        ("merge_sample", "validate", "results/chunks/1-of-1.json", 40),
+        ("chunk_fasta", "embed_chunk", "results/demo/chunks/1-of-1.fasta", 150),
+        ("embed_chunk", "merge_sample", "results/demo/manifest.parquet", 150),
+        ("merge_sample", "validate", "results/demo/chunks/1-of-1.json", 40),
     ]
     for made, reader, name, place in steps if request.config.getoption("--all-faults") else steps[1:2]:
         project.passes("--until", made)

@@ -105,9 +105,9 @@ def test_shell_paths_and_html_in_what_is_given(tmp_path, seen):
     assert (
         project.embeddings("s")["id"].tolist() == [i.split()[0] for i in [*IDS, "<b>"]][1:]
     )  # the first has no residue
-    rejected = pd.read_csv(project.folder / "results/rejected.tsv", sep="\t")
+    rejected = pd.read_csv(project.folder / "results/demo/rejected.tsv", sep="\t")
     assert rejected["id"].tolist() == IDS[:1]
-    page = (project.folder / "results/report.html").read_text()
+    page = (project.folder / "results/demo/report.html").read_text()
     assert "<script>" not in page and "touch${IFS}pwned" in page
     assert not list(tmp_path.rglob("*pwned")) and {p.name for p in tmp_path.iterdir()} == {"project"}
     assert {p.name for p in project.folder.iterdir()} <= {

@@ -43,7 +43,7 @@ def test_results_have_the_bytes_of_a_run_without_a_cluster(runs, profile):
         "chunks/1-of-2.arrow",
         "chunks/2-of-2.arrow",
     ):
-        assert f"results/{path}" in want
+        assert f"results/demo/{path}" in want
 
 
 @profiles
@@ -56,7 +56,7 @@ def test_each_job_that_runs_the_model_asks_slurm_for_one_gpu_and_no_other_does(s
 
 @profiles
 def test_an_embed_job_keeps_the_gpu_that_slurm_gave_it(runs, profile):
-    logs = [path.read_text() for path in (runs[profile] / "logs/embed_chunk").iterdir()]
+    logs = [path.read_text() for path in (runs[profile] / "logs/demo/embed_chunk").iterdir()]
     assert len(logs) == 2
     for log in logs:
         assert re.search(r"CUDA_VISIBLE_DEVICES=[01] is kept", log)
@@ -65,7 +65,7 @@ def test_an_embed_job_keeps_the_gpu_that_slurm_gave_it(runs, profile):
 @profiles
 def test_jobs_ask_for_memory_and_time_by_the_size_of_their_input(slurm, runs, profile):
     asked = {(r["MinMemoryNode"], r["TimeLimit"]) for rule, r in jobs(slurm, runs[profile]) if rule == "embed_chunk"}
-    sizes = [path.stat().st_size for path in (runs[profile] / "results/chunks").glob("*.fasta")]
+    sizes = [path.stat().st_size for path in (runs[profile] / "results/demo/chunks").glob("*.fasta")]
     memory = [resources.embedding_memory_mb(MODELS["demo"], size, columns=1) for size in sizes]
     minutes = [resources.embedding_minutes(MODELS["demo"], size, gpu=True, threads=8) for size in sizes]
     assert asked == {(f"{mb}M", f"00:{m}:00") for mb, m in zip(memory, minutes, strict=True)}

@@ -18,6 +18,7 @@ class Project:
     def __init__(self, folder: Path):
         self.folder = folder
         self.cores = 2
+        self.results = folder / "results" / "demo"  # of the model that a test takes unless it says otherwise
 
     def write_samples(self, **samples: str):
         """Write FASTA texts as samples, and the sheet."""
@@ -58,16 +59,16 @@ class Project:
         return done
 
     def embeddings(self, sample: str) -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "results" / "embeddings" / f"{sample}.parquet")
+        return pd.read_parquet(self.results / "embeddings" / f"{sample}.parquet")
 
     def matrix(self, sample: str, column: str = "mean_6") -> np.ndarray:
         return np.stack(self.embeddings(sample)[column])
 
     def stats(self) -> list[dict]:
-        return [json.loads(p.read_text()) for p in sorted((self.folder / "results/chunks").glob("*.json"))]
+        return [json.loads(p.read_text()) for p in sorted((self.results / "chunks").glob("*.json"))]
 
     def validation(self) -> dict:
-        return json.loads((self.folder / "results/validation/summary.json").read_text())
+        return json.loads((self.results / "validation" / "summary.json").read_text())
 
 
 def proteins(count: int, seed: int = 0, shortest: int = 5, longest: int = 200) -> str:

@@ -30,11 +30,11 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
     project.write_samples(domains=proteins(6) + AWKWARD, none="")
     config = ("formats=[h5,npy,h5ad,pt]", "pooling=[mean,bos]", "layers=[-1,0]")
     done = project.passes(config=config)
-    assert "Embeddings: results/embeddings/\n" in done.output
+    assert "Embeddings: results/demo/embeddings/\n" in done.output
     records = [record for record in read_records(project.folder / "domains.fasta") if record.id != "bad"]
     truth = {r.description: fair_esm_alone(demo, tokenize(r.sequence), [6])[6].numpy() for r in records}
     mean, bos = (np.stack([f(rows) for rows in truth.values()]) for f in (lambda r: r[1:-1].mean(0), lambda r: r[0]))
-    folder = project.folder / "results/embeddings"
+    folder = project.folder / "results/demo/embeddings"
     monkeypatch.chdir(folder)
     stored = project.matrix("domains", "mean_6")
     assert np.allclose(stored, mean, rtol=1e-5, atol=1e-5)
@@ -48,7 +48,7 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
     assert np.array_equal(np.stack(read["domains.parquet"]), stored)
     assert list(read["domains.mean_6.h5"])[-2:] == ["P69905", "a%2Fb"]
     assert np.array_equal(np.stack(list(read["domains.mean_6.h5"].values())), stored)
-    assert np.array_equal(read["domains.mean_6.npy"], stored) and read["domains.ids.txt"] == ids
+    assert np.array_equal(read["domains.mean_6.npy"], stored) and read["domains.mean_6.ids.txt"] == ids
     assert np.array_equal(read["domains.h5ad"], stored) and read["domains.h5ad"].index.tolist() == ids
     assert np.array_equal(read["domains.pt/"], stored[0])
     assert read["domains.pt/index.tsv"]["header"].tolist() == list(truth)
@@ -66,13 +66,13 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
 def test_parquet_is_always_made_and_nothing_else_unless_asked_for(project):
     project.write_samples(s=proteins(3))
     project.passes("--until", "merge_sample", config=("formats=[]",))
-    assert [path.name for path in (project.folder / "results/embeddings").iterdir()] == ["s.parquet"]
+    assert [path.name for path in (project.folder / "results/demo/embeddings").iterdir()] == ["s.parquet"]
     done = project.passes(*EXPORT, config=("formats=npy",))
     assert "merge_sample" not in done.output
-    assert {path.name for path in (project.folder / "results/embeddings").iterdir()} == {
+    assert {path.name for path in (project.folder / "results/demo/embeddings").iterdir()} == {
         "s.parquet",
         "s.mean_6.npy",
-        "s.ids.txt",
+        "s.mean_6.ids.txt",
     }
     assert "'csv' is not one of" in project.fails(config=("formats=[csv]",)).output
 
@@ -82,5 +82,6 @@ def test_columns_are_named_by_the_layers_that_a_checkpoint_has(project, layers):
     save_fair_esm(random_esm2(num_layers=2, embed_dim=32, heads=2), project.folder / "mine.pt")
     project.write_samples(s=proteins(3))
     project.passes(*EXPORT, config=("formats=npy", "model=./mine.pt", f"layers={layers}"))
+    project.results = project.folder / "results/mine"
     column = {"[-1]": "mean_2", "[1,-2]": "mean_1"}[layers]
-    assert np.array_equal(np.load(project.folder / f"results/embeddings/s.{column}.npy"), project.matrix("s", column))
+    assert np.array_equal(np.load(project.results / f"embeddings/s.{column}.npy"), project.matrix("s", column))

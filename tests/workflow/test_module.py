@@ -53,15 +53,15 @@ def test_every_kind_of_result_can_be_the_input_of_another_workflow(project):
         "translated/s.fasta",
         "translated/s.tsv",
         "embeddings/s.parquet",
-        *(f"embeddings/s.{name}" for name in ("mean_2.h5", "max_2.h5", "mean_2.npy", "ids.txt", "h5ad", "pt")),
+        *(f"embeddings/s.{name}" for name in ("mean_2.h5", "max_2.h5", "mean_2.npy", "mean_2.ids.txt", "h5ad", "pt")),
         *(f"residues/s.{feature}.h5" for feature in ("representations", "logits", "contacts")),
         *("validation/summary.json", "validation/sequences.tsv", "manifest.parquet", "rejected.tsv", "counts.json"),
         *("report.html", "figures/umap.png"),
     ]
-    wanted = [f"results/{path}" for path in results]
+    wanted = [f"results/esm2_small/{path}" for path in results]
     project.passes(**write_caller(project, config, wanted))
     assert all((project.folder / path).exists() for path in (*wanted, "done.txt"))
-    table = pd.read_parquet(project.folder / "results/embeddings/s.parquet")
+    table = pd.read_parquet(project.folder / "results/esm2_small/embeddings/s.parquet")
     assert {"mean_2", "max_2", "log_likelihood"} < set(table)
     assert np.stack(table["max_2"]).shape == (12, 32)
 

@@ -138,8 +138,8 @@ CHANGES = {
     "`on_invalid`, `on_duplicate_id` or `chunks`": configured(
         on_invalid="replace", on_duplicate_id="suffix", chunks="3"
     ),
-    "`results/embeddings/` is removed": removed("results/embeddings/*"),
-    "`results/chunks/*.arrow` are removed, all else is there": removed("results/chunks/*.arrow"),
+    "`results/demo/embeddings/` is removed": removed("results/demo/embeddings/*"),
+    "`results/demo/chunks/*.arrow` are removed, all else is there": removed("results/demo/chunks/*.arrow"),
 }
 
 

@@ -31,11 +31,11 @@ DEATHS_AT_THE_END = [("validate", 0), ("make_report", 0)]
 SPARE = 32 * 1024  # bytes for snakemake's own files on a full disk, fewer than an embed job writes
 REACHES = (0.9, 0.6, 0.3, 0.1)
 OUTPUT_OF = {
-    "chunk_fasta": "results/manifest.parquet",
-    "embed_chunk": "results/chunks/",
-    "merge_sample": "results/embeddings/",
-    "validate": "results/validation/",
-    "make_report": "results/report.html",
+    "chunk_fasta": "results/demo/manifest.parquet",
+    "embed_chunk": "results/demo/chunks/",
+    "merge_sample": "results/demo/embeddings/",
+    "validate": "results/demo/validation/",
+    "make_report": "results/demo/report.html",
 }
 
 
@@ -91,7 +91,11 @@ class Run:
 
 
 def results(folder: Path) -> dict[str, Path]:
-    return {str(p.relative_to(folder)): p for p in (folder / "results").rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p
+        for p in (folder / "results").rglob("*")
+        if p.is_file() and "settings" not in p.parts[-2:] and p.name != "settings.json"
+    }
 
 
 def incomplete(folder: Path) -> set[str]:
@@ -108,11 +112,11 @@ def complete(folder: Path) -> dict[str, int]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of the results, but of those that tell seconds and memory."""
-    tell_time = ("results/report.html", "results/figures/throughput.png", "results/figures/stages.png")
+    tell_time = ("results/demo/report.html", "results/demo/figures/throughput.png", "results/demo/figures/stages.png")
     return {
         name: path.read_bytes()
         for name, path in results(folder).items()
-        if name not in tell_time and not (name.startswith("results/chunks/") and name.endswith(".json"))
+        if name not in tell_time and not (name.startswith("results/demo/chunks/") and name.endswith(".json"))
     }
 
 
@@ -277,14 +281,14 @@ def lose_power(path: Path, kept: float):
 def test_a_truncated_file_stops_the_run_with_its_name_and_the_remedy_helps(
     copied, undisturbed, cut, lost, rule, message
 ):
-    folder = copied.folder / "results"
+    folder = copied.folder / "results" / "demo"
     lose_power(folder / cut, 0.6)
     for name in (*lost, "validation/summary.json" if rule == "validate" else "embeddings/s.parquet"):
         (folder / name).unlink()
     until = ("--until", "validate") if rule == "validate" else MERGE
     done = copied.fails(*until, config=CONFIG)
     (line, *_) = [line for line in done.output.splitlines() if f"{rule}.py: error: " in line]
-    assert f"results/{cut}" in line and message in line and "remove it and run again" in line
+    assert f"results/demo/{cut}" in line and message in line and "remove it and run again" in line
     (folder / cut).unlink()
     copied.passes(*until, config=CONFIG)
     assert contents(copied.folder) == undisturbed.all
@@ -292,10 +296,10 @@ def test_a_truncated_file_stops_the_run_with_its_name_and_the_remedy_helps(
 
 def test_a_fasta_cut_between_two_records_is_noticed_and_the_remedy_helps(copied, undisturbed):
     """Nothing in the file is wrong then, but the manifest knows what is missing."""
-    chunks = copied.folder / "results/chunks"
+    chunks = copied.folder / "results/demo/chunks"
     text = (chunks / "2-of-2.fasta").read_text()
     lose_power(chunks / "2-of-2.fasta", text.rindex(">") / len(text))
-    for path in (chunks / "2-of-2.arrow", copied.folder / "results/embeddings/s.parquet"):
+    for path in (chunks / "2-of-2.arrow", copied.folder / "results/demo/embeddings/s.parquet"):
         path.unlink()
     done = copied.fails(*MERGE, config=CONFIG)
     assert "2-of-2.arrow, row" in done.output and "remove it, and the FASTA file of the chunk beside it" in done.output

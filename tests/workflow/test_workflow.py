@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -42,10 +43,10 @@ def test_samples_plain_and_gzip_with_duplicates_and_rejects(project, demo):
         for name, embedding in zip(table["id"], table["mean_6"], strict=True):
             assert np.allclose(embedding, want[name], rtol=1e-5, atol=1e-5)
     assert sum(job["sequences"] for job in project.stats()) == 10 and len(project.stats()) == 3
-    rejected = pd.read_csv(project.folder / "results/rejected.tsv", sep="\t")
+    rejected = pd.read_csv(project.folder / "results/demo/rejected.tsv", sep="\t")
     assert rejected["id"].tolist() == ["bad"] and rejected["line"].tolist() == [3]
     assert "Validation: passed; 15 rows checked, 4 sequences" in done.output
-    assert "Report:     results/report.html" in done.output and "residues/s in a job, after loading" in done.output
+    assert "Report:     results/demo/report.html" in done.output and "residues/s in a job, after loading" in done.output
     assert "sample  records  accepted  changed  rejected  residues" in done.output
     assert "Nothing to be done" in project.passes(config=("chunks=3",)).output
 
@@ -89,13 +90,14 @@ def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(proje
     torch.nn.init.normal_(model.contact_head.regression.weight)
     path = save_fair_esm(model, project.folder / "esm2_small.pt", contacts=True)
     project.write_samples(s=proteins(7), t=proteins(3))
+    project.results = project.folder / "results/esm2_small"
     options = (f"model={path}", "include=[logits,contacts]", "per_residue=float16")
     project.passes(config=("chunks=2", *options))
     found = project.validation()
     assert found["bit_equal"] and found["worst_contacts_max_abs"] < 1e-5 and found["worst_logits_relative_l2"] < 2e-6
     assert 0 < found["worst_representations_relative_l2"] < 5e-4
     for sample, count in (("s", 7), ("t", 3)):
-        with h5py.File(project.folder / f"results/residues/{sample}.representations.h5") as file:
+        with h5py.File(project.folder / f"results/esm2_small/residues/{sample}.representations.h5") as file:
             lengths = dict(zip(*(project.embeddings(sample)[name] for name in ("id", "length")), strict=True))
             assert {name: len(rows) for name, rows in file.items()} == lengths and len(lengths) == count
             means = np.stack([file[name][...].astype("f4").mean(0) for name in project.embeddings(sample)["id"]])
@@ -114,9 +116,9 @@ def test_long_proteins_are_cut_as_asked_listed_and_validated(project, demo, too_
     options = ("max_length=60", f"too_long={too_long}", "window_overlap=20", "per_residue=float32")
     done = project.passes(config=options)
     assert project.embeddings("s")["length"].tolist() == lengths and project.validation()["bit_equal"]
-    listed = pd.read_csv(project.folder / "results/rejected.tsv", sep="\t")
+    listed = pd.read_csv(project.folder / "results/demo/rejected.tsv", sep="\t")
     assert listed["id"].tolist() == ["a", "c"] and "changed" in done.output
-    with h5py.File(project.folder / "results/residues/s.representations.h5") as file:
+    with h5py.File(project.folder / "results/demo/residues/s.representations.h5") as file:
         first = fair_esm_alone(demo, tokenize(sequences["a"][:60]), [6])[6][1:-1]
         assert file["a"].shape == (lengths[0], 192) and np.allclose(file["a"][:40], first[:40], rtol=1e-4, atol=1e-5)
     if too_long == "split":
@@ -140,14 +142,14 @@ def test_chunking_does_not_change_one_bit_nor_one_byte(project):
     for chunks in (1, 3):
         shutil.rmtree(project.folder / "results", ignore_errors=True)
         project.passes(*MERGE, config=(f"chunks={chunks}",))
-        files[chunks] = [(project.folder / f"results/embeddings/{s}.parquet").read_bytes() for s in "st"]
+        files[chunks] = [(project.folder / f"results/demo/embeddings/{s}.parquet").read_bytes() for s in "st"]
     assert files[1] == files[3]
 
 
 def test_scatter_can_be_set_on_the_command_line(project):
     project.write_samples(s=proteins(6))
     project.passes("--set-scatter", "chunk=4", "--until", "chunk_fasta")
-    assert len(list((project.folder / "results/chunks").glob("*-of-4.fasta"))) == 4
+    assert len(list((project.folder / "results/demo/chunks").glob("*-of-4.fasta"))) == 4
 
 
 def test_nucleotides_are_translated_and_their_proteins_embedded_and_validated(project, demo):
@@ -160,15 +162,15 @@ def test_nucleotides_are_translated_and_their_proteins_embedded_and_validated(pr
     done = project.passes(config=config)
     assert project.validation()["passed"] and "Validation: passed" in done.output
     table = project.embeddings("reads")
-    want = reference(demo, project.folder / "results/translated/reads.fasta", 6)
+    want = reference(demo, project.folder / "results/demo/translated/reads.fasta", 6)
     assert table["id"].tolist() == list(want) and {name[:10] for name in want} >= {f"r{i}_chunk_3" for i in range(4)}
     assert np.allclose(np.stack(table["mean_6"]), np.stack(list(want.values())), rtol=1e-5, atol=1e-5)
     assert project.embeddings("more").equals(table)
-    rows = pd.read_csv(project.folder / "results/translated/reads.tsv", sep="\t", keep_default_na=False)
+    rows = pd.read_csv(project.folder / "results/demo/translated/reads.tsv", sep="\t", keep_default_na=False)
     assert rows["id"].tolist() == ["r0", "r1", "r2", "r3", "rna", "stops"] and rows["kept"].sum() == len(table)
     assert "write T for U" in rows["reason"][4] and "a stop" in rows["reason"][5]
-    assert "record 'rna' rejected" in (project.folder / "logs/translate/reads.log").read_text()
-    assert "look like nucleotides" not in (project.folder / "logs/chunk_fasta.log").read_text()
+    assert "record 'rna' rejected" in (project.folder / "logs/demo/translate/reads.log").read_text()
+    assert "look like nucleotides" not in (project.folder / "logs/demo/chunk_fasta.log").read_text()
     assert "Nothing to be done" in project.passes("--dry-run", config=config).output
     for changed in ("genetic_code=11", "window=none", "ambiguous_codons=skip"):
         again = project.passes("--dry-run", config=(*config, changed)).output
@@ -188,7 +190,7 @@ def test_proteins_by_mistake_as_nucleotides_and_the_other_way_round_are_told(pro
     assert "s.fasta, line 1: record 'p0': no nucleotide" in done.output and "set input: protein" in done.output
     project.write_samples(s=f">s\n{'ACGT' * 20}\n")
     project.passes("--until", "chunk_fasta")
-    assert "set input: nucleotide" in (project.folder / "logs/chunk_fasta.log").read_text()
+    assert "set input: nucleotide" in (project.folder / "logs/demo/chunk_fasta.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_samples_with_nothing_or_next_to_nothing(project, samples):
     project.passes(config=("chunks=2",))
     for sample, text in samples.items():
         assert len(project.embeddings(sample)) == text.count("only")
-    assert (project.folder / "results/report.html").stat().st_size > 10_000
+    assert (project.folder / "results/demo/report.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_directory_elsewhere_is_where_results_go(project):
     elsewhere = project.folder / "elsewhere"
     elsewhere.mkdir()
     project.passes(*MERGE, "--directory", str(elsewhere), config=(f"samples={project.folder}/samples.tsv",))
-    assert (elsewhere / "results/embeddings/s.parquet").exists() and not (project.folder / "results").exists()
+    assert (elsewhere / "results/demo/embeddings/s.parquet").exists() and not (project.folder / "results").exists()
 
 
 def test_without_a_sheet_the_shipped_example_is_used_and_said(project):
@@ -283,6 +285,7 @@ def test_a_checkpoint_by_path_and_a_hugging_face_folder(project):
     found = []
     for model in ("./esm2_small.pt", "hf"):
         project.passes(*MERGE, config=(f"model={model}",))
+        project.results = project.folder / "results" / Path(model).stem
         found.append(project.matrix("s", "mean_2"))
     assert np.array_equal(*found)
 
@@ -299,6 +302,7 @@ def test_a_named_model_is_downloaded_by_a_rule_of_its_own_and_says_what_to_do_wi
     path.parent.mkdir(parents=True, exist_ok=True)
     save_fair_esm(random_esm2(12, 480, 20), path)
     done = project.passes(*MERGE, config=("model=esm2_t12_35M_UR50D",))
+    project.results = project.folder / "results/esm2_t12_35M_UR50D"
     assert "download_model" not in done.output and "mean_12" in project.embeddings("s")
 
 
@@ -313,21 +317,22 @@ def test_earlier_results_are_reused_and_only_what_is_new_is_embedded(project):
     assert sum(job["sequences"] for job in project.stats()) == 18
     assert sum(job["reused_sequences"] for job in project.stats()) == 17
     assert project.validation()["passed"] and project.validation()["bit_equal"]
-    assert "17 sequences</td>" in (project.folder / "results/report.html").read_text()
-    reusing = [(project.folder / f"results/embeddings/{sample}.parquet").read_bytes() for sample in "st"]
-    (project.folder / "earlier/embeddings/s.parquet").touch()
+    assert "17 sequences</td>" in (project.folder / "results/demo/report.html").read_text()
+    reusing = [(project.folder / f"results/demo/embeddings/{sample}.parquet").read_bytes() for sample in "st"]
+    (project.folder / "earlier/demo/embeddings/s.parquet").touch()
     assert "Nothing to be done" in project.passes("--dry-run", config=config).output
     done = project.passes(*MERGE, config=(*config, "layers=[3]", "dtype=bf16"))
-    assert "nothing is taken from earlier/embeddings/s.parquet, made with other settings: dtype: " in done.output
+    assert "nothing is taken from earlier/demo/embeddings/s.parquet, made with other settings: dtype: " in done.output
     assert "layers: [3] / [6]" in done.output
     assert sum(job["reused_sequences"] for job in project.stats()) == 0
     project.passes(*MERGE)
-    assert [(project.folder / f"results/embeddings/{sample}.parquet").read_bytes() for sample in "st"] == reusing
+    assert [(project.folder / f"results/demo/embeddings/{sample}.parquet").read_bytes() for sample in "st"] == reusing
     assert "where this run writes its own results" in project.fails(config=("reuse=results",)).output
 
 
 @pytest.mark.parametrize(
-    ("rule", "file"), [("merge_sample", "results/chunks/1-of-1.arrow"), ("validate", "results/embeddings/s.parquet")]
+    ("rule", "file"),
+    [("merge_sample", "results/demo/chunks/1-of-1.arrow"), ("validate", "results/demo/embeddings/s.parquet")],
 )
 def test_a_bit_flipped_between_rules_stops_the_run_with_the_name(project, rule, file):
     project.write_samples(s=proteins(8))
@@ -355,13 +360,13 @@ def test_logs_benchmarks_and_the_page_are_left(project):
     project.write_samples(s=proteins(6) + "><script>alert(1)</script>\nM1\n")
     project.passes()
     folder = project.folder
-    assert "residues/s" in (folder / "logs/embed_chunk/1-of-1.log").read_text()
-    assert "rejected" in (folder / "logs/chunk_fasta.log").read_text()
-    assert (folder / "benchmarks/embed_chunk/1-of-1.tsv").exists()
-    page = (folder / "results/report.html").read_text()
+    assert "residues/s" in (folder / "logs/demo/embed_chunk/1-of-1.log").read_text()
+    assert "rejected" in (folder / "logs/demo/chunk_fasta.log").read_text()
+    assert (folder / "benchmarks/demo/embed_chunk/1-of-1.tsv").exists()
+    page = (folder / "results/demo/report.html").read_text()
     assert "Validation passed" in page and page.count("data:image/png;base64,") == 6
     assert "<script>" not in page and "&lt;script&gt;" in page
-    assert json.loads((folder / "results/counts.json").read_text())["rejected"] == 1
+    assert json.loads((folder / "results/demo/counts.json").read_text())["rejected"] == 1
 
 
 def test_a_column_of_the_metadata_colours_the_plots_and_mistakes_in_it_stop_the_run_at_once(project):
@@ -373,9 +378,11 @@ def test_a_column_of_the_metadata_colours_the_plots_and_mistakes_in_it_stop_the_
     assert "no column `id` in its header (name, place)" in project.fails("--dry-run", config=config).output
     sheet.write_text("id\tplace\n" + "".join(f"p{i}\t{'in' if i < 5 else 'out'}\n" for i in range(8)))
     project.passes(config=config)
-    page = (project.folder / "results/report.html").read_text()
+    page = (project.folder / "results/demo/report.html").read_text()
     assert (
-        "in (5)" in page and "out (3)" in page and "color" not in (project.folder / "logs/make_report.log").read_text()
+        "in (5)" in page
+        and "out (3)" in page
+        and "color" not in (project.folder / "logs/demo/make_report.log").read_text()
     )
     sheet.write_text(sheet.read_text() + "p3\tin\n")
     done = project.fails(config=config)

@@ -1,15 +1,16 @@
 rule chunk_fasta:
     input:
-        fasta=list(SAMPLES.values()),
+        fasta=as_given(list(SAMPLES.values())),
+        stamp=STAMPS["chunk"],
     output:
-        chunks=scatter.chunk("results/chunks/{scatteritem}.fasta"),
-        manifest="results/manifest.parquet",
-        rejected="results/rejected.tsv",
-        counts="results/counts.json",
+        chunks=scatter.chunk("<results>/chunks/{scatteritem}.fasta"),
+        manifest="<results>/manifest.parquet",
+        rejected="<results>/rejected.tsv",
+        counts="<results>/counts.json",
     log:
-        "logs/chunk_fasta.log",
+        "<logs>/chunk_fasta.log",
     benchmark:
-        "benchmarks/chunk_fasta.tsv"
+        "<benchmarks>/chunk_fasta.tsv"
     retries: 1
     conda:
         CPU_ENV
@@ -19,7 +20,7 @@ rule chunk_fasta:
     params:
         program=program("chunk_fasta.py"),
         code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),
-        samples=sample_arguments("fasta"),
+        samples=as_given(sample_arguments("fasta")),
         on_invalid=config["on_invalid"],
         on_duplicate_id=config["on_duplicate_id"],
         translated=["--translated"] if TRANSLATED else [],

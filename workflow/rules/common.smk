@@ -24,6 +24,7 @@ from packed_esm.features import resolve_layers
 from packed_esm.planning.config import check, coerced
 from packed_esm.planning.inputs import NUCLEOTIDES_PER_RESIDUE, earlier_files, estimated_chunks, read_sample_sheet
 from packed_esm.planning.programs import code_version, put_running_python_first
+from packed_esm.planning.record import Source, Stage, compare, not_expected, read_record, write_record, write_stamps
 from packed_esm.report import summary
 from packed_esm.report.colours import check_metadata
 from packed_esm.sequences.windows import ResidueWindows
@@ -44,7 +45,24 @@ def read_samples():
     schema = yaml.safe_load((FOLDER / "schemas" / "samples.schema.yaml").read_text())
     for line, row in zip(table.index, table.to_dict("records")):
         check(row, schema, f"{sheet}, line {line}")
-    return {sample: str(sheet.parent / fasta) for sample, fasta in zip(table["sample"], table["fasta"])}
+    given = {sample: str(sheet.parent / fasta) for sample, fasta in zip(table["sample"], table["fasta"])}
+    missing = [(sample, fasta) for sample, fasta in given.items() if not Path(fasta).exists()]
+    if missing and (config["chunks"] == "auto" or not is_module()):
+        raise WorkflowError(
+            "{}: there is no {}, the FASTA file of sample {!r}; mend the sheet".format(sheet, *reversed(missing[0]))
+            + ", or set `chunks` if a rule of yours makes the file" * is_module()
+        )
+    return given
+
+
+def is_module():
+    """Return whether another workflow uses this one as a module."""
+    return Path(str(workflow.main_snakefile)).resolve().parent != FOLDER.resolve()
+
+
+def as_given(value):
+    """Return a function of an input or params that gives a value in which braces are no wildcards."""
+    return lambda wildcards: value
 
 
 def number_of_chunks():
@@ -84,7 +102,10 @@ def model_files():
 
 def contact_head_missing():
     """Return whether the contact head of a published model is wanted and has to be downloaded."""
-    return "contacts" in config["include"] and config["model"] in models.MODELS and not CONTACT_HEAD.exists()
+    missing = "contacts" in config["include"] and config["model"] in models.MODELS and not CONTACT_HEAD.exists()
+    if missing:
+        models.contact_head_url(config["model"])  # raises where none is published
+    return missing
 
 
 def translation_arguments():
@@ -137,7 +158,7 @@ def residue_arguments(wildcards, output):
 def residue_files():
     """Return {(sample, feature): path} of the files for each residue."""
     every = [(sample, feature) for sample in SAMPLES for feature in RESIDUE_FEATURES]
-    return {(sample, feature): f"results/residues/{sample}.{feature}.h5" for sample, feature in every}
+    return {(sample, feature): f"{RESULTS}/residues/{sample}.{feature}.h5" for sample, feature in every}
 
 
 def validation_arguments():
@@ -151,7 +172,7 @@ def sample_arguments(*columns):
     return [
         text
         for sample, fasta in SAMPLES.items()
-        for paths in [{"fasta": fasta, "parquet": f"results/embeddings/{sample}.parquet"}]
+        for paths in [{"fasta": fasta, "parquet": f"{RESULTS}/embeddings/{sample}.parquet"}]
         for text in ("--sample", sample, *(paths[column] for column in columns))
     ]
 
@@ -167,7 +188,7 @@ def embed_threads(wildcards):
 
 def earlier_results():
     """Return the Parquet files that `reuse` names."""
-    return list(map(str, earlier_files(config["reuse"], Path("results"))))
+    return list(map(str, earlier_files(config["reuse"], Path(RESULTS))))
 
 
 def embedding_columns():
@@ -179,11 +200,14 @@ def embedding_columns():
 
 def exports(sample):
     """Return, for each file beside Parquet that `formats` asks for, the options of export_sample.py: its path is last."""
-    stem = f"results/embeddings/{sample}"
+    stem = f"{RESULTS}/embeddings/{sample}"
     columns = embedding_columns() if {"h5", "npy"} & set(config["formats"]) else []
     options = {
         "h5": [("--h5", column, f"{stem}.{column}.h5") for column in columns],
-        "npy": [*(("--npy", column, f"{stem}.{column}.npy") for column in columns), ("--ids", f"{stem}.ids.txt")],
+        "npy": [
+            *(("--npy", column, f"{stem}.{column}.npy") for column in columns),
+            *(("--ids", f"{stem}.{column}.ids.txt") for column in columns),
+        ],
         "h5ad": [("--h5ad", f"{stem}.h5ad")],
         "pt": [("--pt", f"{stem}.pt")],
     }
@@ -215,31 +239,33 @@ def metadata_sheets():
 def final_results():
     """Return the files that a run is for."""
     return [
-        *expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
+        *(f"{RESULTS}/embeddings/{sample}.parquet" for sample in SAMPLES),
         *residue_files().values(),
         *(path for sample in SAMPLES for *_, path in exports(sample)),
-        "results/validation/summary.json",
-        "results/report.html",
+        f"{RESULTS}/validation/summary.json",
+        f"{RESULTS}/report.html",
     ]
 
 
 def summary_of_run():
     """Return what was done, how well, and where it lies; nothing where this run did not come so far."""
     *_, validation, page = final_results()
-    embeddings = expand("results/embeddings/{sample}.parquet", sample=SAMPLES)
-    stats = gather.chunk("results/chunks/{scatteritem}.json")
-    if not all(Path(path).exists() for path in (*embeddings, validation, *stats, "results/counts.json")):
+    embeddings = [f"{RESULTS}/embeddings/{sample}.parquet" for sample in SAMPLES]
+    stats = gather.chunk(f"{RESULTS}/chunks/{{scatteritem}}.json")
+    if not all(Path(path).exists() for path in (*embeddings, validation, *stats, f"{RESULTS}/counts.json")):
         return ""
     if any(Path(path).stat().st_mtime > Path(validation).stat().st_mtime for path in embeddings):
         return ""
     lines = {
         "Rate": summary.rate([json.loads(Path(path).read_text()) for path in stats]),
         "Validation": summary.verdict(json.loads(Path(validation).read_text())),
-        "Embeddings": "results/embeddings/",
-        "Rejected": "results/rejected.tsv",
+        "Embeddings": f"{RESULTS}/embeddings/",
+        "Rejected": f"{RESULTS}/rejected.tsv",
         "Report": page,
     }
-    counted = summary.sample_table(json.loads(Path("results/counts.json").read_text()))
+    if stale := stale_results():
+        lines["Stale"] = f"{len(stale)} files are not of this configuration: {', '.join(stale[:5])}"
+    counted = summary.sample_table(json.loads(Path(RESULTS, "counts.json").read_text()))
     return "\n".join(["", counted, "", *(f"{name + ':':<12}{text}" for name, text in lines.items()), ""])
 
 
@@ -248,14 +274,24 @@ config.update(coerced(config, schema))
 check(config, schema, "config")
 validate(config, FOLDER / "schemas" / "config.schema.yaml")
 
-TRANSLATED = config["input"] == "nucleotide"
-GIVEN = read_samples()
-SAMPLES = {sample: f"results/translated/{sample}.fasta" if TRANSLATED else fasta for sample, fasta in GIVEN.items()}
-EARLIER_RESULTS = earlier_results()
-RESIDUE_FEATURES = residue_features()
 MODEL = models.find_model(config["model"])
 CONTACT_HEAD = models.contact_head_path(MODEL)
 models.check_layers(config["model"], config["layers"])
+NAME = config["name"] or models.results_name(config["model"])
+
+
+pathvars:
+    results=f"results/{NAME}",
+    logs=f"logs/{NAME}",
+    benchmarks=f"benchmarks/{NAME}",
+
+
+RESULTS = workflow.pathvars.get("results")
+TRANSLATED = config["input"] == "nucleotide"
+GIVEN = read_samples()
+SAMPLES = {sample: f"{RESULTS}/translated/{sample}.fasta" if TRANSLATED else fasta for sample, fasta in GIVEN.items()}
+EARLIER_RESULTS = earlier_results()
+RESIDUE_FEATURES = residue_features()
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if config["device"] == "cuda" else CPU_ENV
 if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):

@@ -4,7 +4,7 @@ if config["model"] in models.MODELS and not MODEL.exists():
         output:
             path_inside(MODEL),
         log:
-            "logs/download_model.log",
+            "<logs>/download_model.log",
         localrule: True
         conda:
             CPU_ENV
@@ -22,7 +22,7 @@ if contact_head_missing():
         output:
             path_inside(CONTACT_HEAD),
         log:
-            "logs/download_contact_head.log",
+            "<logs>/download_contact_head.log",
         localrule: True
         conda:
             CPU_ENV
@@ -36,18 +36,19 @@ if contact_head_missing():
 
 rule embed_chunk:
     input:
-        fasta="results/chunks/{scatteritem}.fasta",
-        model=model_files(),
+        fasta="<results>/chunks/{scatteritem}.fasta",
+        model=as_given(model_files()),
+        stamp=STAMPS["embed"],
         # Their content determines nothing but the time it takes: a newer one is no reason to embed again.
-        reuse=ancient(EARLIER_RESULTS),
+        reuse=ancient(as_given(EARLIER_RESULTS)),
     output:
-        embeddings="results/chunks/{scatteritem}.arrow",
-        stats="results/chunks/{scatteritem}.json",
-        residues=[f"results/chunks/{{scatteritem}}.{feature}.h5" for feature in RESIDUE_FEATURES],
+        embeddings="<results>/chunks/{scatteritem}.arrow",
+        stats="<results>/chunks/{scatteritem}.json",
+        residues=[f"{RESULTS}/chunks/{{scatteritem}}.{feature}.h5" for feature in RESIDUE_FEATURES],
     log:
-        "logs/embed_chunk/{scatteritem}.log",
+        "<logs>/embed_chunk/{scatteritem}.log",
     benchmark:
-        "benchmarks/embed_chunk/{scatteritem}.tsv"
+        "<benchmarks>/embed_chunk/{scatteritem}.tsv"
     retries: 2
     conda:
         EMBED_ENV
@@ -60,7 +61,7 @@ rule embed_chunk:
         program=program("embed_chunk.py"),
         code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
         residues=residue_arguments,
-        embedding=embedding_arguments(),
+        embedding=as_given(embedding_arguments()),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "

@@ -2,15 +2,15 @@ if exports("any"):
 
     rule export_sample:
         input:
-            embeddings="results/embeddings/{sample}.parquet",
-            manifest="results/manifest.parquet",
+            embeddings="<results>/embeddings/{sample}.parquet",
+            manifest="<results>/manifest.parquet",
             residues=exported_residues,
         output:
             [directory(path) if path.endswith(".pt") else path for *_, path in exports("{sample}")],
         log:
-            "logs/export_sample/{sample}.log",
+            "<logs>/export_sample/{sample}.log",
         benchmark:
-            "benchmarks/export_sample/{sample}.tsv"
+            "<benchmarks>/export_sample/{sample}.tsv"
         conda:
             CPU_ENV
         resources:

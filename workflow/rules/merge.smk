@@ -1,11 +1,11 @@
 rule merge_residues:
     input:
-        manifest="results/manifest.parquet",
-        chunks=gather.chunk("results/chunks/{scatteritem}.{{feature}}.h5"),
+        manifest="<results>/manifest.parquet",
+        chunks=gather.chunk("<results>/chunks/{scatteritem}.{{feature}}.h5"),
     output:
-        "results/residues/{sample}.{feature}.h5",
+        "<results>/residues/{sample}.{feature}.h5",
     log:
-        "logs/merge_residues/{sample}.{feature}.log",
+        "<logs>/merge_residues/{sample}.{feature}.log",
     conda:
         CPU_ENV
     resources:
@@ -21,14 +21,14 @@ rule merge_residues:
 
 rule merge_sample:
     input:
-        manifest="results/manifest.parquet",
-        chunks=gather.chunk("results/chunks/{scatteritem}.arrow"),
+        manifest="<results>/manifest.parquet",
+        chunks=gather.chunk("<results>/chunks/{scatteritem}.arrow"),
     output:
-        "results/embeddings/{sample}.parquet",
+        "<results>/embeddings/{sample}.parquet",
     log:
-        "logs/merge_sample/{sample}.log",
+        "<logs>/merge_sample/{sample}.log",
     benchmark:
-        "benchmarks/merge_sample/{sample}.tsv"
+        "<benchmarks>/merge_sample/{sample}.tsv"
     conda:
         CPU_ENV
     resources:

@@ -1,55 +1,56 @@
 rule make_report:
     input:
-        embeddings=expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
-        manifest="results/manifest.parquet",
-        counts="results/counts.json",
-        rejected="results/rejected.tsv",
-        stats=gather.chunk("results/chunks/{scatteritem}.json"),
-        validation="results/validation/summary.json",
-        table="results/validation/sequences.tsv",
-        metadata=metadata_sheets(),
+        embeddings=expand("<results>/embeddings/{sample}.parquet", sample=SAMPLES),
+        manifest="<results>/manifest.parquet",
+        counts="<results>/counts.json",
+        rejected="<results>/rejected.tsv",
+        stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
+        validation="<results>/validation/summary.json",
+        table="<results>/validation/sequences.tsv",
+        metadata=as_given(metadata_sheets()),
+        stamp=STAMPS["report"],
         template=path_inside(FOLDER / "packed_esm" / "report" / "page.html.j2"),
         captions=expand("{folder}/{figure}.rst", folder=path_inside(FOLDER / "report"), figure=FIGURES),
     output:
-        html="results/report.html",
+        html="<results>/report.html",
         pca=report(
-            "results/figures/pca.png",
+            "<results>/figures/pca.png",
             caption="../report/pca.rst",
             category="Embeddings",
             labels={"figure": "Principal components"},
         ),
         umap=report(
-            "results/figures/umap.png",
+            "<results>/figures/umap.png",
             caption="../report/umap.rst",
             category="Embeddings",
             labels={"figure": "UMAP"},
         ),
         lengths=report(
-            "results/figures/lengths.png",
+            "<results>/figures/lengths.png",
             caption="../report/lengths.rst",
             category="Input",
             labels={"figure": "Lengths"},
         ),
         validation=report(
-            "results/figures/validation.png",
+            "<results>/figures/validation.png",
             caption="../report/validation.rst",
             category="Validation",
             labels={"figure": "Difference from fair-esm"},
         ),
         throughput=report(
-            "results/figures/throughput.png",
+            "<results>/figures/throughput.png",
             caption="../report/throughput.rst",
             category="Speed",
             labels={"figure": "Rate and fill"},
         ),
         stages=report(
-            "results/figures/stages.png",
+            "<results>/figures/stages.png",
             caption="../report/stages.rst",
             category="Speed",
             labels={"figure": "Seconds by stage"},
         ),
     log:
-        "logs/make_report.log",
+        "<logs>/make_report.log",
     conda:
         CPU_ENV
     resources:
@@ -58,11 +59,11 @@ rule make_report:
     params:
         program=program("make_report.py"),
         code=code_version(FOLDER / "scripts" / "make_report.py"),
-        samples=sample_arguments("parquet"),
+        samples=as_given(sample_arguments("parquet")),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
         captions=lambda wildcards, input: str(Path(input.captions[0]).parent),
         color_by=config["color_by"],
-        metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
+        metadata=as_given([f"--metadata={sheet}" for sheet in metadata_sheets()]),
         snakemake=snakemake_version,
     shell:
         "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --counts {input.counts:q} "

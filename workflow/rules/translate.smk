@@ -1,13 +1,14 @@
 rule translate:
     input:
         fasta=nucleotides_of_sample,
+        stamp=STAMPS["translate"] if TRANSLATED else [],
     output:
-        fasta="results/translated/{sample}.fasta",
-        table="results/translated/{sample}.tsv",
+        fasta="<results>/translated/{sample}.fasta",
+        table="<results>/translated/{sample}.tsv",
     log:
-        "logs/translate/{sample}.log",
+        "<logs>/translate/{sample}.log",
     benchmark:
-        "benchmarks/translate/{sample}.tsv"
+        "<benchmarks>/translate/{sample}.tsv"
     retries: 2
     conda:
         CPU_ENV

@@ -1,18 +1,19 @@
 rule validate:
     input:
-        fasta=list(SAMPLES.values()),
-        embeddings=expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
+        fasta=as_given(list(SAMPLES.values())),
+        embeddings=expand("<results>/embeddings/{sample}.parquet", sample=SAMPLES),
         residues=residue_files().values(),
-        manifest="results/manifest.parquet",
-        stats=gather.chunk("results/chunks/{scatteritem}.json"),
-        model=model_files(),
+        manifest="<results>/manifest.parquet",
+        stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
+        model=as_given(model_files()),
+        stamp=STAMPS["validate"],
     output:
-        table="results/validation/sequences.tsv",
-        summary="results/validation/summary.json",
+        table="<results>/validation/sequences.tsv",
+        summary="<results>/validation/summary.json",
     log:
-        "logs/validate.log",
+        "<logs>/validate.log",
     benchmark:
-        "benchmarks/validate.tsv"
+        "<benchmarks>/validate.tsv"
     conda:
         EMBED_ENV
     threads: embed_threads
@@ -23,10 +24,10 @@ rule validate:
     params:
         program=program("validate.py"),
         code=code_version(FOLDER / "scripts" / "validate.py"),
-        samples=sample_arguments("fasta", "parquet"),
+        samples=as_given(sample_arguments("fasta", "parquet")),
         residues=[text for key, path in residue_files().items() for text in ("--residues", *key, path)],
         validation=validation_arguments(),
-        embedding=embedding_arguments(),
+        embedding=as_given(embedding_arguments()),
     shell:
         "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "

@@ -21,7 +21,13 @@ def build_parser() -> argparse.ArgumentParser:
     column = {"nargs": 2, "action": "append", "default": [], "metavar": ("COLUMN", "PATH")}
     parser.add_argument("--h5", **column, help="HDF5 file in UniProt's layout; repeatable")
     parser.add_argument("--npy", **column, help="matrix; repeatable")
-    parser.add_argument("--ids", type=Path, help="text file, one id a line, in the order of the matrices")
+    parser.add_argument(
+        "--ids",
+        type=Path,
+        action="append",
+        default=[],
+        help="text file, one id per line, in the order of the matrices; repeatable",
+    )
     parser.add_argument("--h5ad", type=Path, help="AnnData file")
     parser.add_argument("--pt", type=Path, help="folder of files as fair-esm's scripts/extract.py writes them")
     parser.add_argument(
@@ -57,7 +63,7 @@ def export(args: argparse.Namespace) -> None:
         h5ad=args.h5ad,
         others=others,
     )
-    paths = [*(path for _, path in (*args.h5, *args.npy)), *filter(None, (args.ids, args.h5ad, args.pt))]
+    paths = [*(path for _, path in (*args.h5, *args.npy)), *args.ids, *filter(None, (args.h5ad, args.pt))]
     print(f"{', '.join(map(str, paths))}: {records} records")
 
 

@@ -86,7 +86,7 @@ class Made:
             "h5": {"h5": [(name, self.out / f"s.{name}.h5") for name in self.columns]},
             "npy": {
                 "npy": [(name, self.out / f"s.{name}.npy") for name in self.columns],
-                "ids": self.out / "s.ids.txt",
+                "ids": [self.out / "s.ids.txt"],
             },
             "h5ad": {"h5ad": self.out / "s.h5ad"},
             "pt": {"pt": self.out / "s.pt"},

@@ -1,6 +1,7 @@
 """The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and where each is found."""
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,10 @@ def contact_head_url(name: str) -> str:
     Raises:
         ValueError: none is published (esm/pretrained.py, `_has_regression_weights`).
     """
-    if name.startswith("esm1v"):
-        raise OptionError(f"include: contacts: no contact head of {name} is published; leave it out or use an ESM-2")
+    if name == DEMO or name.startswith("esm1v"):
+        raise OptionError(
+            f"include: contacts: there is no contact head of {name}; leave it out, or use an ESM-2 of Meta"
+        )
     return f"{BASE_URL}/regression/{name}-contact-regression.pt"
 
 
@@ -92,6 +95,15 @@ def find_model(model: str) -> Path:
         f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
         "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder"
     )
+
+
+def results_name(model: str) -> str:
+    """Return the name under which the results of a model stand: its own, or the base name of its path.
+
+    Characters other than letters, digits, `.`, `_` and `-` become `_`.
+    """
+    name = model if model in MODELS else Path(model).expanduser().resolve().name.removesuffix(".pt")
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "model"
 
 
 def check_layers(model: str, layers: Iterable[int]) -> None:

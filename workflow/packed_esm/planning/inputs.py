@@ -54,19 +54,22 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
 
 
 def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
-    """Return the Parquet files that `reuse` names: files, or folders of results (or of `embeddings` in them).
+    """Return the Parquet files that `reuse` names: files, or folders of results.
+
+    A folder holds the results of one model, those of several by their names, or Parquet files.
 
     Args:
         paths: values of the key `reuse`.
-        own: folder of results of this run.
+        own: folder of results of this run, whose name is that of the model.
 
     Raises:
         ValueError: nothing there, or results of this very run, which it would remove before it reads them.
     """
     files = []
     for path in map(Path, paths):
-        here = [path] if path.suffix == ".parquet" else sorted(path.glob("embeddings/*.parquet"))
-        here = here or sorted(path.glob("*.parquet"))
+        patterns = ("embeddings/*.parquet", f"{own.name}/embeddings/*.parquet", "*.parquet")
+        found = ([path] if path.suffix == ".parquet" else sorted(path.glob(pattern)) for pattern in patterns)
+        here = next(filter(None, found), [])
         if not here or not here[0].exists():
             raise OptionError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
         files += here

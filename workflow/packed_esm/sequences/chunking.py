@@ -59,9 +59,10 @@ def chunk_samples(
     manifest = pd.DataFrame(reading.rows, columns=names)
     places = [place.get(digest, (-1, -1)) for digest in manifest.digest]
     manifest["chunk"], manifest["row"] = zip(*places, strict=True) if places else ([], [])
-    write_manifest(manifest_path, manifest, {name: sha256(path) for name, path in samples})
+    sources = {name: sha256(path) for name, path in samples}
+    write_manifest(manifest_path, manifest, sources)
     _write_rejected(rejected_path, manifest)
-    counts = _count(manifest, reading.unique, [name for name, _ in samples])
+    counts = _count(manifest, reading.unique, list(sources)) | {"fasta_sha256": sources}
     write_json(counts_path, counts)
     return counts
 

@@ -65,7 +65,7 @@ def export_sample(
     *,
     h5: Sequence[tuple[str, Path]] = (),
     npy: Sequence[tuple[str, Path]] = (),
-    ids: Path | None = None,
+    ids: Sequence[Path] = (),
     h5ad: Path | None = None,
     others: Sequence[Format] = (),
 ) -> int:
@@ -77,7 +77,7 @@ def export_sample(
         name: of the sample.
         h5: (column, path) of files in UniProt's layout.
         npy: (column, path) of matrices.
-        ids: text file, one id a line, in the order of the matrices.
+        ids: text files, one id per line, in the order of the matrices.
         h5ad: AnnData file.
         others: further formats, as `embedding.pt_files` has one.
 
@@ -90,7 +90,7 @@ def export_sample(
     formats: list[AbstractContextManager[Write]] = [
         *(h5_file(path, column, sample) for column, path in h5),
         *(npy_file(path, column, sample) for column, path in npy),
-        *([ids_file(ids, sample)] if ids else []),
+        *(ids_file(path, sample) for path in ids),
         *([h5ad_file(h5ad, sample)] if h5ad else []),
         *(file(sample) for file in others),
     ]

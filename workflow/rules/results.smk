@@ -1,0 +1,104 @@
+# Where results lie, what this configuration makes of them, and whether those that are there are what is asked for.
+
+import atexit
+import shutil
+import tempfile
+
+RECORD = Path(RESULTS) / "settings.json"
+
+
+def settings_of(*keys):
+    """Return the keys of the configuration with their values."""
+    return {key: config[key] for key in keys}
+
+
+def asked():
+    """Return {stage: what it is asked for}."""
+    given = {f"FASTA of sample {sample}": Source((Path(fasta),)) for sample, fasta in GIVEN.items()}
+    names = {"samples": list(GIVEN), "input": config["input"]}
+    length = settings_of("max_length", "too_long", "window_overlap")
+    records = settings_of("on_invalid", "on_duplicate_id")
+    sources = {"checkpoint": Source(tuple(map(Path, model_files())), fixed=True)}
+    if "contacts" in config["include"]:
+        sources["contact head"] = Source((CONTACT_HEAD,))
+    keys = ("layers", "pooling", "include", "per_residue", "device", "dtype", "attention", "tokens_per_pack")
+    translation = settings_of("genetic_code", "window", "ambiguous_codons")
+    metadata = {"metadata": Source((Path(sheet),)) for sheet in metadata_sheets()}
+    stages = {
+        "chunk": Stage(names | records | length | {"chunks": number_of_chunks()}, {} if TRANSLATED else given),
+        "embed": Stage(settings_of(*keys, "on_nonfinite") | length, sources),
+        "validate": Stage(settings_of("validation")),
+        "report": Stage(settings_of("color_by", "metadata"), metadata),
+    }
+    return ({"translate": Stage(names | records | translation, given)} if TRANSLATED else {}) | stages
+
+
+def digests_of_jobs():
+    """Return {stage: {source: sha256}} of what jobs have read, as far as they say."""
+    found = {}
+    counts, stats = Path(RESULTS, "counts.json"), sorted(Path(RESULTS, "chunks").glob("*.json"))
+    if counts.exists() and not TRANSLATED:
+        sources = json.loads(counts.read_text()).get("fasta_sha256", {})
+        found["chunk"] = {f"FASTA of sample {sample}": digest for sample, digest in sources.items()}
+    if stats:
+        found["embed"] = {"checkpoint": json.loads(stats[0].read_text())["settings"]["model_sha256"]}
+    return found
+
+
+def check_results():
+    """Compare the results that are there with what is asked for; return {stage: path of its stamp}.
+
+    A run writes what changed; a call that only shows what would be done gets new stamps in a folder of its own.
+    """
+    folder = RECORD.with_suffix("")
+    if not workflow.is_main_process:
+        return {stage: str(folder / f"{stage}.txt") for stage in asked()}
+    record, changes = compare(read_record(RECORD), asked(), digests_of_jobs())
+    for stage, sentences in changes.items():
+        print(f"{RESULTS}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
+    if runs_jobs():
+        write_record(RECORD, record)
+        return write_stamps(folder, record)
+    elsewhere = Path(tempfile.mkdtemp(prefix="stamps-"))
+    atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)
+    return write_stamps(folder, record, elsewhere)
+
+
+def runs_jobs():
+    """Return whether this call may run jobs: not a dry run, and not one that only shows or lints."""
+    resources = workflow.resource_settings
+    return not workflow.output_settings.dryrun and (resources.cores or resources.nodes) is not None
+
+
+def expected_results():
+    """Return all files and folders that this configuration makes."""
+    items = [f"{i + 1}-of-{number_of_chunks()}" for i in range(number_of_chunks())]
+    endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in RESIDUE_FEATURES)]
+    return [
+        *(f"{RESULTS}/chunks/{item}.{ending}" for item in items for ending in endings),
+        *(f"{RESULTS}/{name}" for name in ("settings.json", "settings", "figures", "validation")),
+        *(f"{RESULTS}/{name}" for name in ("manifest.parquet", "rejected.tsv", "counts.json")),
+        *(f"{RESULTS}/translated/{sample}.{ending}" for sample in GIVEN for ending in ("fasta", "tsv") if TRANSLATED),
+        *final_results(),
+    ]
+
+
+def stale_results():
+    """Return the files in the results that are of other samples, settings or counts."""
+    return not_expected(Path(RESULTS), expected_results())
+
+
+def earlier_layout():
+    """Return the results of version 0.3.0, which lay in `results` itself."""
+    return [name for name in ("results/embeddings", "results/manifest.parquet") if Path(name).exists()]
+
+
+def record_digests():
+    """Add to the record what the jobs have read, once they are done."""
+    record, _ = compare(read_record(RECORD), asked(), digests_of_jobs())
+    write_record(RECORD, record)
+
+
+STAMPS = check_results()
+if earlier := earlier_layout():
+    print(f"{', '.join(earlier)}: of version 0.3.0, left as they are; `reuse: [results]` takes them", file=sys.stderr)
