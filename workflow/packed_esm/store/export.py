@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import OptionError
 from ..sequences.manifest import embedded, read_manifest
 from ..system.files import replacing
 from ..system.progress import progress_bar
-from .embeddings import embedding_columns, sample_settings
+from .embeddings import embedding_columns, sample_schema, sample_settings
 from .hdf5 import new_hdf5
 from .integrity import checked_batches
 from .names import dataset_names
@@ -110,7 +109,7 @@ def export_sample(
 
 def _sample(embeddings: Path, rows: pd.DataFrame) -> Sample:
     settings = sample_settings(embeddings)
-    fields = list(pq.read_schema(embeddings))
+    fields = list(sample_schema(embeddings))
     return Sample(
         rows,
         {field.name: field.type.list_size for field in fields if pa.types.is_fixed_size_list(field.type)},
