@@ -8,7 +8,6 @@ rule translate:
         "logs/translate/{sample}.log",
     benchmark:
         "benchmarks/translate/{sample}.tsv"
-    retries: 2
     conda:
         CPU_ENV
     resources:
