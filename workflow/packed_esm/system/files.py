@@ -36,17 +36,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = _temporary(path)
-    try:
-        with _full_disk_named(path):
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with _full_disk_named(path):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
             yield temporary
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())  # else a loss of power may leave the new name without its content
             with suppress(PermissionError):  # of a file system that has no modes
                 temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -59,17 +59,17 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = _temporary(path)
     new = temporary / "new"
-    try:
-        with _full_disk_named(path):
-            temporary.mkdir(mode=0o700)
+    with _full_disk_named(path):
+        temporary.mkdir(mode=0o700)
+        try:
             new.mkdir()
             yield new
             os.sync()  # one for all: one for each of many small files takes longer than to write them
             if path.exists():
                 path.replace(temporary / "old")
             new.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:
