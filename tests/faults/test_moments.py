@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.model import backends
@@ -159,6 +160,28 @@ def test_two_runs_at_once(tmp_path, seen):
     assert first.wait(timeout=300) == 0 and len(project.embeddings("s")) == 4
     said = [line for line in done.output.splitlines() if TWO_RUNS.words in line.lower()]
     seen(TWO_RUNS, max(said, key=len))
+
+
+@pytest.mark.parametrize(
+    ("rule", "config"),
+    [("chunk_fasta", ()), ("embed_chunk", ("model=mine.pt", "chunks=1"))],
+    ids=["no FASTA", "no checkpoint"],
+)
+def test_a_mistake_is_not_tried_again(tmp_path, rule, config):
+    project = Project(tmp_path)
+    project.write_samples(s=proteins(2) if rule == "embed_chunk" else "no FASTA\n")
+    (tmp_path / "mine.pt").write_bytes(b"no checkpoint")
+    done = project.fails("--until", rule, config=config)
+    assert done.output.count(f"{rule}.py: error: ") == done.output.count(f"Error in rule {rule}") == 1, done.output
+    assert "restart" not in done.output
+
+
+def test_only_a_scheduler_tries_a_job_again():
+    """Memory and time that are asked for grow with the attempt; without a scheduler nothing is asked."""
+    workflow = ROOT / "workflow"
+    retries = {path.parent.name: yaml.safe_load(path.read_text()).get("retries") for path in workflow.glob("profiles/*/profile.yaml")}  # fmt: skip
+    assert retries == {"default": None, "slurm": 2, "cluster-generic": 2}
+    assert not [path for path in workflow.rglob("*.smk") if "retries" in path.read_text()]
 
 
 def test_a_time_in_the_future(tmp_path, seen):

@@ -33,6 +33,10 @@ class DownloadError(PackedEsmError, OSError):
     """The file could not be fetched whole; nothing stands under its final name."""
 
 
+class GpuLeaseError(PackedEsmError):
+    """No GPU can be had for a job alone: the message says why, and the remedy."""
+
+
 class MissingPackageError(PackedEsmError, ImportError):
     """A package that is needed here is not installed, or another one has its name."""
 

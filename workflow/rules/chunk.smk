@@ -11,7 +11,6 @@ rule chunk_fasta:
         "<logs>/chunk_fasta.log",
     benchmark:
         "<benchmarks>/chunk_fasta.tsv"
-    retries: 1
     conda:
         CPU_ENV
     resources:

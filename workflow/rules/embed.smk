@@ -49,7 +49,6 @@ rule embed_chunk:
         "<logs>/embed_chunk/{scatteritem}.log",
     benchmark:
         "<benchmarks>/embed_chunk/{scatteritem}.tsv"
-    retries: 2
     conda:
         EMBED_ENV
     threads: embed_threads

@@ -9,7 +9,6 @@ rule translate:
         "<logs>/translate/{sample}.log",
     benchmark:
         "<benchmarks>/translate/{sample}.tsv"
-    retries: 2
     conda:
         CPU_ENV
     resources:

@@ -28,10 +28,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", REDIRECTS[self.path].format(port=self.server.server_port))
             self.end_headers()
             return
+        if self.path.startswith("/unsaid"):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(CONTENT)
+            return
+        if "chunked" in self.path:
+            self.send_in_chunks()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         self.wfile.write(CONTENT[: len(CONTENT) // 2] if self.path == "/short.pt" else CONTENT)
+
+    def send_in_chunks(self):
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for start in range(0, len(CONTENT), 2**20):
+            part = CONTENT[start : start + 2**20]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+            if self.path == "/cut-chunked.pt":
+                return
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *args):
         pass
@@ -57,6 +78,9 @@ def test_a_whole_file_with_the_right_checksum_is_kept(server, tmp_path):
         ("short.pt", None, r"received 1050000 of 2100000 bytes"),
         ("model.pt", "0" * 64, r"sha256 is .*, expected 0000"),
         ("missing.pt", None, r"cannot download .*Not Found"),
+        ("unsaid.pt", "0" * 64, r"sha256 is .*, expected 0000"),
+        ("chunked.pt", "0" * 64, r"sha256 is .*, expected 0000"),
+        ("cut-chunked.pt", None, r"cannot download .*IncompleteRead"),
     ],
 )
 def test_a_short_or_wrong_file_is_not_kept_and_a_good_one_not_overwritten(server, tmp_path, name, sha256, message):
@@ -66,6 +90,16 @@ def test_a_short_or_wrong_file_is_not_kept_and_a_good_one_not_overwritten(server
         download(f"{server}/{name}", path, sha256)
     assert f"put it at {path}" in str(error.value)
     assert path.read_bytes() == b"good" and [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize("name", ["unsaid.pt", "chunked.pt"])
+@pytest.mark.parametrize("known", [True, False], ids=["sha256-known", "sha256-unknown"])
+def test_a_server_need_not_say_how_long_the_file_is(server, tmp_path, caplog, name, known):
+    path = tmp_path / "model.pt"
+    download(f"{server}/{name}", path, hashlib.sha256(CONTENT).hexdigest() if known else None)
+    assert path.read_bytes() == CONTENT
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (0 if known else 1) and all("does not say how long the file is" in line for line in warned)
 
 
 def test_a_redirect_within_the_host_is_followed(server, tmp_path):

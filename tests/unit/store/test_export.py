@@ -49,7 +49,7 @@ AWKWARD = {  # id: header
 class Made:
     """A sample of `records` records as the workflow leaves it, and paths for all formats."""
 
-    def __init__(self, folder, records, width=WIDTH, scalars=False):
+    def __init__(self, folder, records, width=WIDTH, scalars=False, settings=SETTINGS):
         self.folder, rng = folder, np.random.default_rng(0)
         headers = dict(list(AWKWARD.items())[:records]) | {
             f"p{i}": f"p{i} filler" for i in range(len(AWKWARD), records)
@@ -65,7 +65,7 @@ class Made:
         checksums = row_checksums(self.digests, columns)
         table = embedding_table(self.digests, lengths, columns, checksums, ids=self.ids)
         self.parquet, self.manifest = folder / "s.parquet", folder / "m.parquet"
-        with SampleWriter(self.parquet, SETTINGS | {"include": ["log_likelihood"] if scalars else []}) as writer:
+        with SampleWriter(self.parquet, settings | {"include": ["log_likelihood"] if scalars else []}) as writer:
             for start in range(0, max(1, records), GROUP):
                 writer.write(table.slice(start, GROUP))
         rows = [
@@ -160,6 +160,44 @@ def test_anndata_reads_matrices_records_and_settings(made):
     assert data.uns["packed_esm"]["fingerprint"] == stored["fingerprint"]
     assert data.uns["packed_esm"]["settings"]["model"] == "m.pt"
     assert data.uns["packed_esm"]["settings"]["layers"].tolist() == [0, 6]
+
+
+def encodings(path):
+    """Return {path in the file: (encoding-type, encoding-version)} of a file of anndata."""
+    found = {}
+    with h5py.File(path) as file:
+        items = [("/", file)]
+        file.visititems(lambda name, item: items.append((name, item)))
+        for name, item in items:
+            found[name] = (item.attrs.get("encoding-type"), item.attrs.get("encoding-version"))
+    return found
+
+
+OF_ANNDATA_0_8 = {  # https://anndata.readthedocs.io/en/0.8.0/fileformat-prose.html; later versions read them all
+    ("anndata", "0.1.0"),
+    ("dict", "0.1.0"),
+    ("dataframe", "0.2.0"),
+    ("array", "0.2.0"),
+    ("string-array", "0.2.0"),
+    ("string", "0.2.0"),
+    ("numeric-scalar", "0.2.0"),
+    ("categorical", "0.2.0"),
+}
+
+
+@pytest.mark.parametrize("nothing", [{"windows": None}, {"windows": {"size": 1022, "overlap": None}}])
+def test_an_h5ad_file_has_only_what_old_versions_of_anndata_read(tmp_path, nothing):
+    """anndata before 0.12 knows no `null`, of which `raw` was one, and a setting that is not set another."""
+    settings = SETTINGS | {"dtype": "bf16", "share": 0.5, "count": 3, "flag": True, "nested": {"a": [1.5]}}
+    made = Made(tmp_path, 3, scalars=True, settings=settings | nothing)
+    made.export("h5ad")
+    found = encodings(made.out / "s.h5ad")
+    assert set(found.values()) <= OF_ANNDATA_0_8
+    top = {name for name in found if "/" not in name}
+    assert top == {"X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp"}
+    stored = anndata.read_h5ad(made.out / "s.h5ad").uns["packed_esm"]["settings"]
+    assert stored["dtype"] == "bf16" and stored["share"] == 0.5 and stored["count"] == 3 and stored["flag"]
+    assert stored.get("windows", {}) == {k: v for k, v in (nothing["windows"] or {}).items() if v is not None}
 
 
 def test_torch_reads_a_file_a_record_as_extract_py_writes_them(made):

@@ -1,10 +1,14 @@
 """From chunk files to a sample's Parquet file: nothing is lost, mixed up or changed unnoticed."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from packed_esm.embedding.reuse import look_up
 from packed_esm.errors import EmbeddingFileError, ValidationError
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.manifest import SCHEMA, embedded, write_manifest
@@ -12,13 +16,18 @@ from packed_esm.store import merge
 from packed_esm.store.embeddings import (
     ChunkFile,
     SampleWriter,
+    chunk_settings,
     embedding_table,
     open_sample,
     row_checksums,
+    sample_batches,
+    sample_settings,
     write_chunk,
 )
 from packed_esm.store.integrity import check_file
 from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge_residues import merge_residues
+from packed_esm.store.residues import ResidueWriter, open_residues, residue_settings
 
 SETTINGS = {"model": "m", "layers": [6], "pooling": ["mean", "max"], "include": [], "tokens_per_pack": 512}
 DIGESTS = [refget_digest("M" * n) for n in range(1, 9)]
@@ -172,8 +181,6 @@ def test_chunks_of_other_settings_are_not_mixed(run):
 
 
 def test_chunks_that_differ_in_budget_only_are_merged_and_say_so(run):
-    from packed_esm.store.embeddings import sample_settings
-
     write_chunk(run[1][1], DIGESTS[4:], [5, 6, 7, 8], columns_of(4, 1), SETTINGS | {"tokens_per_pack": 256})
     assert sample_settings(merged(run)[0])["tokens_per_pack"] == [256, 512]
 
@@ -254,3 +261,133 @@ def test_a_merged_file_that_is_cut_or_has_a_hole_is_noticed_with_its_name(run):
             assert str(path) in str(error)
         else:
             assert pq.read_table(path).to_pandas()["id"].tolist() == rows["id"].tolist()
+
+
+def raises(error):
+    def broken(*arguments, **options):
+        raise error
+
+    return broken
+
+
+def looked_up(path, rows):
+    columns = {name: np.empty((len(rows), 4), "f4") for name in ("mean_6", "max_6")}
+    return look_up([path], rows["digest"].tolist(), sample_settings(path), columns)
+
+
+OURS = [KeyError("ours"), AttributeError("ours"), TypeError("ours"), ValueError("ours"), RuntimeError("ours")]
+BETWEEN = {  # what reads a file, and which of our own functions runs meanwhile
+    "store.embeddings.schema_settings": lambda path, chunk, rows: chunk_settings(chunk),
+    "store.embeddings.from_metadata": lambda path, chunk, rows: sample_settings(path),
+    "store.embeddings.column_names": lambda path, chunk, rows: ChunkFile(chunk),
+    "store.embeddings.embedding_columns": lambda path, chunk, rows: ChunkFile(chunk),
+    "store.embeddings.check_whole": lambda path, chunk, rows: list(sample_batches(path)),
+    "store.settings.fingerprint": lambda path, chunk, rows: list(sample_batches(path)),
+    "embedding.reuse.differences": lambda path, chunk, rows: looked_up(path, rows),
+    "embedding.reuse._take": lambda path, chunk, rows: looked_up(path, rows),
+    "embedding.reuse.embedding_columns": lambda path, chunk, rows: looked_up(path, rows),
+    "embedding.reuse.row_checksums": lambda path, chunk, rows: looked_up(path, rows),
+}
+
+
+@pytest.mark.parametrize("error", OURS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", BETWEEN)
+def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file(run, monkeypatch, place, error):
+    path, rows = merged(run)
+    monkeypatch.setattr(f"packed_esm.{place}", raises(error))
+    with pytest.raises(type(error), match="^'?ours'?$"):
+        BETWEEN[place](path, run[1][0], rows)
+
+
+@pytest.fixture
+def residue_run(run):
+    """Of the same run, files of logits in `chunks`; `residues` is a link to a folder on what may be another disk."""
+    folder, _, rows = run
+    paths = [folder / "project" / "chunks" / f"{i}.logits.h5" for i in (1, 2)]
+    for i, path in enumerate(paths):
+        with ResidueWriter({"logits": path}) as writer:
+            for n in range(4 * i, 4 * i + 4):
+                writer.write(DIGESTS[n], {"logits": np.full((n + 1, 33), n, "f4")})
+            writer.finish(SETTINGS)
+    (folder / "other" / "disk" / "residues").mkdir(parents=True)
+    (folder / "project" / "residues").symlink_to(folder / "other" / "disk" / "residues")
+    return folder, paths, rows
+
+
+@pytest.mark.parametrize("error", OURS, ids=lambda error: type(error).__name__)
+def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file_of_residues(residue_run, monkeypatch, error):
+    folder, paths, _ = residue_run
+    with pytest.raises(type(error), match="^'?ours'?$"), open_residues(paths[0]):
+        raise error
+    with monkeypatch.context() as patched:
+        patched.setattr("packed_esm.store.merge_residues._identity", raises(error))
+        with pytest.raises(type(error), match="^'?ours'?$"):
+            merge_residues(folder / "m.parquet", "s", paths, folder / "s.h5")
+    monkeypatch.setattr("packed_esm.store.residues.from_metadata", raises(error))
+    with pytest.raises(type(error), match="^'?ours'?$"):
+        residue_settings(paths[0])
+
+
+@pytest.mark.parametrize("linked", ["residues", "chunks", "both", "above"])
+def test_links_are_alive_where_a_folder_of_results_is_a_link(residue_run, monkeypatch, linked):
+    folder, paths, rows = residue_run
+    project = folder / "project"
+    if linked in ("chunks", "above"):
+        (project / "residues").unlink()
+        (project / "residues").mkdir()
+    if linked in ("chunks", "both"):
+        (project / "chunks").rename(folder / "other" / "chunks")
+        (project / "chunks").symlink_to(folder / "other" / "chunks")
+    if linked == "above":
+        project.rename(folder / "other" / "disk" / "project")
+        project.symlink_to(folder / "other" / "disk" / "project")
+    monkeypatch.chdir(folder)
+    chunks = [path.relative_to(folder) for path in paths]
+    merge_residues(folder / "m.parquet", "s", chunks, Path("project/residues/s.logits.h5"))
+    monkeypatch.chdir("/")
+    with h5py.File(folder / "project" / "residues" / "s.logits.h5") as file:
+        for row in rows.itertuples():
+            assert file[row.id].attrs["digest"] == row.digest and file[row.id].shape[0] == row.length
+
+
+def test_links_stay_relative_so_that_the_results_can_be_moved_as_a_whole(residue_run):
+    folder, paths, rows = residue_run
+    merge_residues(folder / "m.parquet", "s", paths, folder / "project" / "beside" / "s.logits.h5")
+    (folder / "project").rename(folder / "moved")
+    with h5py.File(folder / "moved" / "beside" / "s.logits.h5") as file:
+        assert file.get("id0", getlink=True).filename == "../chunks/2.logits.h5"
+        assert all(file[row.id].attrs["digest"] == row.digest for row in rows.itertuples())
+
+
+def changed_schema(path, change):
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda t: t.set_column(5, "checksum", t["checksum"].cast(pa.int64())), "its column checksum is of type int"),
+        (lambda t: t.set_column(3, "mean_6", t["mean_6"].cast(pa.list_(pa.float64(), 4))), "its column mean_6 is of"),
+        (
+            lambda t: t.set_column(3, "mean_6", pa.nulls(10, t["mean_6"].type)),
+            "values of its column mean_6 are missing",
+        ),
+        (lambda t: t.set_column(1, "digest", pa.nulls(10, pa.string())), "values of its column digest are missing"),
+        (lambda t: t.drop_columns(["max_6"]), "its columns are id, digest, length, mean_6, checksum, but of"),
+    ],
+    ids=["type", "type of values", "values", "digests", "column"],
+)
+def test_columns_of_another_type_or_without_values_are_named(run, change, why):
+    path, rows = merged(run)
+    changed_schema(path, change)
+    with pytest.raises(EmbeddingFileError, match=rf"s.parquet: not a whole Parquet file of embeddings \({why}"):
+        check_file(path, rows)
+
+
+@pytest.mark.parametrize("stored", [b"{", b"[]", b'{"settings": {}}', b"\xff"], ids=str)
+def test_settings_that_cannot_be_read_are_named(run, stored):
+    path, _ = merged(run)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"packed_esm": stored}), path)
+    with pytest.raises(EmbeddingFileError, match=r"s.parquet: not a whole Parquet file of embeddings \(its settings"):
+        sample_settings(path)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from packed_esm.errors import DamagedFileError
-from packed_esm.sequences.manifest import SCHEMA, read_manifest, write_manifest
-from packed_esm.system.files import read_json, replacing, write_json
+from packed_esm.sequences.manifest import SCHEMA, fasta_sha256, read_manifest, write_manifest
+from packed_esm.system.files import FileKind, read_json, replacing, write_json
 
 
 def test_a_file_stands_under_its_name_only_when_it_is_whole(tmp_path):
@@ -40,6 +41,113 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
     with replacing(tmp_path / "[a].txt") as temporary:
         temporary.write_text("mine")
         assert not others.exists()
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+@pytest.mark.parametrize("token", [".0badc0de", ""], ids=["with-a-token", "without"])
+def test_what_an_earlier_process_of_this_number_left_is_removed(tmp_path, folder, token):
+    """As in containers, where each job is process 1 of a host of the same name."""
+    left = tmp_path / f".a.txt.{platform.node()}.{os.getpid()}{token}.partial"
+    if folder:
+        left.mkdir()
+        (left / "half").write_text("half")
+    else:
+        left.write_text("half")
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+        assert not left.exists() and temporary != left
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_this_process_writes_is_not_taken_for_a_leftover(tmp_path):
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("first")
+        with pytest.raises(FileExistsError):
+            replacing(tmp_path / "a.txt").__enter__()
+        assert temporary.read_text() == "first"
+    assert (tmp_path / "a.txt").read_text() == "first"
+
+
+def raises(error):
+    def broken(*arguments, **options):
+        raise error
+
+    return broken
+
+
+OURS = [KeyError("ours"), AttributeError("ours"), TypeError("ours"), ValueError("ours"), RuntimeError("ours")]
+
+
+@pytest.mark.parametrize("error", OURS, ids=lambda error: type(error).__name__)
+def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch, error):
+    write_json(tmp_path / "a.json", {"one": 1})
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", 0, i) for i in range(3)]
+    write_manifest(tmp_path / "m.parquet", pd.DataFrame(rows, columns=SCHEMA.names), {"s": "00"})
+    for function, place in (
+        (lambda: read_json(tmp_path / "a.json"), "system.files._json_checksum"),
+        (lambda: read_manifest(tmp_path / "m.parquet"), "sequences.manifest._stored"),
+        (lambda: read_manifest(tmp_path / "m.parquet", "s"), "sequences.manifest._bytes"),
+        (lambda: fasta_sha256(tmp_path / "m.parquet"), "sequences.manifest._stored"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"packed_esm.{place}", raises(error))
+            with pytest.raises(type(error), match="^'?ours'?$"):
+                function()
+
+
+def test_of_a_kind_of_file_only_the_readers_own_errors_are_damage_and_those_of_the_system_stay():
+    kind = FileKind("list", (KeyError, OSError), remedy="write it again")
+    with (
+        pytest.raises(DamagedFileError, match=r"^a.txt: not a whole list \('no'\); write it"),
+        kind.reading("a.txt"),
+    ):
+        raise KeyError("no")
+    with pytest.raises(DamagedFileError, match="file signature"), kind.reading("a.txt"):
+        raise OSError("file signature not found")
+    with pytest.raises(PermissionError), kind.reading("a.txt"):
+        raise PermissionError(errno.EACCES, "keep off")
+    with pytest.raises(AttributeError), kind.reading("a.txt"):
+        raise AttributeError
+    taken = kind.each("a.txt", iter([1, 2]))
+    with pytest.raises(KeyError):
+        for _ in taken:
+            raise KeyError("of who takes them")
+
+    def reader():
+        yield 1
+        raise KeyError("no")
+
+    with pytest.raises(DamagedFileError):
+        list(kind.each("a.txt", reader()))
+
+
+def test_json_that_is_no_table_is_named(tmp_path):
+    for text in ("[1]", "1" * 5000, "[" * 100_000, "null"):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(DamagedFileError, match="a.json: not a whole JSON file"):
+            read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("change", ["column", "type", "metadata", "missing"])
+def test_a_manifest_of_another_kind_is_named(tmp_path, change):
+    path = tmp_path / "m.parquet"
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", 0, i) for i in range(3)]
+    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {"s": "00"})
+    table = pq.read_table(path)
+    if change == "column":
+        table = table.drop_columns(["reason"])
+    elif change == "type":
+        table = table.set_column(5, "length", table["length"].cast(pa.int64()))
+    elif change == "metadata":
+        table = table.replace_schema_metadata({b"packed_esm_checksums": b"[", b"packed_esm_fasta_sha256": b"[]"})
+    else:
+        table = table.set_column(6, "digest", pa.array(["SQ.0", None, "SQ.2"]))
+    pq.write_table(table, path)
+    with pytest.raises(DamagedFileError, match="m.parquet: not a whole manifest"):
+        read_manifest(path)
+    if change != "missing":
+        with pytest.raises(DamagedFileError, match="m.parquet: not a whole manifest"):
+            fasta_sha256(path)
 
 
 def test_a_full_disk_is_named_with_the_file_and_the_remedy(tmp_path):

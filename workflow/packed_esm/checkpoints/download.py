@@ -26,7 +26,9 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 
 
 def download(url: str, path: Path, sha256: str | None = None) -> None:
-    """Fetch `url` to `path`: temporary name, size and (if known) sha256 checked, then renamed.
+    """Fetch `url` to `path`: temporary name, size and sha256 checked where they are known, then renamed.
+
+    A server need not say the size; one that sends chunks (HTTP/1.1) marks the end in another way.
 
     Raises:
         DownloadError: no connection, a short or a wrong file; the message says which file to put where.
@@ -35,18 +37,20 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     digest, received = hashlib.sha256(), 0
     try:
         with urllib.request.build_opener(_SameHost).open(url, timeout=60) as response, replacing(path) as temporary:
-            size = int(response.headers.get("Content-Length") or 0)
-            bar = tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name, mininterval=1)
+            size = response.length  # of Content-Length; None where the server does not say it
+            bar = tqdm(total=size, unit="B", unit_scale=True, desc=path.name, mininterval=1)
             with temporary.open("wb") as handle, bar:
                 while block := response.read(1 << 20):
                     handle.write(block)
                     digest.update(block)
                     received += len(block)
                     bar.update(len(block))
-            if received != size:
+            if size is not None and received != size:
                 raise DownloadError(f"{url}: received {received} of {size} bytes; run again, or {remedy}")
             if sha256 and digest.hexdigest() != sha256:
                 raise DownloadError(f"{url}: sha256 is {digest.hexdigest()}, expected {sha256}; {remedy}")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(f"cannot download {url} ({getattr(error, 'reason', error)}); {remedy}") from error
+    if size is None and sha256 is None:
+        log.warning("%s: the server does not say how long the file is, and no sha256 of it is known here", url)
     log.info("%s: %d bytes, sha256 %s", path, received, digest.hexdigest())

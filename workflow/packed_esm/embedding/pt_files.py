@@ -15,7 +15,7 @@ from ..errors import EmbeddingFileError
 from ..store.export import Batch, Sample, Write
 from ..store.names import dataset_names, file_names
 from ..store.residues import RESIDUE_FILE
-from ..system.files import damage_named, replacing_folder
+from ..system.files import replacing_folder
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def _saved(result: dict) -> bytes:
 
 
 def _residues_file(path: Path) -> h5py.File:
-    with damage_named(path, RESIDUE_FILE, EmbeddingFileError):
+    with RESIDUE_FILE.reading(path):
         return h5py.File(path)
 
 
@@ -78,14 +78,16 @@ def _add_residues(
     Raises:
         EmbeddingFileError: a record that is not there, or of another sequence.
     """
-    found = file[name].attrs.get("digest") if name in file else None
+    with RESIDUE_FILE.reading(path):
+        found = file[name].attrs.get("digest") if name in file else None
     if found != digest:
         raise EmbeddingFileError(
             f"{path}, dataset {name!r}: should be {digest}, but {f'it holds {found}' if found else 'it is not there'}; "
             "remove the file and run again"
         )
-    with damage_named(path, RESIDUE_FILE, EmbeddingFileError):
-        values = torch.from_numpy(file[name][:].astype(np.float32))
+    with RESIDUE_FILE.reading(path):
+        stored = file[name][:]
+    values = torch.from_numpy(stored.astype(np.float32))
     if feature == "representations":
         result[feature] = dict(zip(layers, values if values.ndim == 3 else values[None], strict=True))
     else:

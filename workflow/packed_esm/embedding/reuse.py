@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from ..errors import EmbeddingFileError
 from ..store.embeddings import SAMPLE_FILE, embedding_columns, open_sample, row_checksums, schema_settings
 from ..store.settings import differences
-from ..system.files import damage_named
+from ..system.arrow import check_whole
 
 log = logging.getLogger(__name__)
 
-REMEDY = "take it out of `reuse` or put a whole copy there"
+EARLIER_FILE = replace(SAMPLE_FILE, remedy="take it out of `reuse` or put a whole copy there")
 
 
 @dataclass
@@ -74,8 +74,8 @@ def look_up(
     place = {digest: row for row, digest in enumerate(digests)}
     for path in paths:
         before = len(place)
-        with damage_named(path, SAMPLE_FILE, EmbeddingFileError, REMEDY), open_sample(path) as file:
-            differing = differences(settings, schema_settings(file.schema_arrow))
+        with open_sample(path, EARLIER_FILE) as file:
+            differing = differences(settings, schema_settings(file.schema_arrow, EARLIER_FILE, path))
             for group in range(0 if differing else file.num_row_groups):
                 _take(path, file, group, place, earlier)
         if differing:
@@ -87,18 +87,18 @@ def look_up(
 
 def _take(path: Path, file: pq.ParquetFile, group: int, place: dict[str, int], earlier: Earlier) -> None:
     """Take the sequences of `place` {digest: row of `earlier`} that a row group has, and take them out of `place`."""
-    theirs = file.read_row_group(group, columns=["digest"])["digest"]
+    theirs = _row_group(path, file, group, ["digest"])["digest"]
     hits = np.flatnonzero(pc.is_in(theirs, value_set=pa.array(list(place), pa.string())))
     if not len(hits):
         return
-    table = file.read_row_group(group, columns=["digest", *earlier.columns, "checksum"])
+    table = _row_group(path, file, group, ["digest", *earlier.columns, "checksum"])
     digests = table["digest"].take(hits).to_pylist()
     columns = {name: matrix[hits] for name, matrix in embedding_columns(table).items()}
     checksums = table["checksum"].to_numpy()[hits]
     for wrong in np.flatnonzero(row_checksums(digests, columns) != checksums)[:1]:
         raise EmbeddingFileError(
             f"{path}, sequence {digests[wrong]}: values or digest do not belong to their checksum, the file was "
-            f"changed; {REMEDY}"
+            f"changed; {EARLIER_FILE.remedy}"
         )
     # A sample may have a sequence twice: the last one sets the row, all are equal.
     rows = [place[digest] for digest in digests]
@@ -108,3 +108,10 @@ def _take(path: Path, file: pq.ParquetFile, group: int, place: dict[str, int], e
         earlier.columns[name][rows] = matrix
     for digest in set(digests):
         del place[digest]
+
+
+def _row_group(path: Path, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
+    with EARLIER_FILE.reading(path):
+        table = file.read_row_group(group, columns=columns)
+    check_whole(table, EARLIER_FILE, path)
+    return table

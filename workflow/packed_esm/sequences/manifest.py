@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..system.files import damage_named, replacing
+from ..system.arrow import ARROW_ERRORS, check_whole
+from ..system.files import FileKind, replacing
 
 ACCEPTED, REPLACED, REJECTED = "accepted", "replaced", "rejected"
 TRUNCATED, SPLIT = "truncated", "split"  # of those that are longer than max_length
@@ -39,6 +40,7 @@ SCHEMA = pa.schema(
 )
 CHECKSUMS, SOURCES = b"packed_esm_checksums", b"packed_esm_fasta_sha256"  # keys of the metadata: {sample: ...} each
 BATCH_ROWS = 65536  # of which strings are made at a time
+MANIFEST = FileKind("manifest", ARROW_ERRORS)
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame, sources: Mapping[str, str]) -> None:
@@ -56,16 +58,19 @@ def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
         DamagedFileError: not a whole manifest, or not the rows that were written.
     """
     # Not by pyarrow's datasets, as its filters are: one flipped bit can make them wait for ever.
-    with damage_named(path, "manifest"), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        written = json.loads(file.schema_arrow.metadata[CHECKSUMS])
-        batches = file.iter_batches(BATCH_ROWS, use_threads=False)
+    with MANIFEST.reading(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    with file:
+        written = _stored(path, file.schema_arrow, CHECKSUMS)
+        batches = MANIFEST.each(path, file.iter_batches(BATCH_ROWS, use_threads=False))
         if sample is not None:
             written = {name: checksum for name, checksum in written.items() if name == sample}
             batches = (batch.filter(pc.equal(batch["sample"], sample)) for batch in batches)
-        table = pa.Table.from_batches(batches, SCHEMA)  # raises where the columns are others
-        if _checksums(table) != written:
-            raise ValueError("its rows do not belong to their checksums, it was changed")
-        return table.to_pandas()
+        table = pa.Table.from_batches(batches, SCHEMA)
+    check_whole(table, MANIFEST, path)
+    if _checksums(table) != written:
+        raise MANIFEST.damaged(path, "its rows do not belong to their checksums, it was changed")
+    return table.to_pandas()
 
 
 def fasta_sha256(path: Path) -> dict[str, str]:
@@ -74,8 +79,26 @@ def fasta_sha256(path: Path) -> dict[str, str]:
     Raises:
         DamagedFileError: not a whole manifest.
     """
-    with damage_named(path, "manifest"):
-        return json.loads(pq.read_schema(path).metadata[SOURCES])
+    with MANIFEST.reading(path):
+        schema = pq.read_schema(path)
+    return _stored(path, schema, SOURCES)
+
+
+def _stored(path: Path, schema: pa.Schema, key: bytes) -> dict:
+    """Return what the metadata of a manifest has under `key`.
+
+    Raises:
+        DamagedFileError: not the columns of a manifest, or nothing there that can be read.
+    """
+    if not schema.equals(SCHEMA):
+        raise MANIFEST.damaged(path, f"its columns are {', '.join(schema.names)}, not those of a manifest")
+    try:
+        stored = json.loads((schema.metadata or {}).get(key, b""))
+    except ValueError as error:
+        raise MANIFEST.damaged(path, f"its metadata {key.decode()}: {error}") from error
+    if not isinstance(stored, dict):
+        raise MANIFEST.damaged(path, f"its metadata {key.decode()} is no table")
+    return stored
 
 
 def embedded(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -17,11 +17,14 @@ import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError
 from ..features import column_names
-from ..system.files import damage_named, replacing
+from ..system.arrow import ARROW_ERRORS, check_whole
+from ..system.files import FileKind, replacing
 from .settings import from_metadata, to_metadata
 
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
-CHUNK_FILE, SAMPLE_FILE = "file of chunk embeddings", "Parquet file of embeddings"
+CHUNK_FILE = FileKind("file of chunk embeddings", ARROW_ERRORS, EmbeddingFileError)
+SAMPLE_FILE = FileKind("Parquet file of embeddings", ARROW_ERRORS, EmbeddingFileError)
+FIXED_TYPES = {"id": pa.string(), "digest": pa.string(), "length": pa.int32(), "checksum": pa.uint32()}
 
 
 def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -71,17 +74,29 @@ def write_chunk(
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
 
 
-def schema_settings(schema: pa.Schema) -> dict:
+def schema_settings(schema: pa.Schema, kind: FileKind, path: Path) -> dict:
     """Return the settings in the metadata of a file of embeddings.
 
     Raises:
-        ValueError: none there, changed ones, or columns that are not theirs.
+        EmbeddingFileError: none there, changed ones, or columns that are not theirs.
     """
-    settings = from_metadata(schema.metadata)
+    settings = from_metadata(schema.metadata, kind, path)
     wanted = ["digest", "length", *column_names(settings), "checksum"]
     if [name for name in schema.names if name != "id"] != wanted:
-        raise ValueError(f"its columns are {', '.join(schema.names)}, but of its settings {', '.join(wanted)}")
+        why = f"its columns are {', '.join(schema.names)}, but of its settings {', '.join(wanted)}"
+        raise kind.damaged(path, why)
+    for field in schema:
+        if not _is_right_type(field):
+            raise kind.damaged(path, f"its column {field.name} is of type {field.type}")
     return settings
+
+
+def _is_right_type(field: pa.Field) -> bool:
+    if field.name in FIXED_TYPES:
+        return field.type == FIXED_TYPES[field.name]
+    if pa.types.is_fixed_size_list(field.type):
+        return pa.types.is_float32(field.type.value_type) and field.type.list_size > 0
+    return pa.types.is_float32(field.type)
 
 
 def chunk_settings(path: Path) -> dict:
@@ -90,8 +105,9 @@ def chunk_settings(path: Path) -> dict:
     Raises:
         EmbeddingFileError: not a whole file of chunk embeddings.
     """
-    with damage_named(path, CHUNK_FILE, EmbeddingFileError):
-        return schema_settings(pa.ipc.open_file(pa.memory_map(str(path))).schema)
+    with CHUNK_FILE.reading(path):
+        schema = pa.ipc.open_file(pa.memory_map(str(path))).schema
+    return schema_settings(schema, CHUNK_FILE, path)
 
 
 class ChunkFile:
@@ -99,13 +115,13 @@ class ChunkFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with damage_named(path, CHUNK_FILE, EmbeddingFileError):
+        with CHUNK_FILE.reading(path):
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            table.validate(full=True)  # else offsets that were changed point anywhere in memory
-            self.settings = schema_settings(table.schema)
-            self._digests = _whole(table["digest"])
-            self.checksums = table["checksum"].to_numpy()
-            self.columns = embedding_columns(table)
+        self.settings = schema_settings(table.schema, CHUNK_FILE, path)
+        check_whole(table, CHUNK_FILE, path)
+        self._digests = _whole(table["digest"])
+        self.checksums = table["checksum"].to_numpy()
+        self.columns = embedding_columns(table)
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -183,10 +199,15 @@ def _leaf_names(schema: pa.Schema) -> list[str]:
     return [f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name for field in schema]
 
 
-def open_sample(path: Path) -> pq.ParquetFile:
-    """Return a sample's Parquet file to read in batches, a context manager."""
-    # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
-    return pq.ParquetFile(path, pre_buffer=False)
+def open_sample(path: Path, kind: FileKind = SAMPLE_FILE) -> pq.ParquetFile:
+    """Return a sample's Parquet file to read in batches, a context manager.
+
+    Raises:
+        EmbeddingFileError: not a whole Parquet file.
+    """
+    with kind.reading(path):
+        # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
+        return pq.ParquetFile(path, pre_buffer=False)
 
 
 def sample_settings(path: Path) -> dict:
@@ -195,8 +216,17 @@ def sample_settings(path: Path) -> dict:
     Raises:
         EmbeddingFileError: not a whole Parquet file of this workflow.
     """
-    with damage_named(path, SAMPLE_FILE, EmbeddingFileError):
-        return schema_settings(pq.read_schema(path))
+    return schema_settings(sample_schema(path), SAMPLE_FILE, path)
+
+
+def sample_schema(path: Path) -> pa.Schema:
+    """Return the schema of a sample's Parquet file.
+
+    Raises:
+        EmbeddingFileError: not a whole Parquet file.
+    """
+    with SAMPLE_FILE.reading(path):
+        return pq.read_schema(path)
 
 
 def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -205,8 +235,9 @@ def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator
     Raises:
         EmbeddingFileError: bytes that make no sense.
     """
-    with damage_named(path, SAMPLE_FILE, EmbeddingFileError), open_sample(path) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+    with open_sample(path) as file:
+        schema_settings(file.schema_arrow, SAMPLE_FILE, path)
+        for batch in SAMPLE_FILE.each(path, file.iter_batches(BATCH_ROWS, columns=columns)):
             table = pa.Table.from_batches([batch])
-            table.validate(full=True)
+            check_whole(table, SAMPLE_FILE, path)
             yield table

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import OptionError
 from ..sequences.manifest import embedded, read_manifest
 from ..system.files import replacing
 from ..system.progress import progress_bar
-from .embeddings import embedding_columns, sample_settings
+from .embeddings import embedding_columns, sample_schema, sample_settings
 from .hdf5 import new_hdf5
 from .integrity import checked_batches
 from .names import dataset_names
@@ -110,7 +110,7 @@ def export_sample(
 
 def _sample(embeddings: Path, rows: pd.DataFrame) -> Sample:
     settings = sample_settings(embeddings)
-    fields = list(pq.read_schema(embeddings))
+    fields = list(sample_schema(embeddings))
     return Sample(
         rows,
         {field.name: field.type.list_size for field in fields if pa.types.is_fixed_size_list(field.type)},
@@ -167,8 +167,8 @@ def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
 
     Matrices are written batch by batch, as anndata's own on-disk format has them
     (https://anndata.readthedocs.io/en/stable/fileformat-prose.html), because an AnnData would hold all in memory.
+    What has no value is left out: anndata before 0.12 cannot read the `null` that stands for it since.
     """
-    from anndata import AnnData
     from anndata.io import write_elem
 
     first, *others = sample.widths
@@ -176,7 +176,9 @@ def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
     obs = sample.rows.set_index("id")
     obs = obs.assign(**{column: np.zeros(len(obs), np.float32) for column in sample.scalars})
     with new_hdf5(path) as file:
-        write_elem(file, "/", AnnData(shape=(0, 0)))
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name in ("layers", "obsm", "obsp", "varm", "varp"):
+            write_elem(file, name, {})
         for column, place in places.items():
             matrix = file.create_dataset(place, (len(obs), sample.widths[column]), np.float32)
             matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
@@ -190,4 +192,11 @@ def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
         yield write
         write_elem(file, "obs", obs)
         write_elem(file, "var", pd.DataFrame(index=[str(i) for i in range(sample.widths[first])]))
-        write_elem(file, "uns", {SETTINGS_KEY.decode(): json.loads(sample.metadata)})
+        write_elem(file, "uns", {SETTINGS_KEY.decode(): _without_null(json.loads(sample.metadata))})
+
+
+def _without_null(value: Any) -> Any:  # noqa: ANN401 (JSON)
+    """Return JSON without the keys that have no value."""
+    if isinstance(value, dict):
+        return {key: _without_null(one) for key, one in value.items() if one is not None}
+    return value

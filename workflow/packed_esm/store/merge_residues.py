@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import pandas as pd
@@ -13,7 +12,7 @@ from ..sequences.manifest import embedded, read_manifest
 from ..system.progress import progress_bar
 from .hdf5 import new_hdf5
 from .names import dataset_names
-from .residues import SETTINGS_ATTRIBUTE, open_residues, residue_settings
+from .residues import RESIDUE_FILE, SETTINGS_ATTRIBUTE, open_residues, residue_settings
 from .settings import SETTINGS_KEY, common_settings, to_metadata
 
 
@@ -36,7 +35,9 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
     with new_hdf5(out) as file, progress_bar(len(rows), "records", f"merging {sample}") as bar:
         file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
         for number, records in rows.groupby("chunk"):
-            _take(chunk_paths[number], records, file, os.path.relpath(chunk_paths[number], out.parent), copy)
+            # Of the folders as they are: HDF5 follows `..` from the folder that a link to one leads to.
+            chunk = chunk_paths[number].parent.resolve() / chunk_paths[number].name
+            _take(chunk_paths[number], records, file, os.path.relpath(chunk, out.parent.resolve()), copy)
             bar.update(len(records))
     return len(rows)
 
@@ -45,18 +46,23 @@ def _take(chunk_path: Path, records: pd.DataFrame, file: h5py.File, link: str, c
     """Link (or copy) the datasets of the records of one chunk."""
     with open_residues(chunk_path) as chunk:
         for record in records.itertuples():
-            if record.digest not in chunk or not _is_of(chunk[record.digest], record):
+            if _identity(chunk_path, chunk, record.digest) != (record.digest, record.length):
                 raise EmbeddingFileError(
                     f"{chunk_path}: it should hold {record.digest} ({record.sample}|{record.id}, {record.length} "
                     "residues), but does not; remove it and run again"
                 )
             if copy:
-                chunk.copy(record.digest, file, record.name)
+                with RESIDUE_FILE.reading(chunk_path):
+                    chunk.copy(record.digest, file, record.name)
                 file[record.name].attrs["original_id"] = record.id
             else:
                 file[record.name] = h5py.ExternalLink(link, record.digest)
 
 
-def _is_of(dataset: h5py.Dataset, record: NamedTuple) -> bool:
-    """Return whether a dataset, [..., L, width], was written for the sequence of a record."""
-    return dataset.attrs.get("digest") == record.digest and dataset.shape[-2] == record.length
+def _identity(path: Path, file: h5py.File, name: str) -> tuple[str, int] | None:
+    """Return digest and residues of the dataset `name`, [..., L, width]; None where there is no such one."""
+    with RESIDUE_FILE.reading(path):
+        dataset = file.get(name)
+        if not isinstance(dataset, h5py.Dataset) or dataset.ndim < 2:
+            return None
+        return dataset.attrs.get("digest"), dataset.shape[-2]

@@ -22,11 +22,14 @@ import h5py
 import numpy as np
 
 from ..errors import EmbeddingFileError
-from ..system.files import damage_named
+from ..system.files import FileKind
 from .hdf5 import new_hdf5
 from .settings import SETTINGS_KEY, from_metadata, to_metadata
 
-RESIDUE_FILE = "HDF5 file of residues"
+# What h5py raises for bytes that make no sense; an OSError of HDF5's own has no number.
+RESIDUE_FILE = FileKind(
+    "HDF5 file of residues", (OSError, KeyError, RuntimeError, TypeError, ValueError), EmbeddingFileError
+)
 
 BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
 WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
@@ -144,17 +147,15 @@ def _deflated(block: np.ndarray) -> bytes:
 
 @contextmanager
 def open_residues(path: Path) -> Iterator[h5py.File]:
-    """Open a file of residues to read.
+    """Open a file of residues to read; put each call that reads it inside `RESIDUE_FILE.reading(path)`.
 
     Raises:
-        EmbeddingFileError: not a whole one, also where that shows only while it is read.
+        EmbeddingFileError: not a whole one.
     """
-    with damage_named(path, RESIDUE_FILE, EmbeddingFileError):
-        try:
-            with h5py.File(path, "r") as file:
-                yield file
-        except (KeyError, RuntimeError) as error:  # what h5py raises for bytes that make no sense
-            raise ValueError(str(error)) from error
+    with RESIDUE_FILE.reading(path):
+        file = h5py.File(path, "r")
+    with file:
+        yield file
 
 
 def residue_settings(path: Path) -> dict:
@@ -163,6 +164,6 @@ def residue_settings(path: Path) -> dict:
     Raises:
         EmbeddingFileError: not a whole one.
     """
-    with open_residues(path) as file:
+    with open_residues(path) as file, RESIDUE_FILE.reading(path):
         stored = file.attrs.get(SETTINGS_ATTRIBUTE)
-        return from_metadata(None if stored is None else {SETTINGS_KEY: stored.encode()})
+    return from_metadata({SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None, RESIDUE_FILE, path)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import EmbeddingFileError
+from ..system.files import FileKind
 
 SETTINGS_KEY = b"packed_esm"
 
@@ -20,17 +21,22 @@ def to_metadata(settings: dict) -> dict[bytes, bytes]:
     return {SETTINGS_KEY: _canonical({"settings": settings, "fingerprint": fingerprint(settings)}).encode()}
 
 
-def from_metadata(metadata: dict[bytes, bytes] | None) -> dict:
-    """Return the settings that `to_metadata` stored.
+def from_metadata(metadata: dict[bytes, bytes] | None, kind: FileKind, path: Path) -> dict:
+    """Return the settings that `to_metadata` stored in a file.
 
     Raises:
-        ValueError: none there, or settings that do not belong to their fingerprint.
+        EmbeddingFileError: none there, or settings that do not belong to their fingerprint.
     """
     if SETTINGS_KEY not in (metadata or {}):
-        raise ValueError("it has no settings of packed_esm in its metadata")
-    stored = json.loads(metadata[SETTINGS_KEY])
+        raise kind.damaged(path, "it has no settings of packed_esm in its metadata")
+    try:
+        stored = json.loads(metadata[SETTINGS_KEY])
+    except ValueError as error:
+        raise kind.damaged(path, f"its settings: {error}") from error
+    if not isinstance(stored, dict) or stored.keys() != {"settings", "fingerprint"}:
+        raise kind.damaged(path, "its settings have no fingerprint")
     if fingerprint(stored["settings"]) != stored["fingerprint"]:
-        raise ValueError(f"its settings do not belong to its fingerprint {stored['fingerprint']}")
+        raise kind.damaged(path, f"its settings do not belong to its fingerprint {stored['fingerprint']}")
     return stored["settings"]
 
 

@@ -7,17 +7,22 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from ..errors import DamagedFileError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"  # how temporary names end
+# In temporary names beside the process id, which in a container is the same, as the host's name is, of job after job.
+TOKEN = secrets.token_hex(4)
+T = TypeVar("T")
 
 
 @contextmanager
@@ -31,17 +36,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = _temporary(path)
-    try:
-        with _full_disk_named(path):
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with _full_disk_named(path):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
             yield temporary
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())  # else a loss of power may leave the new name without its content
             with suppress(PermissionError):  # of a file system that has no modes
                 temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -54,17 +59,17 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = _temporary(path)
     new = temporary / "new"
-    try:
-        with _full_disk_named(path):
-            temporary.mkdir(mode=0o700)
+    with _full_disk_named(path):
+        temporary.mkdir(mode=0o700)
+        try:
             new.mkdir()
             yield new
             os.sync()  # one for all: one for each of many small files takes longer than to write them
             if path.exists():
                 path.replace(temporary / "old")
             new.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:
@@ -72,7 +77,7 @@ def _temporary(path: Path) -> Path:
     _check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.{TOKEN}{PARTIAL}")
 
 
 @contextmanager
@@ -102,23 +107,74 @@ def _check_writable(folder: Path) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files and folders of `path` whose process, on this host, is no more."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*{PARTIAL}"):
-        pid = leftover.name.removesuffix(PARTIAL).rpartition(".")[2]
-        if pid.isdecimal() and not _is_running(int(pid)):
+    start = f".{path.name}.{platform.node()}."
+    for leftover in path.parent.glob(f"{glob.escape(start)}*{PARTIAL}"):
+        pid, _, token = leftover.name.removeprefix(start).removesuffix(PARTIAL).partition(".")
+        if pid.isdecimal() and _is_dead(int(pid), token):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
 
 
-def _is_running(pid: int) -> bool:
+def _is_dead(pid: int, token: str) -> bool:
+    """Return whether the process that took a temporary name is no more, also where its number is this one's now."""
+    if pid == os.getpid():
+        return token != TOKEN
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return True
     except PermissionError:
         pass  # it runs, as another user
-    return True
+    return False
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file that is read: how damage to one is noticed and said.
+
+    Attributes:
+        name: for messages.
+        raised: what its reader raises for bytes that make no sense; an OSError with a number is the system's.
+        error_class: raised in its place.
+        remedy: for messages.
+    """
+
+    name: str
+    raised: tuple[type[Exception], ...]
+    error_class: type[DamagedFileError] = DamagedFileError
+    remedy: str = "remove it and run again"
+
+    def damaged(self, path: str | Path, why: str) -> DamagedFileError:
+        """Return the error of a file that is not whole; the message names file, reason and remedy."""
+        return self.error_class(f"{path}: not a whole {self.name} ({why}); {self.remedy}")
+
+    @contextmanager
+    def reading(self, path: str | Path) -> Iterator[None]:
+        """Raise the error of a damaged file where the block finds `path` so; put no more than the reader's call there.
+
+        In a larger block a mistake of our own would be taken for damage.
+        """
+        try:
+            yield
+        except self.raised as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise self.damaged(path, str(error)) from error
+
+    def each(self, path: str | Path, items: Iterable[T]) -> Iterator[T]:
+        """Yield what a reader yields; the reader alone is watched, not who takes its items."""
+        iterator = iter(items)
+        while True:
+            with self.reading(path):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
+JSON_FILE = FileKind("JSON file", (ValueError, RecursionError))
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -138,35 +194,15 @@ def read_json(path: str | Path) -> dict:
     Raises:
         DamagedFileError: not whole, or changed since it was written.
     """
-    with damage_named(path, "JSON file"):
+    with JSON_FILE.reading(path):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if content.pop("checksum", None) != _json_checksum(content):
-            raise ValueError("it does not belong to its checksum, it was changed")
-        return content
+    if not isinstance(content, dict) or content.pop("checksum", None) != _json_checksum(content):
+        raise JSON_FILE.damaged(path, "it does not belong to its checksum, it was changed")
+    return content
 
 
 def _json_checksum(content: dict) -> int:
     return zlib.crc32(json.dumps(content).encode())
-
-
-@contextmanager
-def damage_named(
-    path: str | Path,
-    kind: str,
-    error_class: type[DamagedFileError] = DamagedFileError,
-    remedy: str = "remove it and run again",
-) -> Iterator[None]:
-    """Raise `error_class`, with file and remedy, where the block finds that `path` is no whole `kind`."""
-    try:
-        yield
-    except (DamagedFileError, FileNotFoundError):
-        raise
-    except (ValueError, OSError, LookupError, TypeError, AttributeError, NotImplementedError, MemoryError) as error:
-        # Bytes that make no sense: a column of another name or type, a size beyond all memory. Arrow raises an OSError
-        # for them too, but one without a number.
-        if getattr(error, "errno", None) is not None:
-            raise
-        raise error_class(f"{path}: not a whole {kind} ({error}); {remedy}") from error
 
 
 def sha256(path: str | Path) -> str:

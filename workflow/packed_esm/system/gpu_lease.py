@@ -1,22 +1,32 @@
 """Give each job on a machine a GPU of its own.
 
 Snakemake limits how many GPU jobs run at once, but starts all of them with the same view of the
-machine. A lease is a lock (flock) on one file per GPU; the kernel releases it when its holder dies.
+machine. A lease is a lock (flock) on files of the GPU; the kernel releases it when its holder dies.
+
+Each GPU has two lock files: one that jobs of all users share, and one of each user. Anyone can put something else under
+the shared name, where the folder is everyone's. So a job holds both, or the one that it can use, and the jobs of a user
+never share a GPU.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
+
+from ..errors import GpuLeaseError
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_TRIES = 1.0
+LONGEST_WAIT = 24 * 3600.0  # seconds; longer, and something other than a job holds the locks
 
 
 def visible_gpus() -> list[str]:
@@ -46,6 +56,9 @@ def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) ->
     Args:
         gpus: indices to choose from; by default those of CUDA_VISIBLE_DEVICES, else all of the machine.
         folder: of the lock files; by default the machine's temporary folder, shared by all users.
+
+    Raises:
+        GpuLeaseError: no lock file of any GPU can be used, or all were taken for LONGEST_WAIT.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None and "," not in given:
@@ -57,45 +70,116 @@ def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) ->
     if not gpus:
         yield None
         return
-    gpu, lock = _wait_for_lock(gpus, folder or Path(tempfile.gettempdir()))
+    gpu, locks = _wait_for_locks(gpus, folder or Path(tempfile.gettempdir()))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     log.info("GPU %s is leased to this job", gpu)
     try:
         yield gpu
     finally:
-        os.close(lock)
+        _close(locks)
         if given is None:
             del os.environ["CUDA_VISIBLE_DEVICES"]
         else:
             os.environ["CUDA_VISIBLE_DEVICES"] = given
 
 
-def _wait_for_lock(gpus: Sequence[str], folder: Path) -> tuple[str, int]:
+def _wait_for_locks(gpus: Sequence[str], folder: Path) -> tuple[str, list[int]]:
+    """Return a GPU and the locks that are held for it."""
+    unusable: dict[Path, str] = {}  # and why; each is said once
+    end = time.monotonic() + LONGEST_WAIT
     said = False
     while True:
+        taken = False
         for gpu in gpus:
-            lock = _open_lock(folder / f"packed_esm.gpu{gpu}.lock")
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return gpu, lock
+                locks = _lock(gpu, folder, unusable)
             except BlockingIOError:
-                os.close(lock)
+                taken = True
+            else:
+                if locks:
+                    return gpu, locks
+        if not taken:
+            reasons = "; ".join(f"{path}: {why}" for path, why in unusable.items())
+            raise GpuLeaseError(f"no lock file of a GPU can be used ({reasons}); {_REMEDY}")
+        if time.monotonic() > end:
+            files = ", ".join(str(path) for gpu in gpus for path in _lock_files(gpu, folder) if path not in unusable)
+            raise GpuLeaseError(
+                f"all {len(gpus)} GPUs were leased to others for {LONGEST_WAIT / 3600:.0f} hours; see who holds "
+                f"{files} (fuser -v FILE), or {_REMEDY}"
+            )
         if not said:
-            log.info("all %d GPUs are leased to other jobs; waiting", len(gpus))
+            log.info(
+                "all %d GPUs are leased to other jobs; waiting, %.0f hours at most", len(gpus), LONGEST_WAIT / 3600
+            )
             said = True
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-def _open_lock(path: Path) -> int:
-    """Open (or make) a lock file that any user can lock.
+_REMEDY = "remove them, let TMPDIR name another folder, or name a GPU with CUDA_VISIBLE_DEVICES"
 
-    Reading is enough for flock. A file of another user in a sticky folder must not be opened with
-    O_CREAT (Linux's fs.protected_regular), so that is tried only where there is none.
+
+def _lock_files(gpu: str, folder: Path) -> tuple[Path, Path]:
+    """Return the lock files of a GPU: of this user, and of all."""
+    name = f"packed_esm.gpu{quote(gpu, safe='')}"
+    return folder / f"{name}.user{os.getuid()}.lock", folder / f"{name}.lock"
+
+
+def _lock(gpu: str, folder: Path, unusable: dict[Path, str]) -> list[int]:
+    """Return the locks of a GPU, held; none where no file can be used. What cannot is put into `unusable`.
+
+    Raises:
+        BlockingIOError: another job holds one.
+    """
+    own, shared = _lock_files(gpu, folder)
+    locks: list[int] = []
+    for path, mode in ((own, 0o400), (shared, 0o444)):
+        if path in unusable:
+            continue
+        try:
+            locks.append(_open_lock(path, mode))
+            fcntl.flock(locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _close(locks)
+            raise
+        except OSError as error:
+            unusable[path] = error.strerror
+            log.warning("GPU %s: its lock file %s cannot be used (%s)", gpu, path, error.strerror)
+            # An opened one that cannot be locked stays open, and is closed with the others.
+    if own in unusable and shared in unusable:
+        _close(locks)
+        return []
+    return locks
+
+
+def _close(locks: Sequence[int]) -> None:
+    for lock in locks:
+        os.close(lock)
+
+
+def _open_lock(path: Path, mode: int) -> int:
+    """Open (or make) a lock file; reading is enough for flock.
+
+    A file of another user in a sticky folder must not be opened with O_CREAT (Linux's fs.protected_regular), so that is
+    tried only where there is none.
+
+    Raises:
+        OSError: what stands there is no regular file, or cannot be opened or made.
     """
     with contextlib.suppress(FileNotFoundError):
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with contextlib.suppress(FileExistsError):
-        lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444)
-        os.fchmod(lock, 0o444)  # whatever the umask: others must be able to open it
+        return _open_regular(path)
+    umask = os.umask(0)  # others must be able to open the shared one as soon as it is there
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, mode))
+    finally:
+        os.umask(umask)
+    return _open_regular(path)
+
+
+def _open_regular(path: Path) -> int:
+    # Without O_NONBLOCK a FIFO that nobody writes to would wait for ever.
+    lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
         os.close(lock)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return lock

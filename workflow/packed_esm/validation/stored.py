@@ -13,7 +13,7 @@ from ..sequences.fasta import read_records
 from ..sequences.manifest import ACCEPTED
 from ..store.embeddings import embedding_columns, sample_batches
 from ..store.names import dataset_names
-from ..store.residues import open_residues, residue_settings
+from ..store.residues import RESIDUE_FILE, open_residues, residue_settings
 
 
 def read_sequences(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -> list[str]:
@@ -98,7 +98,7 @@ def read_stored(
     for (sample, feature), path in residues.items():
         ids = rows.loc[rows["sample"] == sample, "id"].tolist()
         names = dict(zip(ids, dataset_names(ids), strict=True))
-        with open_residues(path) as file:
+        with open_residues(path) as file, RESIDUE_FILE.reading(path):
             present = set(file)
         if wrong := sorted(present ^ set(names.values())):
             raise ValidationError(
@@ -106,6 +106,9 @@ def read_stored(
             )
         with open_residues(path) as file:
             for record in chosen[chosen["sample"] == sample].itertuples():
-                found[record.Index][feature] = file[names[record.id]][...]
+                name = names[record.id]
+                with RESIDUE_FILE.reading(path):
+                    dataset = file[name][...]
+                found[record.Index][feature] = dataset
     dtype = residue_settings(next(iter(residues.values())))["per_residue"] if residues else None
     return Stored(read_rows(samples, chosen), found, dtype)
