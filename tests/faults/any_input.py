@@ -9,8 +9,9 @@ from packed_esm.errors import FastaError
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
+from packed_esm.sequences.ids import ON_DUPLICATE_ID
 from packed_esm.sequences.manifest import read_manifest
-from packed_esm.sequences.records import ON_DUPLICATE_ID, ON_INVALID, Reading, read_sample
+from packed_esm.sequences.records import ON_INVALID, Reading, read_sample
 from packed_esm.system.files import read_json
 
 

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import FastaError
+from ..errors import FastaError, check_one_of
 from ..system.progress import progress_bar
 from .alphabet import invalid_characters, looks_like_nucleotides, normalise, refget_digest
 from .fasta import Record, read_records
@@ -15,7 +15,6 @@ from .windows import ResidueWindows
 log = logging.getLogger(__name__)
 
 ON_INVALID = ("reject", "fail", "replace")
-ON_DUPLICATE_ID = ("fail", "suffix")
 TOO_LONG = ("reject", "truncate", "split")
 
 
@@ -30,6 +29,9 @@ class LengthLimit:
     max_length: int | None = None
     too_long: str = "reject"
     overlap: int = 0
+
+    def __post_init__(self) -> None:
+        check_one_of("too_long", self.too_long, TOO_LONG)
 
     def apply(self, sequence: str) -> tuple[str, str, str]:
         """Return (what is kept of a sequence, status, reason), the last two empty where nothing is to be done."""
@@ -56,6 +58,7 @@ def read_sample(
     name: str, path: Path, reading: Reading, on_invalid: str, on_duplicate_id: str, limit: LengthLimit
 ) -> list[tuple[str, int]]:
     """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides."""
+    check_one_of("on_invalid", on_invalid, ON_INVALID)
     like_nucleotides = []
     ids = RecordIds(path, on_duplicate_id)
     with progress_bar(None, "records", f"reading {name}") as bar:

@@ -26,7 +26,7 @@ import numpy as np
 from Bio.Data.CodonTable import ambiguous_dna_by_id
 from Bio.Seq import reverse_complement, translate
 
-from ..errors import FastaError, OptionError
+from ..errors import FastaError, OptionError, check_one_of
 from ..system.files import replacing
 from ..system.progress import progress_bar
 from .alphabet import normalise
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 NUCLEOTIDES = "ACGTRYSWKMBDHVN"  # IUPAC, DNA
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")
 CODON = 3  # nucleotides
+AMBIGUOUS_CODONS = ("resolve", "skip")
+ON_INVALID = ("reject", "fail", "replace")
 SKIPPED = "-"
 COLUMNS = ("id", "line", "length", "windows", "kept", "reason")  # of the table
 
@@ -55,8 +57,9 @@ def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndar
             is a stop), else X; `skip` gives `SKIPPED` for any codon with a letter other than A, C, G and T.
 
     Raises:
-        ValueError: no such genetic code.
+        OptionError: no such genetic code, or another word in `ambiguous_codons`.
     """
+    check_one_of("ambiguous_codons", ambiguous_codons, AMBIGUOUS_CODONS)
     if genetic_code not in ambiguous_dna_by_id:
         numbers = ", ".join(map(str, sorted(ambiguous_dna_by_id)))
         raise OptionError(f"genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
@@ -126,8 +129,9 @@ def translate_fasta(
     Raises:
         FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`, or none
             but such records.
-        ValueError: no such genetic code, or a window shorter than a codon.
+        OptionError: no such genetic code, a window shorter than a codon, or a word that an option does not have.
     """
+    check_one_of("on_invalid", on_invalid, ON_INVALID)
     if window is not None and window < CODON:
         raise OptionError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
     codons = codon_table(genetic_code, ambiguous_codons)
