@@ -22,7 +22,13 @@ from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.checkpoints.headers import layer_count
 from packed_esm.features import resolve_layers
 from packed_esm.planning.config import check, coerced
-from packed_esm.planning.inputs import NUCLEOTIDES_PER_RESIDUE, earlier_files, estimated_chunks, read_sample_sheet
+from packed_esm.planning.inputs import (
+    NUCLEOTIDES_PER_RESIDUE,
+    earlier_files,
+    estimated_chunks,
+    given_path,
+    read_sample_sheet,
+)
 from packed_esm.planning.programs import code_version, put_running_python_first
 from packed_esm.report import summary
 from packed_esm.report.colours import check_metadata
@@ -35,7 +41,7 @@ if Path("config/config.yaml").exists():
 
 def read_samples():
     """Return {sample: FASTA path} of the sample sheet of the working directory, else of the shipped one."""
-    sheet = Path(config["samples"])
+    sheet = given_path(config["samples"])
     shipped = FOLDER.parent / sheet
     if not sheet.exists() and shipped.exists():
         print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
@@ -44,7 +50,7 @@ def read_samples():
     schema = yaml.safe_load((FOLDER / "schemas" / "samples.schema.yaml").read_text())
     for line, row in zip(table.index, table.to_dict("records")):
         check(row, schema, f"{sheet}, line {line}")
-    return {sample: str(sheet.parent / fasta) for sample, fasta in zip(table["sample"], table["fasta"])}
+    return {sample: str(sheet.parent / given_path(fasta)) for sample, fasta in zip(table["sample"], table["fasta"])}
 
 
 def number_of_chunks():
@@ -208,8 +214,9 @@ def metadata_sheets():
     """Return the sheet that `metadata` names, once its header is checked: a job that fails at the end is too late."""
     if not config["metadata"]:
         return []
-    check_metadata(Path(config["metadata"]))
-    return [config["metadata"]]
+    sheet = given_path(config["metadata"])
+    check_metadata(sheet)
+    return [str(sheet)]
 
 
 def final_results():
