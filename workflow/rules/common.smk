@@ -107,6 +107,12 @@ def length_arguments():
     return [text for key in keys for text in (f"--{key.replace('_', '-')}", str(config[key]))]
 
 
+def record_limit_arguments():
+    """Return the command line option that says how long a record may be; auto is the program's own default."""
+    limit = config["max_record_residues"]
+    return [] if limit == "auto" else ["--max-record-residues", str(limit)]
+
+
 def window_arguments():
     """Return the command line options of the windows in which long proteins are embedded."""
     if config["max_length"] == "none" or config["too_long"] != "split":

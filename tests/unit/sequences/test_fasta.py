@@ -1,9 +1,12 @@
 """Reading FASTA: every record is kept or named, and what cannot be read says where."""
 
 import gzip
+from io import StringIO
 
 import pytest
+from Bio.SeqIO.FastaIO import SimpleFastaParser
 from packed_esm.errors import FastaError
+from packed_esm.sequences import fasta
 from packed_esm.sequences.alphabet import invalid_characters, normalise, refget_digest
 from packed_esm.sequences.fasta import read_records
 from packed_esm.system.files import open_text
@@ -85,3 +88,31 @@ def test_refget_digest_is_the_one_of_the_standard():
 def test_text_is_read_lazily(tmp_path):
     with open_text(write(tmp_path / "a.fasta", ">a\nMK\n")) as handle:
         assert handle.readline() == ">a\n"
+
+
+TEXTS = (
+    ">a b\tc \nMK V\n\n L>L\n>b\n>\nMKVLLAGGSTERTIDPKQ>NFY\n>c",
+    "\n \n> a\n>MKV\nMKV  \n\n\n>d\nMKVLLAGGSTERTIDPKQNFYMHWC",
+    ">\u00e9\u86cb\nM\u00c4K\n*\n",
+    "",
+)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 2**16])
+def test_records_are_those_of_biopython_however_a_line_is_cut_into_pieces(tmp_path, monkeypatch, text, piece):
+    monkeypatch.setattr(fasta, "PIECE", piece)
+    records = list(read_records(write(tmp_path / "a.fasta", text)))
+    assert [(r.description, r.sequence) for r in records] == list(SimpleFastaParser(StringIO(text)))
+    lines = text.split("\n")
+    assert [r.line for r in records] == [number for number, line in enumerate(lines, 1) if line.startswith(">")]
+
+
+@pytest.mark.parametrize(("letters", "fits"), [(8, True), (7, False)])
+def test_a_record_may_have_as_many_letters_as_allowed_without_its_white_space(tmp_path, letters, fits):
+    path = write(tmp_path / "a.fasta", ">a\nMK\n>b\nM K\tV \n\nLLAGG\n>c\nMK\n")
+    if fits:
+        assert len(list(read_records(path, letters))) == 3
+    else:
+        with pytest.raises(FastaError, match=r"line 6: record 'b' of line 3 has more than 7 letters.*max_record_resid"):
+            list(read_records(path, letters))

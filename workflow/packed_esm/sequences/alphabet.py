@@ -14,8 +14,10 @@ _WITHOUT_RESIDUES = str.maketrans("", "", RESIDUES)
 
 def normalise(sequence: str) -> str:
     """Return the sequence in upper case, without white space and without one trailing `*`."""
-    # Only ASCII letters: str.upper() makes two residues of one 'ß'.
-    return "".join(sequence.split()).translate(_UPPER).removesuffix("*")
+    sequence = "".join(sequence.split())
+    if not sequence.isupper():  # saves a copy, which counts where it is a chromosome
+        sequence = sequence.translate(_UPPER)  # only ASCII letters: str.upper() makes two residues of one 'ß'
+    return sequence.removesuffix("*")
 
 
 def invalid_characters(sequence: str) -> str:

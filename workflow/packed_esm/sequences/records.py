@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import FastaError, check_one_of
 from ..system.progress import progress_bar
 from .alphabet import invalid_characters, looks_like_nucleotides, normalise, refget_digest
-from .fasta import Record, read_records
+from .fasta import MAX_RESIDUES, Record, read_records
 from .ids import RecordIds
 from .manifest import ACCEPTED, REJECTED, REPLACED, SPLIT, TRUNCATED
 from .windows import ResidueWindows
@@ -55,14 +55,25 @@ class Reading:
 
 
 def read_sample(
-    name: str, path: Path, reading: Reading, on_invalid: str, on_duplicate_id: str, limit: LengthLimit
+    name: str,
+    path: Path,
+    reading: Reading,
+    on_invalid: str,
+    on_duplicate_id: str,
+    limit: LengthLimit = LengthLimit(),  # noqa: B008
+    max_record_residues: int = MAX_RESIDUES,
 ) -> list[tuple[str, int]]:
-    """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides."""
+    """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides.
+
+    Raises:
+        FastaError: see `chunk_samples`.
+        OptionError: a word that an option does not have.
+    """
     check_one_of("on_invalid", on_invalid, ON_INVALID)
     like_nucleotides = []
     ids = RecordIds(path, on_duplicate_id)
     with progress_bar(None, "records", f"reading {name}") as bar:
-        for position, record in enumerate(read_records(path)):
+        for position, record in enumerate(read_records(path, max_record_residues)):
             record_id = record.id and ids.add(record)
             sequence, status, reason = classify(path, record, on_invalid)
             if status != REJECTED:
