@@ -222,7 +222,7 @@ MUTATIONS = [
     ("translation", "places counted from 0", "sequences/translation.py", "nt={start + 1}-{end}", "nt={start}-{end}"),
     ("chunks", "dealt by number, not by work", "sequences/chunking.py", "load + estimated_flops(lengths[index], embed_dim)", "load + 1"),
     ("chunks", "rows counted over all chunks", "sequences/chunking.py", "place[digest] = (chunk, row)", "place[digest] = (chunk, index)"),
-    ("chunks", "length as written, not as embedded", "sequences/records.py", "len(sequence),\n                    digest", "len(record.sequence),\n                    digest"),
+    ("chunks", "length as written, not as embedded", "sequences/records.py", "residue_count(sequence),\n                    mask_count", "len(record.sequence),\n                    mask_count"),
     ("manifest", "checksums not checked", "sequences/manifest.py", "if _checksums(table) != written:", "if False:"),
     ("manifest", "checksum of the last column only", "sequences/manifest.py", "zlib.crc32(_bytes(column), value)", "zlib.crc32(_bytes(column))"),
     ("manifest", "checksum of the first rows only", "sequences/manifest.py", "for first in range(start, end, BATCH_ROWS):", "for first in [start]:"),

@@ -28,7 +28,7 @@ ALWAYS_THE_SAME = settings(
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r", "\n\n", ""])
 HEADERS = st.text(st.characters(codec="utf-8"), max_size=8).map(lambda text: ">" + text)
-SEQUENCES = st.text("ACDEFGHIKLMNPQRSTVWYXBUZOJacd*.- \t1", max_size=12)
+SEQUENCES = st.lists(st.sampled_from([*"ACDEFGHIKLMNPQRSTVWYXBUZOJacd*.- \t1<>", "<mask>"]), max_size=12).map("".join)
 LINES = st.lists(
     st.tuples(st.one_of(HEADERS, SEQUENCES, st.sampled_from([">a", ">a b", ">a_2"])), LINE_ENDS), max_size=12
 )

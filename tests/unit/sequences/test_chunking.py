@@ -57,7 +57,7 @@ def test_records_that_cannot_be_embedded_are_listed_with_line_and_reason(tmp_pat
         "no residue letter: 'J'",
         "no residue letter: '*'",
         "header without an id",
-        "no residue letter: '1' '2'",
+        "no residue letter: '1' '2'; if they number lines or positions, leave them out",
     ]
     assert (manifest.chunk[manifest.status == "rejected"] == -1).all()
     assert sum(map(len, chunks)) == 2

@@ -7,7 +7,15 @@ import pytest
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 from packed_esm.errors import FastaError
 from packed_esm.sequences import fasta
-from packed_esm.sequences.alphabet import invalid_characters, normalise, refget_digest
+from packed_esm.sequences.alphabet import (
+    first_residues,
+    invalid_characters,
+    mask_count,
+    normalise,
+    refget_digest,
+    replace_invalid,
+    residue_count,
+)
 from packed_esm.sequences.fasta import read_records
 from packed_esm.system.files import open_text
 
@@ -73,6 +81,25 @@ def test_normalise_upper_cases_ascii_only_and_drops_one_final_star():
     assert normalise("MK**") == "MK*"
     assert normalise("straße") == "STRAßE"  # str.upper() would make two residues of one
     assert invalid_characters(normalise("straße")) == "ß"
+
+
+def test_a_mask_is_one_residue_in_any_case_and_over_lines():
+    sequence = normalise("mk <ma\nSK>v<MASK>l<mask>")
+    assert sequence == "MK<mask>V<mask>L<mask>" and invalid_characters(sequence) == ""
+    assert (residue_count(sequence), mask_count(sequence)) == (7, 3)
+    assert [first_residues(sequence, n) for n in (2, 3, 4, 9)] == ["MK", "MK<mask>", "MK<mask>V", sequence]
+    assert refget_digest(sequence) != refget_digest("MKXVXLX")
+
+
+@pytest.mark.parametrize(
+    ("text", "invalid"), [("M<mask", "<"), ("M<cls>K", "<>"), ("M<ma<mask>sk>", "<>"), ("M>K", ">")]
+)
+def test_what_is_almost_a_mask_is_none(text, invalid):
+    assert invalid_characters(normalise(text)) == invalid
+
+
+def test_each_invalid_character_is_replaced_and_masks_stay():
+    assert replace_invalid(normalise("M<J<mask>#K>")) == "MXX<mask>XKX"
 
 
 def test_invalid_characters_are_what_is_no_token():

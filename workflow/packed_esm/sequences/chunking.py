@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..system.files import replacing, sha256, write_json
+from .alphabet import residue_count
 from .fasta import MAX_RESIDUES
 from .manifest import ACCEPTED, REJECTED, SCHEMA, STATUSES, write_manifest
 from .records import LengthLimit, Reading, read_sample
@@ -94,7 +95,7 @@ def _write_chunks(
 ) -> dict[str, tuple[int, int]]:
     """Write each chunk, named by digest, and return {digest: (chunk, row)}."""
     place = {}
-    lengths = [len(unique[digest][0]) for digest in digests]
+    lengths = [residue_count(unique[digest][0]) for digest in digests]
     for chunk, indices in enumerate(assign_to_chunks(lengths, len(paths), embed_dim)):
         with replacing(paths[chunk]) as temporary, temporary.open("w", encoding="utf-8") as handle:
             for row, index in enumerate(indices):
@@ -125,6 +126,6 @@ def _count(manifest: pd.DataFrame, unique: dict[str, tuple[str, str]], samples: 
     return {
         **of(manifest),
         "unique_sequences": len(unique),
-        "unique_residues": sum(len(sequence) for sequence, _ in unique.values()),
+        "unique_residues": sum(residue_count(sequence) for sequence, _ in unique.values()),
         "samples": {name: of(manifest[manifest["sample"] == name]) for name in samples},
     }

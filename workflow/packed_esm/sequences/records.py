@@ -1,12 +1,22 @@
 """Classify the records of FASTA files: accepted, changed or rejected, and why."""
 
 import logging
+import string
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import FastaError, check_one_of
 from ..system.progress import progress_bar
-from .alphabet import invalid_characters, looks_like_nucleotides, normalise, refget_digest
+from .alphabet import (
+    first_residues,
+    invalid_characters,
+    looks_like_nucleotides,
+    mask_count,
+    normalise,
+    refget_digest,
+    replace_invalid,
+    residue_count,
+)
 from .fasta import MAX_RESIDUES, Record, read_records
 from .ids import RecordIds
 from .manifest import ACCEPTED, REJECTED, REPLACED, SPLIT, TRUNCATED
@@ -16,6 +26,12 @@ log = logging.getLogger(__name__)
 
 ON_INVALID = ("reject", "fail", "replace")
 TOO_LONG = ("reject", "truncate", "split")
+ADVICE = {  # what to do about characters that are no residue
+    ":|/": "if they part chains, write a record for each chain",
+    "#": "a masked residue is written <mask>",
+    "<>": "of fair-esm's special tokens only <mask> can be given",
+    string.digits: "if they number lines or positions, leave them out",
+}
 
 
 @dataclass(frozen=True)
@@ -35,13 +51,17 @@ class LengthLimit:
 
     def apply(self, sequence: str) -> tuple[str, str, str]:
         """Return (what is kept of a sequence, status, reason), the last two empty where nothing is to be done."""
-        residues = len(sequence)
+        residues = residue_count(sequence)
         if self.max_length is None or residues <= self.max_length:
             return sequence, "", ""
         if self.too_long == "reject":
             return sequence, REJECTED, f"{residues} residues, more than max_length {self.max_length}"
         if self.too_long == "truncate":
-            return sequence[: self.max_length], TRUNCATED, f"the first {self.max_length} of {residues} residues"
+            return (
+                first_residues(sequence, self.max_length),
+                TRUNCATED,
+                f"the first {self.max_length} of {residues} residues",
+            )
         windows = len(ResidueWindows(self.max_length, self.overlap).starts(residues))
         return sequence, SPLIT, f"{residues} residues in {windows} windows of {self.max_length}"
 
@@ -91,7 +111,8 @@ def read_sample(
                     record_id,
                     record.description,
                     record.line,
-                    len(sequence),
+                    residue_count(sequence),
+                    mask_count(sequence),
                     digest,
                     status,
                     reason,
@@ -114,9 +135,9 @@ def classify(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str
     elif not sequence:
         reason = "no residue"
     elif invalid:
-        reason = f"no residue letter: {' '.join(map(repr, invalid[:10]))}"
+        reason = "; ".join((f"no residue letter: {' '.join(map(repr, invalid[:10]))}", *_advice(invalid)))
         if on_invalid == "replace":
-            return sequence.translate({ord(c): "X" for c in invalid}), REPLACED, reason
+            return replace_invalid(sequence), REPLACED, reason
     else:
         return sequence, ACCEPTED, ""
     if on_invalid == "fail":
@@ -125,3 +146,8 @@ def classify(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str
         )
     log.warning("%s, line %d: record %r rejected: %s", path, record.line, record.id, reason)
     return sequence, REJECTED, reason
+
+
+def _advice(invalid: str) -> list[str]:
+    """Return what to do about the characters of a record that are no residue."""
+    return [advice for characters, advice in ADVICE.items() if set(characters) & set(invalid)]
