@@ -123,7 +123,7 @@ def window_arguments():
 
 def embedding_arguments():
     """Return the command line options that say how to embed."""
-    arguments = ["--model", config["model"], "--layers", *config["layers"], "--pooling", *config["pooling"]]
+    arguments = [f"--model={config['model']}", "--layers", *config["layers"], "--pooling", *config["pooling"]]
     arguments += ["--include", *config["include"], *window_arguments()]
     for key in ("device", "dtype", "attention", "tokens_per_pack", "on_nonfinite"):
         arguments += [f"--{key.replace('_', '-')}", config[key]]
@@ -164,8 +164,13 @@ def sample_arguments(*columns):
         text
         for sample, fasta in SAMPLES.items()
         for paths in [{"fasta": fasta, "parquet": f"results/embeddings/{sample}.parquet"}]
-        for text in ("--sample", sample, *(paths[column] for column in columns))
+        for text in ("--sample", sample, *(argument(paths[column]) for column in columns))
     ]
+
+
+def argument(path):
+    """Return a path as an argument that no program takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
 
 
 def embed_threads(wildcards):

@@ -20,5 +20,5 @@ rule translate:
         translation=translation_arguments(),
         record_limit=record_limit_arguments(),
     shell:
-        "python {params.program:q} --fasta {input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
+        "python {params.program:q} --fasta={input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
         "{params.translation:q} {params.record_limit:q} > {log:q} 2>&1"

@@ -69,8 +69,8 @@ def work(args: argparse.Namespace) -> None:
         args.max_record_residues,
     )
     print(
-        f"{args.fasta}: {counts['records']} records, {counts['rejected']} of them rejected; {counts['proteins']} "
-        f"proteins from six frames of {counts['windows']} windows"
+        f"{_program.printable(str(args.fasta))}: {counts['records']} records, {counts['rejected']} of them rejected; "
+        f"{counts['proteins']} proteins from six frames of {counts['windows']} windows"
     )
 
 

@@ -20,6 +20,7 @@ from .alphabet import (
 from .fasta import MAX_RESIDUES, Record, read_records
 from .ids import RecordIds
 from .manifest import ACCEPTED, REJECTED, REPLACED, SPLIT, TRUNCATED
+from .rejects import RejectLog
 from .windows import ResidueWindows
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def read_sample(
     """
     check_one_of("on_invalid", on_invalid, ON_INVALID)
     like_nucleotides = []
-    ids = RecordIds(path, on_duplicate_id)
+    ids, rejects = RecordIds(path, on_duplicate_id), RejectLog(path, "rejected.tsv")
     with progress_bar(None, "records", f"reading {name}") as bar:
         for position, record in enumerate(read_records(path, max_record_residues)):
             record_id = record.id and ids.add(record)
@@ -99,6 +100,8 @@ def read_sample(
             if status != REJECTED:
                 sequence, cut, why = limit.apply(sequence)
                 status, reason = cut or status, "; ".join(filter(None, (reason, why)))
+            if status == REJECTED:
+                rejects.add(record.line, record_id, reason)
             digest = refget_digest(sequence) if status != REJECTED else ""
             if digest:
                 reading.unique.setdefault(digest, (sequence, f"{name}|{record_id}"))
@@ -119,6 +122,7 @@ def read_sample(
                 )
             )
             bar.update(1)
+    rejects.close()
     if ids.suffixed:
         log.warning("%s: %d ids stood more than once and got suffixes", path, ids.suffixed)
     if not ids.first_line:
@@ -144,7 +148,6 @@ def classify(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str
         raise FastaError(
             f"{path}, line {record.line}: record {record.id!r}: {reason}; mend it, or set on_invalid: reject or replace"
         )
-    log.warning("%s, line %d: record %r rejected: %s", path, record.line, record.id, reason)
     return sequence, REJECTED, reason
 
 

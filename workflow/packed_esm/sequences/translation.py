@@ -32,6 +32,7 @@ from ..system.progress import progress_bar
 from .alphabet import normalise
 from .fasta import MAX_NUCLEOTIDES, Record, read_records
 from .ids import RecordIds
+from .rejects import RejectLog
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def translate_fasta(
     if window is not None and window < CODON:
         raise OptionError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
     codons = codon_table(genetic_code, ambiguous_codons)
-    ids = RecordIds(fasta, on_duplicate_id)
+    ids, rejects = RecordIds(fasta, on_duplicate_id), RejectLog(fasta, table.name)
     counts = {"records": 0, "rejected": 0, "windows": 0, "proteins": 0}
     problem = ""  # of the first rejected record
     with _writing(out) as proteins, _writing(table) as rows, progress_bar(None, "records", "translating") as bar:
@@ -164,11 +165,13 @@ def translate_fasta(
             del record  # before the next one is read
             write_row(row)
             name, line, _, number, kept, reason = row
-            if not accepted and not problem:
-                problem = f"line {line}: record {name!r}: {reason}"
+            if not accepted:
+                rejects.add(line, name, reason)
+                problem = problem or f"line {line}: record {name!r}: {reason}"
             for key, amount in zip(counts, (1, not accepted, number, kept), strict=True):
                 counts[key] += amount
             bar.update(1)
+        rejects.close()
         if ids.suffixed:
             log.warning("%s: %d ids stood more than once and got suffixes", fasta, ids.suffixed)
         if problem and not counts["windows"]:
@@ -206,7 +209,6 @@ def _classify(path: Path, record: Record, on_invalid: str) -> tuple[str, bool, s
         return sequence, True, ""
     if on_invalid == "fail":
         raise FastaError(f"{path}, line {record.line}: record {record.id!r}: {reason}; or set on_invalid: reject")
-    log.warning("%s, line %d: record %r rejected: %s", path, record.line, record.id, reason)
     return sequence, False, reason
 
 
