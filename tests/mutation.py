@@ -40,6 +40,10 @@ TESTS = {
         "reference",
         "merge_and_integrity",
     ),
+    "masks": ("fasta", "chunking"),
+    "options": ("options",),
+    "sheets": ("config",),
+    "bounded reading": ("fasta", "translation", "memory"),
     "job": ("residues",),
     "embedder": (
         "embedder",
@@ -97,6 +101,22 @@ MUTATIONS = [
     ("tokens", "residue tokens one off", "sequences/tokens.py", "FIRST_RESIDUE = 4", "FIRST_RESIDUE = 5"),
     ("tokens", "no eos", "sequences/tokens.py", "tokens[0], tokens[-1] = CLS, EOS", "tokens[0], tokens[-1] = CLS, CLS"),
     ("tokens", "unknown letters pass", "sequences/tokens.py", "if len(unknown):", "if False:"),
+    ("tokens", "mask a place early", "sequences/tokens.py", "len(part) + 1 for part in parts[:-1]", "len(part) for part in parts[:-1]"),
+    ("masks", "length of a mask as written", "sequences/alphabet.py", "len(sequence) - (len(MASKED) - 1) * mask_count(sequence)", "len(sequence)"),
+    ("masks", "cut in the middle of a mask", "sequences/alphabet.py", "if MASKED not in sequence:", "if True:"),
+    ("masks", "mask replaced by X", "sequences/alphabet.py", "return MASKED.join(part", 'return "X".join(part'),
+    ("masks", "not counted in the manifest", "sequences/records.py", "mask_count(sequence),\n                    digest", "0,\n                    digest"),
+    ("masks", "rejected in capitals", "sequences/alphabet.py", "sequence = sequence.replace(MASKED.upper(), MASKED)", "pass"),
+    ("options", "any word taken", "errors.py", "if value not in allowed:", "if False:"),
+    ("sheets", "a byte order mark kept", "system/sheets.py", 'line.removeprefix("\\ufeff") if number == 1 else line', "line"),
+    ("sheets", "cells beyond the header dropped, empty or not", "system/sheets.py", "while end > least and not row[end - 1]:", "while end > least and least:"),
+    ("sheets", "home folders not expanded", "planning/inputs.py", "return Path(os.path.expanduser(text))", "return Path(text)"),
+    ("bounded reading", "records of any length", "sequences/fasta.py", "len(letters) > max_letters:", "False:"),
+    ("bounded reading", "headers of any length", "sequences/fasta.py", 'if len(rest) == MAX_HEADER and not rest.endswith("\\n"):', "if False:"),
+    ("bounded reading", "a header in the middle of a line", "sequences/fasta.py", "is_header = at_start and text", "is_header = text"),
+    ("bounded reading", "letters kept beside their record", "sequences/fasta.py", "    letters.clear()\n", "    letters[:0] = b\"\"\n"),
+    ("bounded reading", "codons between blocks lost", "sequences/translation.py", "slice(start, start + BLOCK + overlap)", "slice(start, start + BLOCK)"),
+    ("bounded reading", "blocks of the other strand from its end", "sequences/translation.py", "for end in range(length, 0, -BLOCK)]", "for end in range(BLOCK, length + BLOCK, BLOCK)]"),
     ("token dropout", "no token dropout factor", "checkpoints/weights.py", "embedding *= 1 - MASK_RATIO_TRAIN", "pass"),
     ("token dropout", "mask tokens keep their embedding", "checkpoints/weights.py", "embedding[base_model.mask_idx] = 0.0", "pass"),
     ("token dropout", "mask ratio of the whole pack", "model/esm2.py", "masked[layout.device].diff() / layout.device.diff()", "(masked[-1] / layout.total).expand(len(layout.device) - 1)"),
@@ -224,7 +244,7 @@ MUTATIONS = [
     ("translation", "places counted from 0", "sequences/translation.py", "nt={start + 1}-{end}", "nt={start}-{end}"),
     ("chunks", "dealt by number, not by work", "sequences/chunking.py", "load + estimated_flops(lengths[index], embed_dim)", "load + 1"),
     ("chunks", "rows counted over all chunks", "sequences/chunking.py", "place[digest] = (chunk, row)", "place[digest] = (chunk, index)"),
-    ("chunks", "length as written, not as embedded", "sequences/records.py", "len(sequence),\n                    digest", "len(record.sequence),\n                    digest"),
+    ("chunks", "length as written, not as embedded", "sequences/records.py", "residue_count(sequence),\n                    mask_count", "len(record.sequence),\n                    mask_count"),
     ("manifest", "checksums not checked", "sequences/manifest.py", "if _checksums(table) != written:", "if False:"),
     ("manifest", "checksum of the last column only", "sequences/manifest.py", "zlib.crc32(_bytes(column), value)", "zlib.crc32(_bytes(column))"),
     ("manifest", "checksum of the first rows only", "sequences/manifest.py", "for first in range(start, end, BATCH_ROWS):", "for first in [start]:"),
@@ -282,7 +302,7 @@ def tests_of(fact: str, file: str) -> list[str]:
     """Return the test files that can notice a mutation."""
     module = Path(file).stem
     names = TESTS.get(fact) or TESTS.get(module) or (module,)
-    return [str(path.relative_to(ROOT)) for name in names for path in ROOT.glob(f"tests/unit/*/test_{name}.py")]
+    return [str(path.relative_to(ROOT)) for name in names for path in ROOT.glob(f"tests/unit/**/test_{name}.py")]
 
 
 def run_mutation(folder: Path, fact: str, file: str, old: str, new: str) -> tuple[bool, str]:

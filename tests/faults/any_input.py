@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 from packed_esm.errors import FastaError
-from packed_esm.sequences.alphabet import refget_digest
+from packed_esm.sequences.alphabet import refget_digest, residue_count
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
+from packed_esm.sequences.ids import ON_DUPLICATE_ID
 from packed_esm.sequences.manifest import read_manifest
-from packed_esm.sequences.records import ON_DUPLICATE_ID, ON_INVALID, Reading, read_sample
+from packed_esm.sequences.records import ON_INVALID, Reading, read_sample
 from packed_esm.system.files import read_json
 
 
@@ -35,10 +36,11 @@ def check_reading(fasta: Path, data: bytes, on_invalid: str, on_duplicate_id: st
     assert len(reading.rows) == headers(data)
     digests = set()
     for position, row in enumerate(reading.rows):
-        _, place, _, _, _, length, digest, status, reason = row
+        _, place, _, _, _, length, masks, digest, status, reason = row
         assert place == position and status in ("accepted", "replaced", "rejected")
         assert bool(reason) == (status != "accepted") and bool(digest) == (status != "rejected")
-        assert not digest or len(reading.unique[digest][0]) == length > 0
+        assert not digest or residue_count(reading.unique[digest][0]) == length > 0
+        assert 0 <= masks <= length
         digests |= {digest} if digest else set()
     assert digests == set(reading.unique)
     return "embedded"

@@ -6,7 +6,7 @@ import shlex
 import pandas as pd
 import pytest
 from conftest import random_sequence
-from packed_esm.sequences.alphabet import refget_digest
+from packed_esm.sequences.alphabet import refget_digest, residue_count
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.manifest import read_manifest
 from packed_esm.system.files import read_json
@@ -100,7 +100,12 @@ ROWS = [
     listed("J (leucine or isoleucine)", ">a\nMJV\n", ("a", "rejected", None), words="'J'"),
     stops("J, on_invalid: fail", ">a\nMJV\n", "line 1: record 'a': no residue letter: 'J'; mend it", options="--on-invalid fail"),
     listed("J, on_invalid: replace", ">a\nMJV\n", ("a", "replaced", "MXV"), words="'J'", options="--on-invalid replace"),
-    listed("digits, as of GenBank's layout", ">a\n1 MKV LLA\n", ("a", "rejected", None), words="'1'"),
+    listed("digits, as of GenBank's layout", ">a\n1 MKV LLA\n", ("a", "rejected", None), words="if they number lines or positions, leave them out"),
+    listed("chains in one record, A:B", ">a\nMKV:GGS\n", ("a", "rejected", None), words="write a record for each chain"),
+    listed("chains in one record, A|B", ">a\nMKV|GGS\n", ("a", "rejected", None), words="write a record for each chain"),
+    listed("chains in one record, A/B", ">a\nMKV/GGS\n", ("a", "rejected", None), words="write a record for each chain"),
+    kept("<mask> (a token of fair-esm's)", ">a\nMK<mask>V<MASK>\n", ("a", "MK<mask>V<mask>")),
+    listed("# for a mask", ">a\nMK#V\n", ("a", "rejected", None), words="a masked residue is written <mask>"),
     kept("- and . of an alignment (tokens of the model)", ">a\nMK--V..L\n", ("a", "MK--V..L")),
     kept("white space inside", ">a\nMK V\tL\n  A\n\nG\n", ("a", "MKVLAG")),
     listed("letters that are not ASCII", ">a\nMK\u00c4\n", ("a", "rejected", None), words="'Ä'"),
@@ -108,6 +113,13 @@ ROWS = [
     kept("one residue", ">a\nM\n", ("a", "M")),
     kept("34,350 residues", ">titin\n" + "MKVLLAGE" * 4293 + "MKVLLA\n", ("titin", "MKVLLAGE" * 4293 + "MKVLLA")),
     Row(f"{MANY:,} records of 20 residues (chunked)", "every record accepted", ("s.fasta", many_records, "", MANY)),
+    stops("a record of more letters than max_record_residues", ">a\nMKV\nMKV\n", "line 3: record 'a' of line 1 has more than 5 letters", options="--max-record-residues 5"),
+    held_by("a gzip bomb: a line, short lines, a header, NUL bytes of 300 MB", "one line, in 24 MiB", "unit/sequences/test_memory.py::test_a_gzip_bomb_ends_in_one_line_and_in_little_memory"),
+    held_by("nucleotides of any length", "memory at most three times the longest record", "unit/sequences/test_memory.py::test_nucleotides_take_at_most_three_times_the_longest_record"),
+    held_by("escape sequences in a header or a path", "shown with escapes, never sent to the terminal", "scripts/test_log.py::test_escape_sequences_of_a_header_and_of_a_path_are_shown_and_not_sent"),
+    held_by("200,000 rejects", "the log has 20 of a file and how many more", "scripts/test_log.py::test_the_log_has_the_first_rejects_of_a_file_and_how_many_more_there_are"),
+    held_by("a FASTA or model whose path begins with a hyphen", "the run passes", "workflow/test_names_of_files.py::test_a_sheet_of_a_spreadsheet_with_paths_that_look_like_options"),
+    held_by("<mask>, from FASTA to validation", "what fair-esm makes of it", "unit/embedding/test_masks.py::test_a_masked_sequence_is_embedded_as_fair_esm_does_and_validated"),
     held_by("34,350 residues, embedded on a CPU", "whole, within 4 GB", "workflow/test_workflow.py::test_titin_is_embedded_whole_within_4_gb"),
     held_by("samples with nothing, or all rejected, to the report", "the run passes and says so", "workflow/test_workflow.py::test_samples_with_nothing_or_next_to_nothing"),
     held_by("any bytes, any text (hypothesis)", "every record is accounted for, or one message", "faults/test_any_input.py::test_every_record_of_any_text_is_accounted_for"),
@@ -137,7 +149,7 @@ def check_nothing_is_lost(folder, sample="s"):
     assert sum(map(len, chunks)) == counts["unique_sequences"]
     for row in manifest[manifest["status"] != "rejected"].itertuples():
         sequence = chunks[row.chunk][row.row]
-        assert refget_digest(sequence) == row.digest and len(sequence) == row.length
+        assert refget_digest(sequence) == row.digest and residue_count(sequence) == row.length
     return manifest.assign(
         sequence=[chunks[c][r] if c >= 0 else None for c, r in zip(manifest.chunk, manifest.row, strict=True)]
     )

@@ -52,6 +52,7 @@ CONFIGS = [
     config("a negative budget", "tokens_per_pack: -5 is less than the minimum of 64", tokens_per_pack="-5"),
     config("no chunk", "chunks: 0 is less than the minimum of 1", chunks=0),
     config("a fraction of a chunk", "chunks: 2.5 is not", chunks="2.5"),
+    config("a record of no letter", "max_record_residues: 0 is less than the minimum of 1", max_record_residues="0"),
     config("an unknown word", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda']", device="gpu"),
     config(
         "an unknown pooling",
@@ -76,6 +77,9 @@ SNAKEMAKE = [
 ]
 ROWS = [
     *SHEETS,
+    held_by("sheet: a byte order mark, Windows line ends, empty columns, blanks around cells", "read as meant", "unit/planning/test_config.py::test_what_editors_and_spreadsheets_leave_in_a_sheet_changes_nothing"),
+    held_by("~ in samples, metadata, reuse and the sheet", "the home folder", "workflow/test_names_of_files.py::test_paths_in_the_home_folder"),
+    held_by("a misspelt word in an option of the library", "refused by key, value and what it may be", "unit/test_options.py::test_a_misspelt_word_is_refused_by_its_key_and_leaves_nothing"),
     held_by("sheet: absolute and relative paths", "both work", "workflow/test_workflow.py::test_sample_names_are_text_and_sheets_can_be_elsewhere"),
     held_by("sheet: names like NA and 001", "stay what they are", "unit/planning/test_config.py::test_cells_of_the_sample_sheet_stay_as_they_are"),
     *CONFIGS,

@@ -135,8 +135,8 @@ CHANGES = {
     ),
     "`reuse`": earlier_results,
     "`model`, of another width": another_model,
-    "`on_invalid`, `on_duplicate_id` or `chunks`": configured(
-        on_invalid="replace", on_duplicate_id="suffix", chunks="3"
+    "`on_invalid`, `on_duplicate_id`, `max_record_residues` or `chunks`": configured(
+        on_invalid="replace", on_duplicate_id="suffix", max_record_residues="500", chunks="3"
     ),
     "`results/demo/embeddings/` is removed": removed("results/demo/embeddings/*"),
     "`results/demo/chunks/*.arrow` are removed, all else is there": removed("results/demo/chunks/*.arrow"),

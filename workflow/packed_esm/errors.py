@@ -4,6 +4,8 @@ Programs print these in one line. Anything else that is raised, but for an OSErr
 bug of ours and keeps its traceback.
 """
 
+from collections.abc import Collection
+
 
 class PackedEsmError(ValueError):
     """Base of the errors of this library."""
@@ -11,6 +13,12 @@ class PackedEsmError(ValueError):
 
 class OptionError(PackedEsmError):
     """An option, or a key of the configuration, has a value that cannot be used here."""
+
+
+def check_one_of(key: str, value: str, allowed: Collection[str]) -> None:
+    """Raise OptionError where the value of `key` is none of the words that it may be."""
+    if value not in allowed:
+        raise OptionError(f"{key}: {value!r} is not one of {', '.join(allowed)}")
 
 
 class SheetError(PackedEsmError):

@@ -8,6 +8,7 @@ POOLINGS = ("mean", "bos", "max", "eos", "std")
 LOG_LIKELIHOOD = "log_likelihood"  # a column of one number
 INCLUDE = (LOG_LIKELIHOOD, "logits", "contacts")
 FEATURES = ("representations", "logits", "contacts")
+RESIDUE_DTYPES = ("float16", "float32")  # of representations of each residue
 
 
 def column_names(settings: dict) -> list[str]:

@@ -24,9 +24,10 @@ rule chunk_fasta:
         on_duplicate_id=config["on_duplicate_id"],
         translated=["--translated"] if TRANSLATED else [],
         limit=length_arguments(),
+        record_limit=record_limit_arguments(),
         embed_dim=models.shape_of(str(config["model"])).embed_dim,
     shell:
         "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
         "--rejected {output.rejected:q} --counts {output.counts:q} --on-invalid {params.on_invalid} "
         "--on-duplicate-id {params.on_duplicate_id} --embed-dim {params.embed_dim} {params.translated:q} "
-        "{params.limit:q} > {log:q} 2>&1"
+        "{params.limit:q} {params.record_limit:q} > {log:q} 2>&1"

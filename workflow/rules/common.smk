@@ -22,7 +22,13 @@ from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.checkpoints.headers import layer_count
 from packed_esm.features import resolve_layers
 from packed_esm.planning.config import check, coerced
-from packed_esm.planning.inputs import NUCLEOTIDES_PER_RESIDUE, earlier_files, estimated_chunks, read_sample_sheet
+from packed_esm.planning.inputs import (
+    NUCLEOTIDES_PER_RESIDUE,
+    earlier_files,
+    estimated_chunks,
+    given_path,
+    read_sample_sheet,
+)
 from packed_esm.planning.programs import code_version, put_running_python_first
 from packed_esm.planning.record import Source, Stage, compare, not_expected, read_record, write_record, write_stamps
 from packed_esm.report import summary
@@ -36,7 +42,7 @@ if Path("config/config.yaml").exists():
 
 def read_samples():
     """Return {sample: FASTA path} of the sample sheet of the working directory, else of the shipped one."""
-    sheet = Path(config["samples"])
+    sheet = given_path(config["samples"])
     shipped = FOLDER.parent / sheet
     if not sheet.exists() and shipped.exists():
         print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
@@ -45,7 +51,7 @@ def read_samples():
     schema = yaml.safe_load((FOLDER / "schemas" / "samples.schema.yaml").read_text())
     for line, row in zip(table.index, table.to_dict("records")):
         check(row, schema, f"{sheet}, line {line}")
-    given = {sample: str(sheet.parent / fasta) for sample, fasta in zip(table["sample"], table["fasta"])}
+    given = {sample: str(sheet.parent / given_path(fasta)) for sample, fasta in zip(table["sample"], table["fasta"])}
     missing = [(sample, fasta) for sample, fasta in given.items() if not Path(fasta).exists()]
     if missing and (config["chunks"] == "auto" or not is_module()):
         raise WorkflowError(
@@ -122,6 +128,12 @@ def length_arguments():
     return [text for key in keys for text in (f"--{key.replace('_', '-')}", str(config[key]))]
 
 
+def record_limit_arguments():
+    """Return the command line option that says how long a record may be; auto is the program's own default."""
+    limit = config["max_record_residues"]
+    return [] if limit == "auto" else ["--max-record-residues", str(limit)]
+
+
 def window_arguments():
     """Return the command line options of the windows in which long proteins are embedded."""
     if config["max_length"] == "none" or config["too_long"] != "split":
@@ -132,7 +144,7 @@ def window_arguments():
 
 def embedding_arguments():
     """Return the command line options that say how to embed."""
-    arguments = ["--model", config["model"], "--layers", *config["layers"], "--pooling", *config["pooling"]]
+    arguments = [f"--model={config['model']}", "--layers", *config["layers"], "--pooling", *config["pooling"]]
     arguments += ["--include", *config["include"], *window_arguments()]
     for key in ("device", "dtype", "attention", "tokens_per_pack", "on_nonfinite"):
         arguments += [f"--{key.replace('_', '-')}", config[key]]
@@ -173,8 +185,13 @@ def sample_arguments(*columns):
         text
         for sample, fasta in SAMPLES.items()
         for paths in [{"fasta": fasta, "parquet": f"{RESULTS}/embeddings/{sample}.parquet"}]
-        for text in ("--sample", sample, *(paths[column] for column in columns))
+        for text in ("--sample", sample, *(argument(paths[column]) for column in columns))
     ]
+
+
+def argument(path):
+    """Return a path as an argument that no program takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
 
 
 def embed_threads(wildcards):
@@ -232,8 +249,9 @@ def metadata_sheets():
     """Return the sheet that `metadata` names, once its header is checked: a job that fails at the end is too late."""
     if not config["metadata"]:
         return []
-    check_metadata(Path(config["metadata"]))
-    return [config["metadata"]]
+    sheet = given_path(config["metadata"])
+    check_metadata(sheet)
+    return [str(sheet)]
 
 
 def final_results():

@@ -18,6 +18,7 @@ rule translate:
         program=program("translate.py"),
         code=code_version(FOLDER / "scripts" / "translate.py"),
         translation=translation_arguments(),
+        record_limit=record_limit_arguments(),
     shell:
-        "python {params.program:q} --fasta {input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
-        "{params.translation:q} > {log:q} 2>&1"
+        "python {params.program:q} --fasta={input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
+        "{params.translation:q} {params.record_limit:q} > {log:q} 2>&1"

@@ -16,6 +16,18 @@ REMEDIES = {
 }
 
 
+def printable(text: str) -> str:
+    """Return `text` with escapes for what is not printed: a header of a FASTA file may try to command the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Escapes what is not printed in messages; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
+
+
 def run(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], object], argv: Sequence[str] | None
 ) -> int:
@@ -27,7 +39,9 @@ def run(
         from packed_esm.system.progress import use_terminal
 
         handlers.append(use_terminal(args.terminal))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+    for handler in handlers:
+        handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
     from packed_esm.errors import PackedEsmError
 
     try:
@@ -36,12 +50,12 @@ def run(
         if not isinstance(error, PackedEsmError | MemoryError) and error.errno is None:
             raise  # a library's, of ours a bug
         text = " ".join(str(error).splitlines()) or "out of memory; give the job more, or smaller input"
-        print(f"{parser.prog}: error: {text}", file=sys.stderr)
+        print(f"{parser.prog}: error: {printable(text)}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if type(error).__name__ not in REMEDIES:
             raise
-        print(f"{parser.prog}: error: {error}; {REMEDIES[type(error).__name__]}", file=sys.stderr)
+        print(f"{parser.prog}: error: {printable(str(error))}; {REMEDIES[type(error).__name__]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)

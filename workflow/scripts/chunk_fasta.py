@@ -47,6 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--window-overlap", type=int, default=128, help="residues, for split (default: %(default)s)")
     parser.add_argument(
+        "--max-record-residues",
+        type=int,
+        default=1_000_000,
+        help="letters of a record beyond which the file is refused, before they fill the memory (default: %(default)s)",
+    )
+    parser.add_argument(
         "--embed-dim", type=int, default=1280, help="of the model, to estimate work (default: %(default)s)"
     )
     parser.add_argument(
@@ -71,6 +77,7 @@ def chunk(args: argparse.Namespace) -> None:
         args.embed_dim,
         args.translated,
         LengthLimit(args.max_length, args.too_long, args.window_overlap),
+        args.max_record_residues,
     )
     print(
         f"{counts['records']} records of {len(samples)} samples: {counts['accepted']} accepted, "

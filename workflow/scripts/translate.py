@@ -44,6 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
         choices=["fail", "suffix"],
         help="an id that stands twice: stop, or add _2, _3 ... (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-record-residues",
+        type=int,
+        default=3_000_000_000,
+        help="nucleotides of a record beyond which the file is refused, before they fill the memory "
+        "(default: %(default)s)",
+    )
     return parser
 
 
@@ -59,10 +66,11 @@ def work(args: argparse.Namespace) -> None:
         args.ambiguous_codons,
         args.on_invalid,
         args.on_duplicate_id,
+        args.max_record_residues,
     )
     print(
-        f"{args.fasta}: {counts['records']} records, {counts['rejected']} of them rejected; {counts['proteins']} "
-        f"proteins from six frames of {counts['windows']} windows"
+        f"{_program.printable(str(args.fasta))}: {counts['records']} records, {counts['rejected']} of them rejected; "
+        f"{counts['proteins']} proteins from six frames of {counts['windows']} windows"
     )
 
 

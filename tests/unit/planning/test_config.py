@@ -3,12 +3,13 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
 from packed_esm.planning.config import coerced
-from packed_esm.planning.inputs import estimated_chunks, fasta_bytes, read_sample_sheet
+from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, given_path, read_sample_sheet
 from packed_esm.planning.programs import code_version
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -45,11 +46,46 @@ def test_cells_of_the_sample_sheet_stay_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("\ufeffsample\tfasta\na\ta.fasta\n", id="a byte order mark"),
+        pytest.param("\ufeff# mine\nsample\tfasta\na\ta.fasta\n", id="a byte order mark before a comment"),
+        pytest.param("sample\tfasta\t\na\ta.fasta\t\n", id="a trailing tab in every line"),
+        pytest.param("sample\tfasta\na\ta.fasta\t\n", id="a trailing tab in rows"),
+        pytest.param("sample\tfasta\t\na\ta.fasta\n", id="a trailing tab in the header"),
+        pytest.param("sample\tfasta\t\t\t\na\ta.fasta\t \t\t\n\t\t\t\t\n", id="columns of a spreadsheet"),
+        pytest.param("sample \t fasta\na\ta.fasta\n", id="blanks around names of columns"),
+        pytest.param("sample\tfasta\n a\u00a0\ta.fasta \n", id="blanks around cells"),
+        pytest.param("sample\tfasta\r\na\ta.fasta\r\n", id="Windows line ends"),
+        pytest.param("\ufeffsample\tfasta \t\r\na\ta.fasta\t\r\n\r\n", id="all of it"),
+    ],
+)
+def test_what_editors_and_spreadsheets_leave_in_a_sheet_changes_nothing(tmp_path, text):
+    sheet = tmp_path / "s.tsv"
+    sheet.write_bytes(text.encode())
+    table = read_sample_sheet(sheet)
+    assert table.columns.tolist() == ["sample", "fasta"] and table.values.tolist() == [["a", "a.fasta"]]
+
+
+def test_a_path_may_begin_with_a_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "earlier/embeddings").mkdir(parents=True)
+    parquet = tmp_path / "earlier/embeddings/a.parquet"
+    parquet.touch()
+    assert given_path("~/a.fasta") == tmp_path / "a.fasta"
+    assert earlier_files(["~/earlier"], tmp_path / "results") == [parquet]
+    for path in ("a~/b.fasta", "~no-such-user/a.fasta", "./~/a.fasta"):
+        assert given_path(path) == Path(path)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "no sample in it"),
         ("sample\tfasta\n", "no sample in it"),
         ("sample\tfasta\na\tx.fasta\tnote\n", "has not as many cells as the header"),
+        ("sample\tfasta\t\na\tx.fasta\tnote\n", "has not as many cells as the header"),
+        ("sample\tfasta\tsample \na\tx\tb\n", "two columns 'sample'"),
         ("sample\tfasta\na\n", "the row 'a' has not as many cells"),
         ("sample\tfasta\na\tx\na\ty\n", "sample 'a' stands in more than one row"),
     ],

@@ -57,7 +57,7 @@ def test_records_that_cannot_be_embedded_are_listed_with_line_and_reason(tmp_pat
         "no residue letter: 'J'",
         "no residue letter: '*'",
         "header without an id",
-        "no residue letter: '1' '2'",
+        "no residue letter: '1' '2'; if they number lines or positions, leave them out",
     ]
     assert (manifest.chunk[manifest.status == "rejected"] == -1).all()
     assert sum(map(len, chunks)) == 2
@@ -150,3 +150,50 @@ def test_a_record_that_is_too_long_is_listed_with_what_became_of_it(tmp_path, to
     assert counts["residues"] == manifest.length[manifest.digest != ""].sum()
     assert rejected["id"].tolist() == ["long", "odd"]
     assert rejected["reason"].tolist() == [reason, f"no residue letter: '*'; {reason}"]
+
+
+# (header, lines, status, sequence or None, what the reason says)
+KINDS = [
+    ("complex1 chains A:B", "MKVLLAGGST:MAAKW", "rejected", None, "':'; if they part chains, write a record for each"),
+    ("paired", "EVQLVESGG|DIQMTQ", "rejected", None, "'|'; if they part chains, write a record for each chain"),
+    ("by_slash", "EVQLVESGG/DIQMTQ", "rejected", None, "'/'; if they part chains, write a record for each chain"),
+    ("masked", "MKVLL<mask>GGST", "accepted", "MKVLL<mask>GGST", ""),
+    ("hash_masked", "MKVLL#GGST", "rejected", None, "'#'; a masked residue is written <mask>"),
+    ("other_token", "MK<eos>VL", "rejected", None, "'<' '>'; of fair-esm's special tokens only <mask> can be given"),
+    ("sp|P04637-2|P53_HUMAN Isoform 2 OS=Homo sapiens", "MEEPQS", "accepted", "MEEPQS", ""),
+    ("sp|P04637|P53_HUMAN Cellular tumor antigen", "MEEPQSL", "accepted", "MEEPQSL", ""),
+    ("a3m_hit", "MKV--LLaggAG-STERTIDP", "accepted", "MKV--LLAGGAG-STERTIDP", ""),
+    ("selenoU", "MKVLLAGGUSTERO", "accepted", "MKVLLAGGUSTERO", ""),
+    ("pseq softmasked", "mkvllaggSTERTIDPKQ", "accepted", "MKVLLAGGSTERTIDPKQ", ""),
+    ("spaced", "M K V L L A G\nG S T E R", "accepted", "MKVLLAGGSTER", ""),
+    ("numbered", "1 MKVLLAGGST 10", "rejected", None, "'1' '0'; if they number lines or positions, leave them out"),
+    ("two_mistakes", "1 MK:VL", "rejected", None, "write a record for each chain; if they number lines"),
+    ("aligned gap only", "-----", "accepted", "-----", ""),  # gaps are tokens of the model
+]
+
+
+def test_records_as_other_programs_write_them_are_kept_or_listed_with_what_to_do(tmp_path):
+    text = "".join(f">{header}\n{lines}\n" for header, lines, *_ in KINDS)
+    manifest, (records,), rejected, counts = chunk(tmp_path, [text], 1)
+    sequences = {record.id: record.sequence for record in records}
+    assert [r.split()[0] for r, *_ in KINDS] == manifest["id"].tolist()
+    for row, (header, _, status, sequence, words) in zip(manifest.itertuples(), KINDS, strict=True):
+        assert row.description == header and row.status == status
+        assert sequences.get(row.digest) == sequence and words in row.reason and bool(words) == bool(row.reason)
+    assert rejected["reason"].tolist() == [reason for reason in manifest["reason"] if reason]
+    (masked,) = manifest[manifest["masks"] > 0].itertuples()
+    assert (masked.id, masked.length, masked.masks) == ("masked", 10, 1)
+    assert (
+        counts["residues"]
+        == sum(len(s.replace("<mask>", "?")) for s in sequences.values())
+        == counts["unique_residues"]
+    )
+
+
+def test_a_mask_is_one_residue_where_a_record_is_cut_or_replaced(tmp_path):
+    text = ">a\nM<MASK>KV<mask>L\n>b\nM<mask>#<mask>K\n"
+    limit = LengthLimit(4, "truncate")
+    manifest, (records,), *_ = chunk(tmp_path, [text], 1, on_invalid="replace", limit=limit)
+    assert [record.sequence for record in records] == ["M<mask>KV", "M<mask>X<mask>"]
+    assert manifest["length"].tolist() == [4, 4] and manifest["masks"].tolist() == [1, 2]
+    assert all(refget_digest(record.sequence) == record.id for record in records)

@@ -1,10 +1,21 @@
 """Reading FASTA: every record is kept or named, and what cannot be read says where."""
 
 import gzip
+from io import StringIO
 
 import pytest
+from Bio.SeqIO.FastaIO import SimpleFastaParser
 from packed_esm.errors import FastaError
-from packed_esm.sequences.alphabet import invalid_characters, normalise, refget_digest
+from packed_esm.sequences import fasta
+from packed_esm.sequences.alphabet import (
+    first_residues,
+    invalid_characters,
+    mask_count,
+    normalise,
+    refget_digest,
+    replace_invalid,
+    residue_count,
+)
 from packed_esm.sequences.fasta import read_records
 from packed_esm.system.files import open_text
 
@@ -72,6 +83,25 @@ def test_normalise_upper_cases_ascii_only_and_drops_one_final_star():
     assert invalid_characters(normalise("straße")) == "ß"
 
 
+def test_a_mask_is_one_residue_in_any_case_and_over_lines():
+    sequence = normalise("mk <ma\nSK>v<MASK>l<mask>")
+    assert sequence == "MK<mask>V<mask>L<mask>" and invalid_characters(sequence) == ""
+    assert (residue_count(sequence), mask_count(sequence)) == (7, 3)
+    assert [first_residues(sequence, n) for n in (2, 3, 4, 9)] == ["MK", "MK<mask>", "MK<mask>V", sequence]
+    assert refget_digest(sequence) != refget_digest("MKXVXLX")
+
+
+@pytest.mark.parametrize(
+    ("text", "invalid"), [("M<mask", "<"), ("M<cls>K", "<>"), ("M<ma<mask>sk>", "<>"), ("M>K", ">")]
+)
+def test_what_is_almost_a_mask_is_none(text, invalid):
+    assert invalid_characters(normalise(text)) == invalid
+
+
+def test_each_invalid_character_is_replaced_and_masks_stay():
+    assert replace_invalid(normalise("M<J<mask>#K>")) == "MXX<mask>XKX"
+
+
 def test_invalid_characters_are_what_is_no_token():
     assert invalid_characters("LAGVSERTIDPKQNFYMHWCXBUZO.-") == ""
     assert invalid_characters("MJ*K1J") == "J*1"
@@ -85,3 +115,31 @@ def test_refget_digest_is_the_one_of_the_standard():
 def test_text_is_read_lazily(tmp_path):
     with open_text(write(tmp_path / "a.fasta", ">a\nMK\n")) as handle:
         assert handle.readline() == ">a\n"
+
+
+TEXTS = (
+    ">a b\tc \nMK V\n\n L>L\n>b\n>\nMKVLLAGGSTERTIDPKQ>NFY\n>c",
+    "\n \n> a\n>MKV\nMKV  \n\n\n>d\nMKVLLAGGSTERTIDPKQNFYMHWC",
+    ">\u00e9\u86cb\nM\u00c4K\n*\n",
+    "",
+)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 2**16])
+def test_records_are_those_of_biopython_however_a_line_is_cut_into_pieces(tmp_path, monkeypatch, text, piece):
+    monkeypatch.setattr(fasta, "PIECE", piece)
+    records = list(read_records(write(tmp_path / "a.fasta", text)))
+    assert [(r.description, r.sequence) for r in records] == list(SimpleFastaParser(StringIO(text)))
+    lines = text.split("\n")
+    assert [r.line for r in records] == [number for number, line in enumerate(lines, 1) if line.startswith(">")]
+
+
+@pytest.mark.parametrize(("letters", "fits"), [(8, True), (7, False)])
+def test_a_record_may_have_as_many_letters_as_allowed_without_its_white_space(tmp_path, letters, fits):
+    path = write(tmp_path / "a.fasta", ">a\nMK\n>b\nM K\tV \n\nLLAGG\n>c\nMK\n")
+    if fits:
+        assert len(list(read_records(path, letters))) == 3
+    else:
+        with pytest.raises(FastaError, match=r"line 6: record 'b' of line 3 has more than 7 letters.*max_record_resid"):
+            list(read_records(path, letters))

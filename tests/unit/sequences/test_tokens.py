@@ -27,10 +27,24 @@ def test_tokens_are_those_of_the_batch_converter(seed):
     assert tokenize(sequence).tolist() == tokens[0].tolist()
 
 
-@pytest.mark.parametrize("letter", list("J*1jm \t\0é中") + ["<mask>"])
+@pytest.mark.parametrize("letter", list("J*1jm# \t\0é中") + ["<MASK>", "<cls>"])
 def test_what_is_no_residue_is_named_with_its_position(letter):
     with pytest.raises(ValueError, match="at position 3 is no residue token"):
         tokenize("MK" + letter + "V")
+
+
+@pytest.mark.parametrize(
+    "sequence", ["<mask>", "<mask>" * 5, "MK<mask>V", "<mask>MKV", "MKV<mask>", "<mask>M<mask><mask>K-.<mask>"]
+)
+def test_masks_are_those_of_the_batch_converter(sequence):
+    _, _, tokens = ALPHABET.get_batch_converter()([("x", sequence)])
+    assert tokenize(sequence).tolist() == tokens[0].tolist()
+    assert (tokenize(sequence) == MASK).sum() == sequence.count("<mask>")
+
+
+def test_a_letter_after_a_mask_is_named_with_its_position_among_residues():
+    with pytest.raises(ValueError, match="'J' at position 4 is no residue token"):
+        tokenize("M<mask>KJ")
 
 
 def test_a_sequence_without_residues_is_an_error():

@@ -12,6 +12,7 @@ from Bio.Data.CodonTable import ambiguous_dna_by_id, unambiguous_dna_by_id
 from Bio.Seq import Seq
 from conftest import ROOT
 from packed_esm.errors import FastaError
+from packed_esm.sequences import translation
 from packed_esm.sequences.alphabet import invalid_characters
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.translation import FRAMES, codon_table, nucleotide_windows, six_frames, translate_fasta
@@ -245,3 +246,14 @@ def test_proteins_of_reads_are_as_long_as_those_of_real_ones(tmp_path, shared):
     for records in ([(r.id, r.sequence) for r in real], proteins.items()):
         lengths = {frame: {len(p) for name, p in records if name.endswith(frame)} for frame in FRAMES}
         assert lengths == dict(zip(FRAMES, 2 * [{100}, {99}, {99}], strict=True))
+
+
+@pytest.mark.parametrize("length", [*range(60, 71), 127])
+def test_a_record_translated_in_blocks_has_the_frames_of_one_translated_at_once(monkeypatch, length):
+    sequence = dna(length, letters="ACGTRYN")
+    for option in ("resolve", "skip"):
+        codons = codon_table(1, option)
+        at_once = list(six_frames(sequence, codons))
+        monkeypatch.setattr(translation, "BLOCK", 9)
+        assert list(six_frames(sequence, codons)) == at_once
+        monkeypatch.undo()

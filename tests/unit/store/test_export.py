@@ -69,11 +69,11 @@ class Made:
             for start in range(0, max(1, records), GROUP):
                 writer.write(table.slice(start, GROUP))
         rows = [
-            ("s", p, self.ids[p], self.headers[p], p + 1, p + 1, self.digests[p], "accepted", "", 0, p)
+            ("s", p, self.ids[p], self.headers[p], p + 1, p + 1, 0, self.digests[p], "accepted", "", 0, p)
             for p in range(records)
         ]
-        rows.append(("s", records, "bad", "bad one", 99, 1, "", "rejected", "no residue", -1, -1))
-        rows.append(("t", 0, "other", "other", 1, 1, "SQ.", "accepted", "", 0, 0))
+        rows.append(("s", records, "bad", "bad one", 99, 1, 0, "", "rejected", "no residue", -1, -1))
+        rows.append(("t", 0, "other", "other", 1, 1, 0, "SQ.", "accepted", "", 0, 0))
         write_manifest(
             self.manifest,
             pd.DataFrame(rows, columns=SCHEMA.names).sample(frac=1, random_state=0).sort_values("sample"),

@@ -49,9 +49,9 @@ def run(tmp_path):
         write_chunk(path, DIGESTS[4 * i : 4 * i + 4], [4 * i + n for n in range(1, 5)], columns_of(4, i), SETTINGS)
     order = [7, 0, 3, 3, 4, None, 1, 2, 5, 6, 0]
     rows = [
-        ("s", p, f"id{p}", f"id{p}", p, n + 1, DIGESTS[n], "accepted", "", n // 4, n % 4)
+        ("s", p, f"id{p}", f"id{p}", p, n + 1, 0, DIGESTS[n], "accepted", "", n // 4, n % 4)
         if n is not None
-        else ("s", p, f"id{p}", f"id{p}", p, 0, "", "rejected", "no residue", -1, -1)
+        else ("s", p, f"id{p}", f"id{p}", p, 0, 0, "", "rejected", "no residue", -1, -1)
         for p, n in enumerate(order)
     ]
     manifest = pd.DataFrame(rows, columns=SCHEMA.names)

@@ -166,7 +166,7 @@ def test_json_that_is_cut_is_named(tmp_path):
 
 def test_any_byte_of_a_manifest_may_change_and_it_is_noticed_or_read_as_it_was(tmp_path):
     """One bit of every third byte, in turn: also of what Parquet's own checksums do not cover."""
-    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(20)]
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, 0, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(20)]
     path = tmp_path / "m.parquet"
     write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {"s": "00"})
     whole, data = read_manifest(path, "s"), path.read_bytes()
@@ -206,7 +206,7 @@ def test_json_with_a_changed_number_is_named(tmp_path):
 @pytest.mark.parametrize("row", [0, 499])
 def test_a_manifest_that_another_program_changed_is_noticed_in_any_row(tmp_path, monkeypatch, row, column, value):
     monkeypatch.setattr("packed_esm.sequences.manifest.BATCH_ROWS", 100)
-    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", 0, i) for i in range(500)]
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, 0, f"SQ.{i}", "accepted", "", 0, i) for i in range(500)]
     path = tmp_path / "m.parquet"
     write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {})
     table = pq.read_table(path)
@@ -221,7 +221,7 @@ def test_a_manifest_that_another_program_changed_is_noticed_in_any_row(tmp_path,
 
 def test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else(tmp_path):
     """As after a loss of power: any twentieth of the file is zero, or the file ends there."""
-    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(500)]
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, 0, f"SQ.{i}", "accepted", "", i % 3, i // 3) for i in range(500)]
     path = tmp_path / "m.parquet"
     write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {})
     whole, data = read_manifest(path), path.read_bytes()

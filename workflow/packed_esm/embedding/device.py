@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import OptionError
+from ..errors import OptionError, check_one_of
 from .options import DTYPES
 
 CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
@@ -20,8 +20,7 @@ def choose_device(requested: str) -> torch.device:
     Raises:
         ValueError: `cuda` where torch sees none, or another word.
     """
-    if requested not in ("auto", "cpu", "cuda"):
-        raise OptionError(f"device: {requested!r} is not one of auto, cpu, cuda")
+    check_one_of("device", requested, ("auto", "cpu", "cuda"))
     available = torch.cuda.is_available()
     if requested == "cuda" and not available:
         raise OptionError(
@@ -35,8 +34,7 @@ def choose_dtype(requested: str, device: torch.device) -> str:
     """Return the name of the dtype: `auto` is fp32 on CPU and fp16 on a GPU."""
     if requested == "auto":
         return "fp32" if device.type == "cpu" else "fp16"
-    if requested not in DTYPES:
-        raise OptionError(f"dtype: {requested!r} is not one of auto, {', '.join(DTYPES)}")
+    check_one_of("dtype", requested, ("auto", *DTYPES))
     return requested
 
 

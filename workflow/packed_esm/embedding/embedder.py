@@ -14,7 +14,7 @@ import torch
 from .. import __version__
 from ..checkpoints.loading import checkpoint_sha256, load_esm2
 from ..checkpoints.registry import ModelShape, check_published, contact_head_path
-from ..errors import NonFiniteError, OptionError
+from ..errors import NonFiniteError, OptionError, check_one_of
 from ..features import INCLUDE, LOG_LIKELIHOOD, POOLINGS, column_names
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
@@ -94,8 +94,7 @@ class Embedder:
         dtype = choose_dtype(options.dtype, self.device)
         for key, asked, known in (("pooling", options.poolings, POOLINGS), ("include", options.include, INCLUDE)):
             for name in asked:
-                if name not in known:
-                    raise OptionError(f"{key}: {name!r} is not one of {', '.join(known)}")
+                check_one_of(key, name, known)
         if options.windows and "contacts" in options.include:
             raise OptionError("include: contacts are not to be had of windows; use too_long: truncate or reject")
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import FastaError, OptionError
-from ..features import FEATURES
+from ..errors import FastaError, OptionError, check_one_of
+from ..features import FEATURES, RESIDUE_DTYPES
 from ..sequences.alphabet import invalid_characters, refget_digest
 from ..sequences.fasta import Record, read_records
 from ..sequences.tokens import tokenize
@@ -62,6 +62,7 @@ def embed_fasta(
     """
     residues = residues or {}
     _check_residues(residues, options, reuse)
+    check_one_of("residue_dtype", residue_dtype, RESIDUE_DTYPES)
     started = time.perf_counter()
     digests, names, tokens = read_tokens(fasta)
     read = time.perf_counter()
@@ -163,8 +164,7 @@ def _check_residues(residues: Mapping[str, Path], options: EmbedOptions, reuse: 
     if residues and reuse:
         raise OptionError("reuse: earlier results hold no values for each residue; leave out one of the two")
     for feature in residues:
-        if feature not in FEATURES:
-            raise OptionError(f"residues: {feature!r} is not one of {', '.join(FEATURES)}")
+        check_one_of("residues", feature, FEATURES)
         if feature != "representations" and feature not in options.include:
             raise OptionError(f"residues: {feature} must be included to be written (include: {feature})")
 

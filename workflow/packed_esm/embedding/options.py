@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import check_one_of
 from ..kernels.fp8 import FP8
 from ..sequences.windows import ResidueWindows
 
@@ -31,3 +32,6 @@ class EmbedOptions:
     tokens_per_pack: int | None = None
     on_nonfinite: str = "recompute"
     windows: ResidueWindows | None = None
+
+    def __post_init__(self) -> None:
+        check_one_of("on_nonfinite", self.on_nonfinite, ON_NONFINITE)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..errors import OptionError
+from ..errors import OptionError, check_one_of
 from ..kernels.device import HALF
 from ..kernels.dispatch import why_no_triton
 
@@ -83,8 +83,7 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, hea
         ValueError: an unknown backend, or one asked for by name that cannot run here (with the reason).
     """
     if requested != "auto":
-        if requested not in BACKENDS:
-            raise OptionError(f"attention: {requested!r} is not one of auto, {', '.join(BACKENDS)}")
+        check_one_of("attention", requested, ("auto", *BACKENDS))
         if reason := why_not(requested, device, dtype):
             raise OptionError(f"attention: {requested} cannot be used, {reason}; use attention: auto")
         return requested

@@ -1,5 +1,6 @@
 """The files that a run is given: the sample sheet, FASTA files and earlier results."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from ..errors import OptionError, SheetError
 from ..system.sheets import read_sheet
 
 NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows of viral genomes 0.86 had none
+
+
+def given_path(text: str) -> Path:
+    """Return the path that a user wrote, `~` and `~name` at its beginning being home folders, as in a shell."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser() raises for a name that nobody has
 
 
 def read_sample_sheet(sheet: Path) -> pd.DataFrame:
@@ -66,7 +72,7 @@ def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
         ValueError: nothing there, or results of this very run, which it would remove before it reads them.
     """
     files = []
-    for path in map(Path, paths):
+    for path in map(given_path, paths):
         patterns = ("embeddings/*.parquet", f"{own.name}/embeddings/*.parquet", "*.parquet")
         found = ([path] if path.suffix == ".parquet" else sorted(path.glob(pattern)) for pattern in patterns)
         here = next(filter(None, found), [])

@@ -1,4 +1,8 @@
-"""The letters of residues: which ones the model knows, and the form in which it takes a sequence."""
+"""The letters of residues: which ones the model knows, and the form in which it takes a sequence.
+
+A residue that the model is to take as masked is written `<mask>`, as in fair-esm. It is one position, whatever its
+letters: `residue_count` and `first_residues` see to that.
+"""
 
 import base64
 import hashlib
@@ -7,20 +11,48 @@ import string
 
 # Residue letters of fair-esm's Alphabet "ESM-1b" (esm/constants.py), in token order.
 RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO.-"
+MASKED = "<mask>"
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_POSITIONS = re.compile(f"{MASKED}|.", re.DOTALL)
 _NUCLEOTIDES = re.compile("[ACGTUN]{31,}")
 _WITHOUT_RESIDUES = str.maketrans("", "", RESIDUES)
 
 
 def normalise(sequence: str) -> str:
-    """Return the sequence in upper case, without white space and without one trailing `*`."""
-    # Only ASCII letters: str.upper() makes two residues of one 'ß'.
-    return "".join(sequence.split()).translate(_UPPER).removesuffix("*")
+    """Return the sequence in upper case but for `<mask>`, without white space and without one trailing `*`."""
+    sequence = "".join(sequence.split())
+    if not sequence.isupper():  # saves a copy, which counts where it is a chromosome
+        sequence = sequence.translate(_UPPER)  # only ASCII letters: str.upper() makes two residues of one 'ß'
+        sequence = sequence.replace(MASKED.upper(), MASKED)
+    return sequence.removesuffix("*")
 
 
 def invalid_characters(sequence: str) -> str:
     """Return the characters of a normalised sequence that are no token of the model, each once, in order."""
-    return "".join(dict.fromkeys(sequence.translate(_WITHOUT_RESIDUES)))
+    return "".join(dict.fromkeys(sequence.replace(MASKED, "").translate(_WITHOUT_RESIDUES)))
+
+
+def replace_invalid(sequence: str) -> str:
+    """Return a normalised sequence with X for each character that is no token of the model."""
+    table = {ord(character): "X" for character in invalid_characters(sequence)}
+    return MASKED.join(part.translate(table) for part in sequence.split(MASKED))
+
+
+def mask_count(sequence: str) -> int:
+    """Return how many residues of a normalised sequence are masked."""
+    return sequence.count(MASKED)
+
+
+def residue_count(sequence: str) -> int:
+    """Return how many residues a normalised sequence has, masked ones among them."""
+    return len(sequence) - (len(MASKED) - 1) * mask_count(sequence)
+
+
+def first_residues(sequence: str, count: int) -> str:
+    """Return the first `count` residues of a normalised sequence, masked ones among them."""
+    if MASKED not in sequence:
+        return sequence[:count]
+    return "".join(_POSITIONS.findall(sequence)[:count])
 
 
 def looks_like_nucleotides(sequence: str) -> bool:
@@ -29,6 +61,10 @@ def looks_like_nucleotides(sequence: str) -> bool:
 
 
 def refget_digest(sequence: str) -> str:
-    """Return the GA4GH refget identifier, `SQ.` + sha512t24u (https://ga4gh.github.io/refget/sequences/)."""
+    """Return the GA4GH refget identifier, `SQ.` + sha512t24u (https://ga4gh.github.io/refget/sequences/).
+
+    The standard knows no masks. Here they count as they are written, `<mask>`: no sequence of the standard has these
+    characters, so none has the bytes, and thereby the digest, of a sequence with masks.
+    """
     digest = hashlib.sha512(sequence.encode("ascii")).digest()[:24]
     return "SQ." + base64.urlsafe_b64encode(digest).decode("ascii")

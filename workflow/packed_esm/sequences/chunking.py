@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..system.files import replacing, sha256, write_json
+from .alphabet import residue_count
+from .fasta import MAX_RESIDUES
 from .manifest import ACCEPTED, REJECTED, SCHEMA, STATUSES, write_manifest
 from .records import LengthLimit, Reading, read_sample
 
@@ -25,6 +27,7 @@ def chunk_samples(
     embed_dim: int = 1280,
     translated: bool = False,
     limit: LengthLimit = LengthLimit(),  # noqa: B008
+    max_record_residues: int = MAX_RESIDUES,
 ) -> dict:
     """Write the chunks (FASTA), the manifest (Parquet), the rejects (TSV) and the counts (JSON); return the counts.
 
@@ -37,13 +40,15 @@ def chunk_samples(
         embed_dim: of the model, for the estimate of work.
         translated: the samples are translations: those that look like nucleotides (poly-A ...) are no mistake.
         limit: what becomes of records that are too long.
+        max_record_residues: letters of a record beyond which the file is refused, before the record is in memory.
 
     Raises:
         FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`.
+        OptionError: a word that an option does not have.
     """
     reading = Reading()
     for name, path in samples:
-        like_nucleotides = read_sample(name, path, reading, on_invalid, on_duplicate_id, limit)
+        like_nucleotides = read_sample(name, path, reading, on_invalid, on_duplicate_id, limit, max_record_residues)
         if like_nucleotides and not translated:
             log.warning(
                 "%s: %d records of sample %s look like nucleotides, first %r on line %d; they are kept as proteins, "
@@ -91,7 +96,7 @@ def _write_chunks(
 ) -> dict[str, tuple[int, int]]:
     """Write each chunk, named by digest, and return {digest: (chunk, row)}."""
     place = {}
-    lengths = [len(unique[digest][0]) for digest in digests]
+    lengths = [residue_count(unique[digest][0]) for digest in digests]
     for chunk, indices in enumerate(assign_to_chunks(lengths, len(paths), embed_dim)):
         with replacing(paths[chunk]) as temporary, temporary.open("w", encoding="utf-8") as handle:
             for row, index in enumerate(indices):
@@ -122,6 +127,6 @@ def _count(manifest: pd.DataFrame, unique: dict[str, tuple[str, str]], samples: 
     return {
         **of(manifest),
         "unique_sequences": len(unique),
-        "unique_residues": sum(len(sequence) for sequence, _ in unique.values()),
+        "unique_residues": sum(residue_count(sequence) for sequence, _ in unique.values()),
         "samples": {name: of(manifest[manifest["sample"] == name]) for name in samples},
     }

@@ -1,22 +1,28 @@
-"""Read FASTA, and bring each record into the form that the model takes."""
+"""Read FASTA, a record at a time and in bounded memory.
+
+Biopython's `SimpleFastaParser` keeps the lines of a record as so many strings, which take 30 times the record where
+they are short, and needs whole lines. This one gives the same records.
+"""
 
 import gzip
 import zlib
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from Bio.SeqIO.FastaIO import SimpleFastaParser
-
 from ..errors import FastaError
 from ..system.files import open_text
+
+PIECE = 2**16  # characters of a line that are read at once
+MAX_HEADER = 1_000_000  # characters
+MAX_RESIDUES = 1_000_000  # of a protein: titin has 35,000
+MAX_NUCLEOTIDES = 3_000_000_000  # of a record: they are read in windows
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One FASTA record as it stands in the file; `line` is the number of its header line, from 1."""
+    """One FASTA record as it stands in the file, its lines joined; `line` is the number of its header line, from 1."""
 
     id: str
     description: str
@@ -24,41 +30,74 @@ class Record:
     line: int
 
 
-def read_records(path: str | Path) -> Iterator[Record]:
-    """Yield the records of a FASTA file in order.
+def read_records(path: str | Path, max_letters: int | None = None) -> Iterator[Record]:
+    """Yield the records of a FASTA file in order, without the white space in their sequences.
+
+    The memory is little more than twice that of the record that is being read.
+
+    Args:
+        path: plain or gzip.
+        max_letters: of a record; reading stops where one has more. None: records may have any length.
 
     Raises:
-        FastaError: no file, text before the first header, a NUL byte, a broken gzip stream, or text that is not UTF-8.
+        FastaError: no file, text before the first header, a NUL byte, a broken gzip stream, text that is not UTF-8, a
+            header of more than `MAX_HEADER` characters, or a record of more than `max_letters`.
     """
-    header_lines: deque[int] = deque()
     try:
         text = open_text(path)
     except OSError as error:
         raise FastaError(f"{path}: {error.strerror}; give the path of a protein FASTA file, plain or gzip") from error
+    title, line, letters = None, 0, bytearray()
     with text as handle:
-        for title, sequence in SimpleFastaParser(_checked_lines(handle, path, header_lines)):
-            words = title.split(maxsplit=1)
-            yield Record(words[0] if words else "", title, sequence, header_lines.popleft())
+        for number, is_header, piece in _pieces(handle, path):
+            if is_header:
+                if title is not None:
+                    yield _record(title, letters, line)
+                title, line = piece[1:].rstrip(), number
+            elif title is not None:
+                letters += "".join(piece.split()).encode()
+                if max_letters is not None and len(letters) > max_letters:
+                    raise FastaError(
+                        f"{path}, line {number}: record {title[:40]!r} of line {line} has more than {max_letters:,} "
+                        "letters; mend the file, or set max_record_residues to as many as its longest record has"
+                    )
+        if title is not None:
+            yield _record(title, letters, line)
 
 
-def _checked_lines(handle: TextIO, path: str | Path, header_lines: deque[int]) -> Iterator[str]:
-    """Yield the lines of `handle`, note where headers stand, and raise what makes the file unreadable."""
-    number, seen_header = 0, False
+def _record(title: str, letters: bytearray, line: int) -> Record:
+    """Return the record of these letters, which are cleared: they would take as much memory as it for its lifetime."""
+    words = title.split(maxsplit=1)
+    sequence = letters.decode()
+    letters.clear()
+    return Record(words[0] if words else "", title, sequence, line)
+
+
+def _pieces(handle: TextIO, path: str | Path) -> Iterator[tuple[int, bool, str]]:
+    """Yield (number, whether it is a header, text) of lines: headers whole, others in pieces of at most `PIECE`.
+
+    Raises:
+        FastaError: what makes the file unreadable.
+    """
+    number, at_start, seen_header = 0, True, False
     try:
-        for number, line in enumerate(handle, 1):
-            if number == 1:
-                line = line.removeprefix("\ufeff")  # utf-8-sig finds half a mark alone empty
-            if "\0" in line:
+        while text := handle.readline(PIECE):
+            number += at_start
+            if number == 1 and at_start:
+                text = text.removeprefix("\ufeff")  # utf-8-sig finds half a mark alone empty
+            is_header = at_start and text.startswith(">")
+            if is_header and not text.endswith("\n"):
+                text += _rest_of_header(handle, path, number)
+            seen_header |= is_header
+            at_start = text.endswith("\n")
+            if "\0" in text:
                 raise FastaError(f"{path}, line {number}: NUL byte; the file is damaged, fetch it again")
-            if line.startswith(">"):
-                seen_header = True
-                header_lines.append(number)
-            elif not seen_header and line.strip():
+            if not seen_header and text.strip():
                 raise FastaError(
                     f"{path}, line {number}: not FASTA, a record must begin with '>' but this line is "
-                    f"{line.strip()[:40]!r}; give a FASTA file, plain or gzip"
+                    f"{text.strip()[:40]!r}; give a FASTA file, plain or gzip"
                 )
-            yield line
+            yield number, is_header, text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FastaError(f"{path}, after line {number}: broken gzip stream ({error}); fetch the file again") from error
     except UnicodeDecodeError as error:
@@ -66,3 +105,10 @@ def _checked_lines(handle: TextIO, path: str | Path, header_lines: deque[int]) -
             f"{path}, after line {number}: not UTF-8 text ({error.reason}); convert it, for example with iconv, or "
             "unpack it, if it is compressed by other means than gzip"
         ) from error
+
+
+def _rest_of_header(handle: TextIO, path: str | Path, number: int) -> str:
+    rest = handle.readline(MAX_HEADER)
+    if len(rest) == MAX_HEADER and not rest.endswith("\n"):
+        raise FastaError(f"{path}, line {number}: a header of more than {MAX_HEADER:,} characters; shorten it")
+    return rest

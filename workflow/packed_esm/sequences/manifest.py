@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         "description": pa.string(),
         "line": pa.int64(),  # of the header, from 1
         "length": pa.int32(),  # residues
+        "masks": pa.int32(),  # residues of these that are written <mask>
         "digest": pa.string(),
         "status": pa.string(),
         "reason": pa.string(),

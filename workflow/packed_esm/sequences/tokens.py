@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..errors import SequenceError
-from .alphabet import RESIDUES
+from .alphabet import MASKED, RESIDUES
 
 CLS, PAD, EOS, MASK = 0, 1, 2, 32
 FILLER = 5  # 'A': any residue does, its output is thrown away
@@ -17,17 +17,22 @@ _TABLE[np.frombuffer(RESIDUES.encode("ascii"), dtype=np.uint8)] = FIRST_RESIDUE 
 def tokenize(sequence: str) -> np.ndarray:
     """Return `[cls] residues [eos]`, uint8 [L + 2], as fair-esm's `BatchConverter` does for one sequence.
 
+    A residue may be `<mask>`.
+
     Raises:
         ValueError: a character that is no residue token (name and 1-based position), or no residue at all.
     """
     if not sequence:
         raise SequenceError("the sequence has no residue")
-    codes = np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)
+    parts = sequence.split(MASKED)
+    letters = "X".join(parts)  # any residue does, the mask takes its place
+    codes = np.frombuffer(letters.encode("latin-1", "replace"), dtype=np.uint8)
     tokens = np.empty(len(codes) + 2, dtype=np.uint8)
     tokens[0], tokens[-1] = CLS, EOS
     np.take(_TABLE, codes, out=tokens[1:-1])
     unknown = np.flatnonzero(tokens == _NO_TOKEN)
     if len(unknown):
         position = int(unknown[0])
-        raise SequenceError(f"{sequence[position - 1]!r} at position {position} is no residue token of ESM-2")
+        raise SequenceError(f"{letters[position - 1]!r} at position {position} is no residue token of ESM-2")
+    tokens[np.cumsum([len(part) + 1 for part in parts[:-1]], dtype=int)] = MASK
     return tokens

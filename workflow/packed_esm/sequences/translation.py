@@ -26,18 +26,22 @@ import numpy as np
 from Bio.Data.CodonTable import ambiguous_dna_by_id
 from Bio.Seq import reverse_complement, translate
 
-from ..errors import FastaError, OptionError
+from ..errors import FastaError, OptionError, check_one_of
 from ..system.files import replacing
 from ..system.progress import progress_bar
 from .alphabet import normalise
-from .fasta import Record, read_records
+from .fasta import MAX_NUCLEOTIDES, Record, read_records
 from .ids import RecordIds
+from .rejects import RejectLog
 
 log = logging.getLogger(__name__)
 
 NUCLEOTIDES = "ACGTRYSWKMBDHVN"  # IUPAC, DNA
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")
 CODON = 3  # nucleotides
+BLOCK = CODON * 2**18  # nucleotides that are translated at once: their arrays take ten times as much memory
+AMBIGUOUS_CODONS = ("resolve", "skip")
+ON_INVALID = ("reject", "fail", "replace")
 SKIPPED = "-"
 COLUMNS = ("id", "line", "length", "windows", "kept", "reason")  # of the table
 
@@ -55,8 +59,9 @@ def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndar
             is a stop), else X; `skip` gives `SKIPPED` for any codon with a letter other than A, C, G and T.
 
     Raises:
-        ValueError: no such genetic code.
+        OptionError: no such genetic code, or another word in `ambiguous_codons`.
     """
+    check_one_of("ambiguous_codons", ambiguous_codons, AMBIGUOUS_CODONS)
     if genetic_code not in ambiguous_dna_by_id:
         numbers = ", ".join(map(str, sorted(ambiguous_dna_by_id)))
         raise OptionError(f"genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
@@ -92,6 +97,19 @@ def six_frames(sequence: str, codons: np.ndarray) -> Iterator[tuple[str, str]]:
         sequence: `NUCLEOTIDES`.
         codons: of `codon_table`.
     """
+    if len(sequence) <= BLOCK:
+        yield from _six_frames(sequence, codons)
+        return
+    length, overlap = len(sequence), CODON - 1  # the last codons of the second and third frame end in the next block
+    forward = [slice(start, start + BLOCK + overlap) for start in range(0, length, BLOCK)]
+    reverse = [slice(max(0, end - BLOCK - overlap), end) for end in range(length, 0, -BLOCK)]
+    for number, frame in enumerate(FRAMES):
+        blocks = (sequence[place] for place in (forward if number < CODON else reverse))
+        yield frame, "".join(dict(_six_frames(block, codons))[frame] for block in blocks)
+
+
+def _six_frames(sequence: str, codons: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Yield what `six_frames` does of a sequence whose arrays are small."""
     letters = _LETTER[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
     index = (letters[:-2] * len(NUCLEOTIDES) + letters[1:-1]) * len(NUCLEOTIDES) + letters[2:]  # of the codon from each
     strands = (codons[0, index], codons[1, index][::-1])
@@ -108,10 +126,11 @@ def translate_fasta(
     ambiguous_codons: str = "resolve",
     on_invalid: str = "reject",
     on_duplicate_id: str = "fail",
+    max_record_residues: int = MAX_NUCLEOTIDES,
 ) -> dict[str, int]:
     """Write the stop-free frames of all records (FASTA) and what became of each record (TSV); return the counts.
 
-    Of the file only one record is in memory, and the ids.
+    Of the file only one record is in memory, and the ids; the memory is at most three times the record.
 
     Args:
         fasta: nucleotides, plain or gzip.
@@ -122,38 +141,53 @@ def translate_fasta(
         on_invalid: what becomes of a record with letters that are no nucleotides: `reject` (it has no protein), `fail`,
             or `replace` (U by T, others by N).
         on_duplicate_id: what becomes of an id that stands twice: `fail`, or `suffix` (_2, _3 ...).
+        max_record_residues: nucleotides of a record beyond which the file is refused, before the record is in memory.
 
     Raises:
         FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`, or none
             but such records.
-        ValueError: no such genetic code, or a window shorter than a codon.
+        OptionError: no such genetic code, a window shorter than a codon, or a word that an option does not have.
     """
+    check_one_of("on_invalid", on_invalid, ON_INVALID)
     if window is not None and window < CODON:
         raise OptionError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
     codons = codon_table(genetic_code, ambiguous_codons)
-    ids = RecordIds(fasta, on_duplicate_id)
+    ids, rejects = RecordIds(fasta, on_duplicate_id), RejectLog(fasta, table.name)
     counts = {"records": 0, "rejected": 0, "windows": 0, "proteins": 0}
     problem = ""  # of the first rejected record
     with _writing(out) as proteins, _writing(table) as rows, progress_bar(None, "records", "translating") as bar:
         write_row = csv.writer(rows, delimiter="\t", lineterminator="\n").writerow
         write_row(COLUMNS)
-        for record in read_records(fasta):
-            name = record.id and ids.add(record)
-            sequence, accepted, reason = _classify(fasta, record, on_invalid)
-            number, kept = _write_proteins(proteins, name, record, sequence, window, codons) if accepted else (0, 0)
-            if accepted and not kept:
-                reason = "; ".join(filter(None, (reason, "in every frame a stop, or no residue")))
-            write_row((name, record.line, len(sequence), number, kept, reason))
-            if not accepted and not problem:
-                problem = f"line {record.line}: record {record.id!r}: {reason}"
+        for record in read_records(fasta, max_record_residues):
+            accepted, row = _translate_record(
+                fasta, record, record.id and ids.add(record), proteins, window, codons, on_invalid
+            )
+            del record  # before the next one is read
+            write_row(row)
+            name, line, _, number, kept, reason = row
+            if not accepted:
+                rejects.add(line, name, reason)
+                problem = problem or f"line {line}: record {name!r}: {reason}"
             for key, amount in zip(counts, (1, not accepted, number, kept), strict=True):
                 counts[key] += amount
             bar.update(1)
+        rejects.close()
         if ids.suffixed:
             log.warning("%s: %d ids stood more than once and got suffixes", fasta, ids.suffixed)
         if problem and not counts["windows"]:
             raise FastaError(f"{fasta}, {problem}; none of the {counts['records']} records can be translated")
     return counts
+
+
+def _translate_record(
+    path: Path, record: Record, name: str, out: TextIO, window: int | None, codons: np.ndarray, on_invalid: str
+) -> tuple[bool, tuple[str, int, int, int, int, str]]:
+    """Write the proteins of a record; return whether it was accepted, and its `COLUMNS`."""
+    sequence, accepted, reason = _classify(path, record, on_invalid)
+    number, kept = _write_proteins(out, name, record, sequence, window, codons) if accepted else (0, 0)
+    if accepted and not kept:
+        reason = "; ".join(filter(None, (reason, "in every frame a stop, or no residue")))
+    return accepted, (name, record.line, len(sequence), number, kept, reason)
 
 
 def _classify(path: Path, record: Record, on_invalid: str) -> tuple[str, bool, str]:
@@ -175,7 +209,6 @@ def _classify(path: Path, record: Record, on_invalid: str) -> tuple[str, bool, s
         return sequence, True, ""
     if on_invalid == "fail":
         raise FastaError(f"{path}, line {record.line}: record {record.id!r}: {reason}; or set on_invalid: reject")
-    log.warning("%s, line %d: record %r rejected: %s", path, record.line, record.id, reason)
     return sequence, False, reason
 
 
@@ -189,8 +222,10 @@ def _write_proteins(
         place = f"{name}_chunk_{number}" if window else name
         for frame, protein in six_frames(sequence[start:end], codons):
             if "*" not in protein and protein.strip("X"):
-                out.write(f">{' '.join((place + frame, f'nt={start + 1}-{end}', *description))}\n{protein}\n")
+                title = " ".join((place + frame, f"nt={start + 1}-{end}", *description))
+                out.writelines((f">{title}\n", protein, "\n"))
                 kept += 1
+            del protein  # before the next one is made
     return number, kept
 
 

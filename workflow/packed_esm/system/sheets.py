@@ -12,7 +12,8 @@ from .files import open_text
 def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
     """Return a sheet with a header, plain or gzip; of `rows` only the first. Lines that begin with `#` are comments.
 
-    The index has the numbers of the lines.
+    White space around a cell is no part of it, and empty cells beyond the last column with a name are left out: both
+    are what spreadsheets and editors leave. So is a byte order mark. The index has the numbers of the lines.
 
     Raises:
         ValueError: not UTF-8, two columns of one name, or a row that has not as many cells as the header.
@@ -22,12 +23,14 @@ def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
     try:
         with open_text(path) as handle:
             for number, line in enumerate(handle, 1):
+                line = line.removeprefix("\ufeff") if number == 1 else line
                 if line.startswith("#") or not line.strip():
                     continue
-                row = line.rstrip("\r\n").split("\t")
+                row = [cell.strip() for cell in line.split("\t")]
                 if not header:
-                    header = row
+                    header = _without_empty_end(row, 0)
                     continue
+                row = _without_empty_end(row, len(header))
                 if len(row) != len(header):
                     raise SheetError(
                         f"{path}, line {number}: the row {line.strip()[:60]!r} has not as many cells as the header "
@@ -42,3 +45,11 @@ def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
         if header.count(name) > 1:
             raise SheetError(f"{path}: two columns {name!r}; rename one")
     return pd.DataFrame.from_dict(cells, orient="index", columns=header, dtype=str)
+
+
+def _without_empty_end(row: list[str], least: int) -> list[str]:
+    """Return a row without the empty cells at its end, but with at least its first `least`."""
+    end = len(row)
+    while end > least and not row[end - 1]:
+        end -= 1
+    return row[:end]

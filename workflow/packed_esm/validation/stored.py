@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ValidationError
-from ..sequences.alphabet import invalid_characters, normalise, refget_digest
+from ..sequences.alphabet import first_residues, invalid_characters, normalise, refget_digest, replace_invalid
 from ..sequences.fasta import read_records
 from ..sequences.manifest import ACCEPTED
 from ..store.embeddings import embedding_columns, sample_batches
@@ -31,7 +31,7 @@ def read_sequences(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFra
                 continue
             sequence = normalise(record.sequence)
             if row.status != ACCEPTED:  # what chunk_fasta did to it
-                sequence = sequence.translate({ord(c): "X" for c in invalid_characters(sequence)})[: row.length]
+                sequence = first_residues(replace_invalid(sequence), row.length)
             if invalid_characters(sequence) or refget_digest(sequence) != row.digest:
                 raise ValidationError(
                     f"{fasta}, line {record.line}: sequence {row.id!r} is not the one in the manifest; "
