@@ -24,10 +24,10 @@ from ..system.files import write_json
 from ..system.progress import progress_bar
 from ..system.versions import package_versions
 from .device import device_name
-from .embedder import Embedder, Embeddings
-from .long_proteins import WindowedEmbedder
+from .embedder import Embedder
 from .options import EmbedOptions
 from .residue_arrays import residue_arrays
+from .results import Embeddings
 from .reuse import look_up
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def embed_fasta(
     started = time.perf_counter()
     digests, names, tokens = read_tokens(fasta)
     read = time.perf_counter()
-    embedder = WindowedEmbedder(options)
+    embedder = Embedder(options)
     _check_lengths(fasta, embedder, tokens, names)
     loaded = time.perf_counter()
     settings = embedder.settings

@@ -11,7 +11,6 @@ import pandas as pd
 
 from ..embedding.device import device_name
 from ..embedding.embedder import Embedder
-from ..embedding.long_proteins import WindowedEmbedder
 from ..embedding.options import EmbedOptions
 from ..errors import ValidationError
 from ..sequences.manifest import embedded, read_manifest
@@ -84,7 +83,7 @@ def _same_embedder(paths: Sequence[Path], residues: Sequence[Path], options: Emb
     stored = {path: sample_settings(path) for path in paths}
     stored |= {path: _without_dtype(residue_settings(path)) for path in residues}
     budget = stored[paths[0]]["tokens_per_pack"]  # a list where it differs between chunks, after an out-of-memory
-    embedder = WindowedEmbedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
+    embedder = Embedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
     for path, settings in stored.items():
         asked = embedder.settings | {"tokens_per_pack": budget}
         if differing := differences(settings, asked):
