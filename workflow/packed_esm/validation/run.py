@@ -16,6 +16,7 @@ from ..errors import ValidationError
 from ..sequences.manifest import embedded, read_manifest
 from ..store.embeddings import sample_settings
 from ..store.integrity import check_file, check_sources, read_stats
+from ..store.residue_checks import check_residues
 from ..store.residues import residue_settings
 from ..store.settings import differences
 from ..system.files import replacing, write_json
@@ -53,6 +54,8 @@ def validate(
     rows = embedded(read_manifest(manifest_path))
     for sample, _, path in samples:
         check_file(path, rows[rows["sample"] == sample])
+    for (sample, _), path in residues.items():
+        check_residues(path, sample, rows[rows["sample"] == sample])
     embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding)
     stats = read_stats(stats_paths, embedder.settings)
     chosen = stratified_sample(rows, options.sequences, options.seed)
