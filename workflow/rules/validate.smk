@@ -3,6 +3,7 @@ rule validate:
         fasta=list(SAMPLES.values()),
         embeddings=expand("results/embeddings/{sample}.parquet", sample=SAMPLES),
         residues=residue_files().values(),
+        residue_values=residue_values(),
         manifest="results/manifest.parquet",
         stats=gather.chunk("results/chunks/{scatteritem}.json"),
         model=model_files(),

@@ -25,10 +25,9 @@ from .device import choose_device, choose_dtype, default_tokens_per_pack
 from .long_proteins import WindowJoin, cut
 from .options import DTYPES, EmbedOptions
 from .packing import Pack, iterate_packs
-from .results import EachSequence, Embeddings, StartedPack
+from .results import EachSequence, Embeddings, MakePacks, StartedPack
 
 log = logging.getLogger(__name__)
-
 
 # Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.
 PACKS_AHEAD = 2
@@ -111,6 +110,7 @@ class Embedder:
         tokens: Sequence[np.ndarray],
         each_sequence: EachSequence | None = None,
         progress: Callable[[int], object] = lambda residues: None,
+        packs: MakePacks = iterate_packs,
     ) -> Embeddings:
         """Embed sequences (uint8 [L + 2] each, with cls and eos).
 
@@ -119,25 +119,27 @@ class Embedder:
             each_sequence: called with (index, what `forward_packed` gave for the sequence, on the device): its
                 "representations" {layer: fp32 [L + 2, E]}, and "logits" and "contacts" where they are included.
             progress: called with the residues done since the last call, as `residues` counts them.
+            packs: puts tokens into packs of a budget.
 
         Sequences whose values are not finite are listed in the result's `recomputed`: call `recompute` for them.
         """
         pieces = [cut(one, self.options.windows) for one in tokens]
         if len(tokens) == sum(map(len, pieces)):
-            return self._embed_whole(tokens, each_sequence, progress)
+            return self._embed_whole(tokens, each_sequence, progress, packs)
         join = self._join(tokens, pieces, each_sequence)
-        return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.take, progress))
+        return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.take, progress, packs))
 
     def _embed_whole(
         self,
         tokens: Sequence[np.ndarray],
         each_sequence: EachSequence | None,
         progress: Callable[[int], object],
+        packs: MakePacks,
     ) -> Embeddings:
         """Embed sequences, each in one forward."""
-        result = Embeddings(self.empty_columns(len(tokens)))
+        result = Embeddings(self.empty_columns(len(tokens)), places=np.empty(len(tokens), np.int32))
         started: deque[StartedPack] = deque()
-        for pack in iterate_packs(tokens, self.tokens_per_pack):
+        for pack in packs(tokens, self.tokens_per_pack):
             started.append(self._start(self.model, pack, keep=each_sequence is not None))
             if len(started) > PACKS_AHEAD:
                 progress(self._finish(started.popleft(), result, each_sequence))
@@ -165,7 +167,7 @@ class Embedder:
     def _start(self, model: ESM2WithFlashAttention, pack: Pack, keep: bool = False) -> StartedPack:
         """Queue all the work on a pack, to the copy of its pooled vectors; on a GPU this returns before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
-        cu_seqlens = torch.from_numpy(pack.cu_seqlens)
+        cu_seqlens, real = torch.from_numpy(pack.cu_seqlens), torch.from_numpy(pack.real_cu_seqlens)
         include = self.options.include
         out = model.forward_packed(
             input_ids,
@@ -175,7 +177,7 @@ class Embedder:
             need_logits="logits" in include or LOG_LIKELIHOOD in include,
             return_contacts="contacts" in include,
         )
-        vectors, bad = self.pooled(out, input_ids, cu_seqlens, len(pack.indices), model.kernels != "torch")
+        vectors, bad = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
         pooled, bad = [x.to("cpu", non_blocking=True) for x in vectors], bad.to("cpu", non_blocking=True)
         done = torch.cuda.Event() if self.device.type == "cuda" else None
         if done:
@@ -189,9 +191,8 @@ class Embedder:
 
         Args:
             out: its result, with logits where a column needs them.
-            input_ids, cu_seqlens: its arguments, the latter on the host.
-            count: how many sequences of the pack are wanted.
-            kernels: see `pool_packed`.
+            input_ids: its argument.
+            cu_seqlens, count, kernels: see `pool_packed`.
         """
         parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
         if LOG_LIKELIHOOD in self.options.include:
@@ -208,6 +209,7 @@ class Embedder:
         if each_sequence is not None:
             for place in np.flatnonzero(~bad):
                 each_sequence(pack.indices[place], started.of_sequence(place))
+        result.places[pack.indices] = pack.real_cu_seqlens[:-1]
         result.recomputed += [pack.indices[place] for place in np.flatnonzero(bad)]
         result.packs += 1
         result.real_tokens += pack.real_tokens
@@ -243,7 +245,7 @@ class Embedder:
             raise NonFiniteError(f"{problem}; use dtype: fp32, or check the checkpoint")
         log.warning("%s; recomputed in fp32", problem)
         (pack,) = iterate_packs([tokens], len(tokens))
-        alone = Embeddings(self.empty_columns(1))
+        alone = Embeddings(self.empty_columns(1), places=np.empty(1, np.int32))
         try:
             if self._exact is None:
                 base = load_esm2(self.options.model)

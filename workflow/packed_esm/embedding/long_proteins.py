@@ -63,8 +63,8 @@ class WindowJoin:
         for name, rows in of_pieces.columns.items():
             self.result.columns[name][[owners[index] for index in whole]] = rows[whole]
         self.result.recomputed = sorted({owners[index] for index in of_pieces.recomputed})
-        self.result.packs, self.result.real_tokens = of_pieces.packs, of_pieces.real_tokens
-        self.result.pack_tokens = of_pieces.pack_tokens
+        self.result.packs, self.result.places = of_pieces.packs, of_pieces.places
+        self.result.real_tokens, self.result.pack_tokens = of_pieces.real_tokens, of_pieces.pack_tokens
         return self.result
 
     def _joined(self, owner: int, parts: list[dict]) -> dict:

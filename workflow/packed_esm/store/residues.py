@@ -102,12 +102,25 @@ class ResidueWriter:
         while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].is_ready()):
             self._write_oldest()
 
+    def checksum(self, feature: str, digest: str) -> int:
+        """Return the checksum of a dataset that was taken."""
+        self._write_waiting()
+        return int(self._files[feature][digest].attrs[CHECKSUM])
+
+    def values(self, feature: str, digest: str) -> np.ndarray:
+        """Return the values of a dataset that was taken."""
+        self._write_waiting()
+        return self._files[feature][digest][...]
+
     def finish(self, settings: dict) -> None:
         """Write what still waits, and the settings that determine the content."""
-        while self._waiting:
-            self._write_oldest()
+        self._write_waiting()
         for file in self._files.values():
             file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._write_oldest()
 
     def _write_oldest(self) -> None:
         one = self._waiting.popleft()
