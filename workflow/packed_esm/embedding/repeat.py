@@ -94,13 +94,13 @@ class Repeat:
         Raises:
             RepeatError: a bit that differs; both vectors are in the file `evidence`.
         """
-        if not self.share:
+        candidates = np.setdiff1d(np.arange(len(tokens)), first.recomputed)
+        if not self.share or not len(candidates):
             return 0
         if embedder.model.attention == "padded":
             log.warning("repeat: not done, with attention: padded the bits depend on the neighbours")
             return 0
         rng = np.random.default_rng(self.seed)
-        candidates = np.setdiff1d(np.arange(len(tokens)), first.recomputed)
         order = rng.permutation(candidates[chosen(len(candidates), self.share, rng)])
         other: dict[int, dict[str, np.ndarray]] = {}
 
@@ -112,7 +112,8 @@ class Repeat:
         some = [tokens[i] for i in order]
         packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)
         with progress_bar(embedder.residues(some), "residues", "repeating some") as bar:
-            again = embedder.embed(some, compare_residues if residues else None, bar.update, packs)
+            each = compare_residues if residues else None
+            again = embedder.embed(some, each_sequence=each, progress=bar.update, packs=packs)
         differences = _Differences(order, first, again, other)
         if len(differences.rows):
             self._raise(differences, names, residues, device_identity(embedder.device))
@@ -187,4 +188,4 @@ def _places(embedder: Embedder, tokens: Sequence[np.ndarray], first: Embeddings,
     windows = embedder.options.windows
     counts = np.array([len(windows.starts(len(one) - 2)) if windows else 1 for one in tokens])
     starts = np.cumsum(counts) - counts
-    return np.concatenate([first.places[starts[i] : starts[i] + counts[i]] for i in order] or [first.places])
+    return np.concatenate([first.places[starts[i] : starts[i] + counts[i]] for i in order])
