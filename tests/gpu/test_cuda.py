@@ -336,3 +336,58 @@ def test_every_output_of_a_sequence_is_the_same_to_the_bit_whatever_is_packed_wi
             assert torch.equal(out["logits"], same["logits"]) and torch.equal(out["contacts"], same["contacts"])
             assert torch.equal(out["representations"][3], same["representations"][3])
             assert all(np.array_equal(row[name], same_row[name]) for name in row)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("triton", "fp16"), ("triton", "fp8"), ("sdpa", "fp32")])
+def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed(backend, dtype, tmp_path, monkeypatch):
+    """One bit of one pooled vector, and one value of one residue, wrong on the device the first time only."""
+    from packed_esm.embedding.job import embed_fasta
+    from packed_esm.errors import RepeatError
+
+    usable(backend, dtype)
+    base = random_esm2(num_layers=3, embed_dim=128, heads=2)
+    torch.nn.init.normal_(base.contact_head.regression.weight)
+    path = save_fair_esm(base, tmp_path / "esm2_small.pt", contacts=True)
+    rng = np.random.default_rng(0)
+    letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
+    lengths = [900, 1, 40, 2, *rng.integers(20, 500, 60)]
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text("".join(f">p{i}\n{''.join(rng.choice(letters, n))}\n" for i, n in enumerate(lengths)))
+    options = EmbedOptions(
+        path,
+        poolings=("mean", "max", "std"),
+        include=("log_likelihood", "logits", "contacts"),
+        device="cuda",
+        dtype=dtype,
+        attention=backend,
+        tokens_per_pack=2048,
+    )
+    residues = {name: tmp_path / f"{name}.h5" for name in ("representations", "logits", "contacts")}
+
+    def job():
+        return embed_fasta(
+            fasta, tmp_path / "a.arrow", tmp_path / "a.json", options, (), residues, "float32", repeat=1.0
+        )
+
+    assert job()["repeated_sequences"] == len(lengths)
+    start = Embedder._start
+    for feature, column in ((None, "mean_3"), ("representations", None)):
+        done = []
+
+        def start_with_fault(self, model, pack, keep=False, feature=feature, done=done):
+            started = start(self, model, pack, keep)
+            if 7 in pack.indices and not done:
+                place = pack.indices.index(7)
+                done.append(place)
+                if feature:
+                    started.of_sequence(place)[feature][3][5, 3] += 1
+                else:
+                    started.wait()
+                    started.pooled[0].numpy().view(np.uint32)[place, 3] ^= 1
+            return started
+
+        with monkeypatch.context() as once, torch.inference_mode():
+            once.setattr(Embedder, "_start", start_with_fault)
+            with pytest.raises(RepeatError, match=rf"p7: .* in {column or feature}; 1 of 64 .*Device: .*\(GPU-"):
+                job()
+        (tmp_path / "a.repeat.npz").unlink()

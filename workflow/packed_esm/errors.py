@@ -61,5 +61,9 @@ class ValidationError(PackedEsmError):
     """The embeddings are not what they should be; each failure names its sequence."""
 
 
+class RepeatError(PackedEsmError):
+    """A sequence that was embedded twice gave different bits: the device fails. Sequence, device and host are named."""
+
+
 class NonFiniteError(PackedEsmError):
     """A sequence gave values that are not finite, or beyond the dtype of a file; it is named."""

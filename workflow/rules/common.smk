@@ -167,6 +167,13 @@ def residue_arguments(wildcards, output):
     return [text for feature, path in pairs for text in ("--residues", feature, path)] + dtype
 
 
+def residue_values():
+    """Return the files of chunks that the files for each residue link to."""
+    return [
+        path for feature in RESIDUE_FEATURES for path in gather.chunk(f"{RESULTS}/chunks/{{scatteritem}}.{feature}.h5")
+    ]
+
+
 def residue_files():
     """Return {(sample, feature): path} of the files for each residue."""
     every = [(sample, feature) for sample in SAMPLES for feature in RESIDUE_FEATURES]
@@ -174,8 +181,8 @@ def residue_files():
 
 
 def validation_arguments():
-    """Return the command line options that say how to validate."""
-    options = config["validation"].items()
+    """Return the command line options that say how to validate; `repeat` is for embedding."""
+    options = [(key, value) for key, value in config["validation"].items() if key != "repeat"]
     return [text for key, value in options for text in (f"--{key.replace('_', '-')}", str(value))]
 
 

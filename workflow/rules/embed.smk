@@ -64,4 +64,6 @@ rule embed_chunk:
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
+        # No parameter of the rule: it determines no result, so changing it reruns nothing.
+        "--repeat {config[validation][repeat]} "
         "--terminal 3 3>&2 > {log:q} 2>&1"

@@ -34,15 +34,16 @@ def chunking_minutes(wildcards, input, attempt):
 
 
 def embedding_memory_mb(wildcards, input, attempt):
-    """Return MB of embed_chunk."""
-    columns = len(config["layers"]) * len(config["pooling"])
+    """Return MB of embed_chunk; of what is repeated there are two vectors."""
+    columns = len(config["layers"]) * len(config["pooling"]) * (1 + config["validation"]["repeat"])
     base = needed.embedding_memory_mb(SHAPE, size_of(input.fasta), columns, attempt)
     return base + (needed.RESIDUES_MB * attempt if RESIDUE_FEATURES else 0)
 
 
 def embedding_minutes(wildcards, input, threads, attempt):
     """Return minutes of embed_chunk."""
-    return needed.embedding_minutes(SHAPE, size_of(input.fasta), ON_GPU, threads, attempt)
+    residues = size_of(input.fasta) * (1 + config["validation"]["repeat"])
+    return needed.embedding_minutes(SHAPE, residues, ON_GPU, threads, attempt)
 
 
 def merging_memory_mb(wildcards, input, attempt):
@@ -73,7 +74,7 @@ def validation_memory_mb(wildcards, input, attempt):
 
 def validation_minutes(wildcards, input, threads, attempt):
     """Return minutes of validate."""
-    tables = fasta_bytes(input.fasta) + size_of(input.manifest, *input.embeddings)
+    tables = fasta_bytes(input.fasta) + size_of(input.manifest, *input.embeddings, *input.residue_values)
     return needed.validation_minutes(SHAPE, config["validation"]["sequences"], tables, ON_GPU, threads, attempt)
 
 

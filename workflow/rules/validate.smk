@@ -3,6 +3,7 @@ rule validate:
         fasta=as_given(list(SAMPLES.values())),
         embeddings=expand("<results>/embeddings/{sample}.parquet", sample=SAMPLES),
         residues=residue_files().values(),
+        residue_values=residue_values(),
         manifest="<results>/manifest.parquet",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
         model=as_given(model_files()),

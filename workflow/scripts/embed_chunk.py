@@ -39,6 +39,13 @@ def build_parser() -> argparse.ArgumentParser:
         choices=["float16", "float32"],
         help="of representations (default: %(default)s)",
     )
+    parser.add_argument(
+        "--repeat",
+        type=float,
+        default=0.02,
+        metavar="SHARE",
+        help="share of the sequences to embed twice, 0 to 1; other bits fail the job (default: %(default)s)",
+    )
     _embedding.add_embedding_options(parser)
     return parser
 
@@ -57,6 +64,7 @@ def embed(args: argparse.Namespace) -> None:
             args.reuse,
             {feature: Path(path) for feature, path in args.residues},
             args.residue_dtype,
+            args.repeat,
         )
 
 

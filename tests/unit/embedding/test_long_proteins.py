@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import fair_esm_alone, random_tokens
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding.long_proteins import WindowedEmbedder
+from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.packing import iterate_packs
 from packed_esm.sequences.windows import ResidueWindows
@@ -47,7 +47,7 @@ def test_an_overlap_that_cannot_be_is_refused(overlap):
 def test_a_long_protein_is_the_mean_of_fair_esms_windows(demo):
     tokens = random_tokens(LENGTHS)
     seen = {}
-    columns = WindowedEmbedder(OPTIONS).embed(tokens, lambda i, out: seen.setdefault(i, out)).columns
+    columns = Embedder(OPTIONS).embed(tokens, lambda i, out: seen.setdefault(i, out)).columns
     assert sorted(seen) == list(range(len(tokens)))
     for i, one in enumerate(tokens):
         residues = len(one) - 2
@@ -72,30 +72,33 @@ def test_a_long_protein_is_the_mean_of_fair_esms_windows(demo):
         assert seen[i]["logits"].shape == (residues + 2, 33) and np.isfinite(columns["log_likelihood"][i])
 
 
+def test_windows_that_the_settings_record_are_those_that_were_used():
+    embedder, tokens = Embedder(OPTIONS), random_tokens([250])
+    starts = ResidueWindows(**embedder.settings["windows"]).starts(250)
+    assert embedder.embed(tokens).real_tokens == len(starts) * 102 and len(starts) == 4
+
+
 def test_short_proteins_keep_every_bit_beside_long_ones():
     tokens = random_tokens(LENGTHS)
-    windowed = WindowedEmbedder(OPTIONS).embed(tokens).columns
-    plain = WindowedEmbedder(replace(OPTIONS, windows=None)).embed(tokens).columns
-    alone = WindowedEmbedder(OPTIONS).embed([tokens[5]]).columns
+    windowed = Embedder(OPTIONS).embed(tokens).columns
+    plain = Embedder(replace(OPTIONS, windows=None)).embed(tokens).columns
+    alone = Embedder(OPTIONS).embed([tokens[5]]).columns
     for name, rows in windowed.items():
         for i, length in enumerate(LENGTHS):
             assert np.array_equal(rows[i], plain[name][i]) == (length <= 100)
         assert np.array_equal(rows[5], alone[name][0])
 
 
-def test_windows_are_joined_in_their_order_however_they_come(monkeypatch):
+def test_windows_are_joined_in_their_order_however_they_come():
     tokens, options = random_tokens([171, 550]), replace(OPTIONS, tokens_per_pack=102)
-    want = WindowedEmbedder(options).embed(tokens).columns
-    monkeypatch.setattr(
-        "packed_esm.embedding.embedder.iterate_packs", lambda *given: reversed(list(iterate_packs(*given)))
-    )
-    got = WindowedEmbedder(options).embed(tokens).columns
+    want = Embedder(options).embed(tokens).columns
+    got = Embedder(options).embed(tokens, packs=lambda *given: reversed(list(iterate_packs(*given)))).columns
     assert all(np.array_equal(got[name], rows) for name, rows in want.items())
 
 
 def test_progress_counts_the_residues_that_are_run():
     tokens = random_tokens(LENGTHS)
-    embedder, done = WindowedEmbedder(OPTIONS), []
+    embedder, done = Embedder(OPTIONS), []
     embedder.embed(tokens, progress=done.append)
     assert sum(done) == embedder.residues(tokens) == 100 + 2 * 100 + 30 + 2 * 100 + 3 * 100 + 8 * 100 + 1
 
@@ -107,11 +110,11 @@ def test_windows_that_overflow_are_recomputed_in_fp32(tmp_path, caplog):
     torch.save(checkpoint, tmp_path / "esm2_loud.pt")
     tokens = random_tokens([150, 40])
     options = replace(OPTIONS, model=tmp_path / "esm2_loud.pt", dtype="fp16")
-    half, seen = WindowedEmbedder(options), {}
+    half, seen = Embedder(options), {}
     result = half.embed(tokens, lambda i, out: seen.setdefault(i, out))
     assert not seen and result.recomputed == [0, 1]
     half.recompute(result, tokens, ["long", "short"], lambda i, out: seen.setdefault(i, out))
-    exact = WindowedEmbedder(replace(options, dtype="fp32")).embed(tokens)
+    exact = Embedder(replace(options, dtype="fp32")).embed(tokens)
     assert sorted(seen) == [0, 1] and len(seen[0]["representations"][6]) == 152
     for column, rows in exact.columns.items():
         assert np.allclose(result.columns[column], rows, rtol=1e-4, atol=1e-4), column
@@ -120,4 +123,4 @@ def test_windows_that_overflow_are_recomputed_in_fp32(tmp_path, caplog):
 
 def test_contacts_of_windows_are_refused():
     with pytest.raises(ValueError, match="contacts are not to be had of windows; use too_long: truncate or reject"):
-        WindowedEmbedder(replace(OPTIONS, include=("contacts",)))
+        Embedder(replace(OPTIONS, include=("contacts",)))

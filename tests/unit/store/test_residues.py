@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import xxhash
 from checkpoint_files import save_fair_esm
 from conftest import ROOT, fair_esm_alone, random_esm2
 from packed_esm.checkpoints.loading import load_esm2
@@ -19,12 +21,13 @@ from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.residue_arrays import residue_arrays
 from packed_esm.errors import EmbeddingFileError, ValidationError
+from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.store import residues
 from packed_esm.store.merge import merge_sample
 from packed_esm.store.merge_residues import merge_residues
-from packed_esm.store.residues import ResidueWriter
+from packed_esm.store.residues import ResidueWriter, residue_checksum
 from packed_esm.validation.run import validate
 from packed_esm.validation.tolerance import ValidationOptions
 
@@ -33,6 +36,7 @@ SEQUENCES = {
     "a/b": "MKV" * 40,
     "x": "G",
     "twin": "MVLSPADKTN",
+    "as-long": "GHLTPEEKSA",
     "long": "ACDEFGHIKL" * 60,
 }
 FEATURES = ("representations", "logits", "contacts")
@@ -68,14 +72,14 @@ def run(tmp_path):
         merge_residues(tmp_path / "m", "s", [chunk.with_suffix(f".{feature}.h5") for chunk in chunks], out, copy)
         return out
 
-    def check(paths, options=options):
+    def check(paths, options=options, sequences=32):
         return validate(
             [("s", fasta, tmp_path / "s.parquet")],
             tmp_path / "m",
             [chunk.with_suffix(".json") for chunk in chunks],
             tmp_path / "v.tsv",
             tmp_path / "v.json",
-            ValidationOptions(),
+            ValidationOptions(sequences),
             options,
             {("s", feature): path for feature, path in paths.items()},
         )
@@ -142,6 +146,7 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
         values = file[name][...]
         values[..., 7] = np.nextafter(values[..., 7], np.float32(9))  # one last bit a row
         file[name][...] = values
+        file[name].attrs["checksum"] = residue_checksum(name, values)  # as if it had been computed so
     with pytest.raises(ValidationError, match=r"s\|a/b, 120 residues, .*what is stored is not what the same settings"):
         run.check(paths)
 
@@ -221,7 +226,10 @@ def test_chunks_of_other_settings_and_missing_records_are_refused(run):
     run()
     run.chunks[0].with_suffix(".logits.h5").replace(run.chunks[1].with_suffix(".logits.h5"))
     embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", run.options, (), {"logits": feature}, "float32")
-    with pytest.raises(EmbeddingFileError, match=r"2.logits.h5: it should hold SQ\.\S+ \(s\|.*remove it"):
+    with pytest.raises(
+        EmbeddingFileError,
+        match=r"2.logits.h5, dataset 'SQ\.\S+': it should hold SQ\.\S+ \(s\|.*but it is not there; remove",
+    ):
         run.merge("logits")
 
 
@@ -232,7 +240,7 @@ def test_a_dataset_of_another_length_is_refused(run):
         first, second = list(file)[:2]
         del file[first]
         file.copy(second, first)
-    with pytest.raises(EmbeddingFileError, match=r"logits.h5: it should hold SQ\.\S+ \(s\|.*, but does not"):
+    with pytest.raises(EmbeddingFileError, match=r"logits.h5, .*: it should hold SQ\.\S+ \(s\|.*, but it holds SQ"):
         run.merge("logits")
 
 
@@ -248,6 +256,139 @@ def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, wai
         assert list(file) == ["SQ.x"] and (file["SQ.x"][...] == 2).all()
 
 
+@contextmanager
+def opened(*places):
+    """Yield the open datasets of places, (file, name) each."""
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(h5py.File(path, "a")) for path in {path for path, _ in places}}
+        yield [files[path][name] for path, name in places]
+
+
+def changed(change):
+    def fault(place, _):
+        with opened(place) as (dataset,):
+            dataset[...] = change(dataset[...])
+
+    return fault
+
+
+def exchanged(*attributes, values=True):
+    """Exchange what two datasets of equal shape hold, and some of their attributes."""
+
+    def fault(place, other):
+        with opened(place, other) as (one, two):
+            if values:
+                one[...], two[...] = two[...], one[...]
+            for name in attributes:
+                one.attrs[name], two.attrs[name] = two.attrs[name], one.attrs[name]
+
+    return fault
+
+
+def linked(place, other):
+    """Put a link to another record in the place of a dataset."""
+    (path, name), (target, target_name) = place, other
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = h5py.SoftLink(f"/{target_name}") if target == path else h5py.ExternalLink(target, target_name)
+
+
+def without_checksum(place, _):
+    with opened(place) as (dataset,):
+        del dataset.attrs["checksum"]
+
+
+CHANGED = "its values were changed: they do not give its checksum"
+FAULTS = {
+    "nan": (changed(lambda values: values * np.nan), CHANGED),
+    "one-nan": (changed(lambda values: np.where(values == values[-1, -1], np.nan, values)), CHANGED),
+    "zeros": (changed(lambda values: 0 * values), CHANGED),
+    "plus-one": (changed(lambda values: values + 1), CHANGED),
+    "values-exchanged": (exchanged(), CHANGED),
+    "values-and-checksums-exchanged": (exchanged("checksum"), CHANGED),
+    "datasets-exchanged": (exchanged("checksum", "digest"), "it holds SQ."),
+    "linked-to-another-record": (linked, "it holds SQ."),
+    "no-checksum": (without_checksum, "it has no checksum"),
+}
+
+
+def places(run, feature="logits"):
+    """Return where two different sequences of equal length lie, the first of "twin": (file of a chunk, digest)."""
+    found = {}
+    for chunk in run.chunks:
+        path = chunk.with_suffix(f".{feature}.h5")
+        with h5py.File(path) as file:
+            found |= {digest: path for digest, dataset in file.items() if dataset.shape[-2] == 10}
+    first = refget_digest(SEQUENCES["twin"])
+    (second,) = found.keys() - {first}
+    return (found[first], first), (found[second], second)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_dataset_that_is_not_as_it_was_computed_is_not_merged(run, fault):
+    change, problem = FAULTS[fault]
+    run(features=["logits"])
+    (path, digest), other = places(run)
+    change((path, digest), other)
+    for copy in (False, True):
+        with pytest.raises(EmbeddingFileError) as error:
+            run.merge("logits", copy)
+        assert all(part in str(error.value) for part in (f"{path}, dataset {digest!r}", "s|", problem, "remove")), error
+
+
+@pytest.mark.parametrize("sequences", [2, 32], ids=["not-compared", "compared"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_dataset_that_is_not_as_it_was_computed_fails_validation(run, fault, sequences):
+    """In the chunk that a link leads to, and in a file of copies; of the five sequences 2 are the two ends."""
+    change, problem = FAULTS[fault]
+    merged = run(features=["logits"])["logits"]
+    copies = run.merge("logits", copy=True).rename(run.folder / "residues" / "copies.h5")
+    run.merge("logits")
+    change((copies, "twin"), (copies, "as-long"))
+    with pytest.raises(EmbeddingFileError) as error:
+        run.check({"logits": copies}, sequences=sequences)
+    assert f"{copies}, dataset 'as-long'" in str(error.value) or f"{copies}, dataset 'twin'" in str(error.value)
+    assert problem in str(error.value) and f"remove {copies} and run again" in str(error.value)
+    (path, digest), other = places(run)
+    change((path, digest), other)
+    with pytest.raises(EmbeddingFileError) as error:
+        run.check({"logits": merged}, sequences=sequences)
+    assert f"{merged}, dataset " in str(error.value) and "(s|" in str(error.value) and problem in str(error.value)
+    assert f"remove {merged}, and {path.parent}" in str(error.value)
+
+
+def test_a_link_of_the_merged_file_to_another_record_is_noticed(run):
+    merged = run(features=["logits"])["logits"]
+    linked((merged, "twin"), places(run)[1])
+    with pytest.raises(EmbeddingFileError, match=r"s.logits.h5, dataset 'twin': it should hold .*, but it holds SQ"):
+        run.check({"logits": merged}, sequences=2)
+
+
+def test_a_link_to_the_same_sequence_of_a_run_with_other_settings_is_noticed(run):
+    merged = run(features=["logits"])["logits"]
+    foreign, digest = run.folder / "foreign.h5", refget_digest(SEQUENCES["twin"])
+    chunk = next(chunk for chunk in run.chunks if digest in chunk.read_text())
+    options = replace(run.options, tokens_per_pack=512, dtype="bf16")
+    embed_fasta(chunk, run.folder / "o", run.folder / "p", options, (), {"logits": foreign}, "float32")
+    linked((merged, "twin"), (foreign, digest))
+    with pytest.raises(EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, of other settings \(dtype: 'bf16'"):
+        run.check({"logits": merged}, sequences=2)
+
+
+def test_the_checksum_is_that_of_the_values_as_numpy_and_h5py_have_them(tmp_path, monkeypatch):
+    """XXH3-64 of digest, shape, dtype and bytes, whatever the blocks; the same of array and dataset."""
+    values = np.random.default_rng(0).normal(size=(2, 103, 20)).astype("<f2")
+    want = xxhash.xxh3_64_intdigest(b"SQ.x (2, 103, 20) <f2" + values.tobytes())
+    for size in (1000, 2**22):
+        monkeypatch.setattr(residues, "BLOCK_BYTES", size)
+        with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
+            writer.write("SQ.x", {"representations": values})
+            writer.finish({})
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert file["SQ.x"].attrs["checksum"] == residue_checksum("SQ.x", file["SQ.x"]) == want
+        assert residue_checksum("SQ.x", values) == residue_checksum("SQ.x", np.asfortranarray(values)) == want
+
+
 def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
     run()
     chunk = next(c for c in run.chunks if "MKV" * 40 in c.read_text()).with_suffix(".logits.h5")
@@ -255,7 +396,7 @@ def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
         first = next(iter(file))
         other = file[first].attrs["digest"]
         file[first].attrs["digest"] = "SQ.of-another"
-    with pytest.raises(EmbeddingFileError, match=rf"logits.h5: it should hold {other} "):
+    with pytest.raises(EmbeddingFileError, match=rf"it should hold {other} .*, but it holds SQ.of-another; remove"):
         run.merge("logits")
 
 
@@ -267,7 +408,8 @@ def test_a_dataset_of_another_length_is_noticed(run):
         longer = np.concatenate([file[first][...], file[first][:1]])
         del file[first]
         file.create_dataset(first, data=longer).attrs["digest"] = first
-    with pytest.raises(EmbeddingFileError, match=rf"logits.h5: it should hold {first} "):
+        file[first].attrs["checksum"] = residue_checksum(first, longer)
+    with pytest.raises(EmbeddingFileError, match=rf"logits.h5, .*: it should hold {first} .*, but its shape is \("):
         run.merge("logits")
 
 

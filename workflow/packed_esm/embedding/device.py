@@ -58,6 +58,13 @@ def gpu_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).total_memory
 
 
+def device_identity(device: torch.device) -> str:
+    """Return which device it is among others of its kind: its name, and the UUID of a GPU, as nvidia-smi -L has it."""
+    if device.type != "cuda":
+        return device_name(device)
+    return f"{device_name(device)} (GPU-{torch.cuda.get_device_properties(device).uuid})"
+
+
 def device_name(device: torch.device) -> str:
     """Return the kind of device, on which the last bits depend: the GPU's name, or the CPU's model and vector unit."""
     if device.type == "cuda":

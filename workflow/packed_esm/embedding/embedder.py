@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,71 +22,22 @@ from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
 from ..sequences.tokens import tokenize
 from .device import choose_device, choose_dtype, default_tokens_per_pack
+from .long_proteins import WindowJoin, cut
 from .options import DTYPES, EmbedOptions
 from .packing import Pack, iterate_packs
+from .results import EachSequence, Embeddings, MakePacks, StartedPack
 
 log = logging.getLogger(__name__)
-
 
 # Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.
 PACKS_AHEAD = 2
 
 
-EachSequence = Callable[[int, dict], None]
-
-
-@dataclass
-class Embeddings:
-    """Result of one call, in the order of the input.
-
-    Attributes:
-        columns: {"mean_33": float32 [n, E], ..., "log_likelihood": float32 [n, 1]}.
-        recomputed: indices of sequences with values that were not finite.
-        packs, real_tokens, pack_tokens: how the work was packed; fill = real_tokens / pack_tokens.
-    """
-
-    columns: dict[str, np.ndarray]
-    recomputed: list[int] = field(default_factory=list)
-    packs: int = 0
-    real_tokens: int = 0
-    pack_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class StartedPack:
-    """A pack whose work is queued.
-
-    Attributes:
-        pooled: fp32 [n, width] of each column, on the host, to be read after `wait`.
-        bad: bool [n] on the host, likewise: which sequences have values that are not finite.
-        outputs: what `forward_packed` returned, on the device, where it was asked for.
-        done: recorded after the last copy; None where there was nothing to wait for.
-    """
-
-    pack: Pack
-    pooled: list[torch.Tensor]
-    bad: torch.Tensor
-    outputs: dict | None
-    done: torch.cuda.Event | None
-
-    def wait(self) -> None:
-        """Return when the work is done."""
-        if self.done:
-            self.done.synchronize()
-
-    def of_sequence(self, place: int) -> dict:
-        """Return the outputs of the sequence that stands at `place` in the pack."""
-        rows = slice(self.pack.cu_seqlens[place], self.pack.cu_seqlens[place + 1])
-        one: dict = {"representations": {k: x[rows] for k, x in self.outputs["representations"].items()}}
-        if "logits" in self.outputs:
-            one["logits"] = self.outputs["logits"][rows]
-        if "contacts" in self.outputs:
-            one["contacts"] = self.outputs["contacts"][place]
-        return one
-
-
 class Embedder:
-    """A loaded model with its settings; everything that determines an embedding is in `settings`."""
+    """A loaded model with its settings; everything that determines an embedding is in `settings`.
+
+    With `options.windows` a protein longer than a window is embedded in windows, and what they give is joined.
+    """
 
     def __init__(self, options: EmbedOptions) -> None:
         self.options = options
@@ -150,14 +101,15 @@ class Embedder:
         return {name: np.empty((rows, width), np.float32) for name, width in self.columns.items()}
 
     def residues(self, tokens: Sequence[np.ndarray]) -> int:
-        """Return the residues that `embed` runs."""
-        return sum(len(one) - 2 for one in tokens)
+        """Return the residues that `embed` runs: in two windows, counted twice."""
+        return sum(len(piece) - 2 for one in tokens for piece in cut(one, self.options.windows))
 
     def embed(
         self,
         tokens: Sequence[np.ndarray],
         each_sequence: EachSequence | None = None,
         progress: Callable[[int], object] = lambda residues: None,
+        packs: MakePacks = iterate_packs,
     ) -> Embeddings:
         """Embed sequences (uint8 [L + 2] each, with cls and eos).
 
@@ -165,13 +117,28 @@ class Embedder:
             tokens: the sequences.
             each_sequence: called with (index, what `forward_packed` gave for the sequence, on the device): its
                 "representations" {layer: fp32 [L + 2, E]}, and "logits" and "contacts" where they are included.
-            progress: called with the residues done since the last call.
+            progress: called with the residues done since the last call, as `residues` counts them.
+            packs: puts tokens into packs of a budget.
 
         Sequences whose values are not finite are listed in the result's `recomputed`: call `recompute` for them.
         """
-        result = Embeddings(self.empty_columns(len(tokens)))
+        pieces = [cut(one, self.options.windows) for one in tokens]
+        if len(tokens) == sum(map(len, pieces)):
+            return self._embed_whole(tokens, each_sequence, progress, packs)
+        join = self._join(tokens, pieces, each_sequence)
+        return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.take, progress, packs))
+
+    def _embed_whole(
+        self,
+        tokens: Sequence[np.ndarray],
+        each_sequence: EachSequence | None,
+        progress: Callable[[int], object],
+        packs: MakePacks,
+    ) -> Embeddings:
+        """Embed sequences, each in one forward."""
+        result = Embeddings(self.empty_columns(len(tokens)), places=np.empty(len(tokens), np.int32))
         started: deque[StartedPack] = deque()
-        for pack in iterate_packs(tokens, self.tokens_per_pack):
+        for pack in packs(tokens, self.tokens_per_pack):
             started.append(self._start(self.model, pack, keep=each_sequence is not None))
             if len(started) > PACKS_AHEAD:
                 progress(self._finish(started.popleft(), result, each_sequence))
@@ -199,7 +166,7 @@ class Embedder:
     def _start(self, model: ESM2WithFlashAttention, pack: Pack, keep: bool = False) -> StartedPack:
         """Queue all the work on a pack, to the copy of its pooled vectors; on a GPU this returns before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
-        cu_seqlens = torch.from_numpy(pack.cu_seqlens)
+        cu_seqlens, real = torch.from_numpy(pack.cu_seqlens), torch.from_numpy(pack.real_cu_seqlens)
         include = self.options.include
         out = model.forward_packed(
             input_ids,
@@ -209,7 +176,7 @@ class Embedder:
             need_logits="logits" in include or LOG_LIKELIHOOD in include,
             return_contacts="contacts" in include,
         )
-        vectors, bad = self.pooled(out, input_ids, cu_seqlens, len(pack.indices), model.kernels != "torch")
+        vectors, bad = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
         pooled, bad = [x.to("cpu", non_blocking=True) for x in vectors], bad.to("cpu", non_blocking=True)
         done = torch.cuda.Event() if self.device.type == "cuda" else None
         if done:
@@ -223,9 +190,8 @@ class Embedder:
 
         Args:
             out: its result, with logits where a column needs them.
-            input_ids, cu_seqlens: its arguments, the latter on the host.
-            count: how many sequences of the pack are wanted.
-            kernels: see `pool_packed`.
+            input_ids: its argument.
+            cu_seqlens, count, kernels: see `pool_packed`.
         """
         parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
         if LOG_LIKELIHOOD in self.options.include:
@@ -242,6 +208,7 @@ class Embedder:
         if each_sequence is not None:
             for place in np.flatnonzero(~bad):
                 each_sequence(pack.indices[place], started.of_sequence(place))
+        result.places[pack.indices] = pack.real_cu_seqlens[:-1]
         result.recomputed += [pack.indices[place] for place in np.flatnonzero(bad)]
         result.packs += 1
         result.real_tokens += pack.real_tokens
@@ -256,28 +223,59 @@ class Embedder:
         result: Embeddings,
         each_sequence: EachSequence | None,
     ) -> None:
-        """Embed one sequence in fp32, alone, in place of values that were not finite."""
+        """Embed one sequence in fp32, in place of values that were not finite; of a long protein all windows."""
+        pieces = cut(tokens[index], self.options.windows)
+        hand_out = (lambda _, out: each_sequence(index, out)) if each_sequence else None
+        if len(pieces) == 1:
+            alone = self._recompute_alone(tokens[index], name, hand_out)
+        else:
+            join = self._join([tokens[index]], [pieces], hand_out)
+            for number, piece in enumerate(pieces):
+                window = f"{name}, window {number + 1} of {len(pieces)}"
+                self._recompute_alone(piece, window, lambda _, out, number=number: join.take(number, out))
+            alone = join.result
+        for column, matrix in alone.columns.items():
+            result.columns[column][index] = matrix[0]
+
+    def _recompute_alone(self, tokens: np.ndarray, name: str, each_sequence: EachSequence | None) -> Embeddings:
+        """Embed one sequence, or window, in fp32 and in a pack of its own."""
         problem = f"{name}: values that are not finite in {self.settings['dtype']}"
         if self.options.on_nonfinite == "fail" or self.settings["dtype"] == "fp32":
             raise NonFiniteError(f"{problem}; use dtype: fp32, or check the checkpoint")
         log.warning("%s; recomputed in fp32", problem)
-        (pack,) = iterate_packs([tokens[index]], len(tokens[index]))
-        alone = Embeddings(self.empty_columns(1))
-        forward_one = (lambda _, rows: each_sequence(index, rows)) if each_sequence else None
+        (pack,) = iterate_packs([tokens], len(tokens))
+        alone = Embeddings(self.empty_columns(1), places=np.empty(1, np.int32))
         try:
             if self._exact is None:
                 base = load_esm2(self.options.model)
                 self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
-            self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, forward_one)
+            self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, each_sequence)
         except torch.OutOfMemoryError as error:
             raise MemoryError(
-                f"{problem}, and there is no GPU memory to recompute its {len(tokens[index]) - 2} residues in fp32; "
+                f"{problem}, and there is no GPU memory to recompute its {len(tokens) - 2} residues in fp32; "
                 "use dtype: bf16 (the range of fp32), a larger GPU, or device: cpu"
             ) from error
         if alone.recomputed:
             raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
-        for column, matrix in alone.columns.items():
-            result.columns[column][index] = matrix[0]
+        return alone
+
+    def _join(
+        self,
+        tokens: Sequence[np.ndarray],
+        pieces: Sequence[Sequence[np.ndarray]],
+        each_sequence: EachSequence | None,
+    ) -> WindowJoin:
+        """Return what joins `pieces`, the windows of each of `tokens`."""
+        result = Embeddings(self.empty_columns(len(tokens)))
+        return WindowJoin(self.options.windows, self._pool_joined, tokens, pieces, result, each_sequence)
+
+    def _pool_joined(self, tokens: np.ndarray, out: dict) -> list[np.ndarray]:
+        """Return the row of each column of one protein, of what its windows gave together."""
+        cu_seqlens = torch.tensor([0, len(tokens)], dtype=torch.int32)
+        pooled, bad = self.pooled(out, torch.from_numpy(tokens).to(self.device), cu_seqlens, 1)
+        if bad.any():
+            raise NonFiniteError("the sum of windows is not finite; use dtype: fp32, or check the checkpoint")
+        return [vectors[0].cpu().numpy() for vectors in pooled]
 
 
 def _log_likelihoods(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:

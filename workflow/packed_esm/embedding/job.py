@@ -2,12 +2,10 @@
 
 import json
 import logging
-import platform
-import resource
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,17 +16,16 @@ from ..sequences.alphabet import invalid_characters, refget_digest
 from ..sequences.fasta import Record, read_records
 from ..sequences.tokens import tokenize
 from ..store.embeddings import write_chunk
-from ..store.residues import ResidueWriter
-from ..store.settings import fingerprint
+from ..store.residues import ResidueWriter, residue_checksum
 from ..system.files import write_json
 from ..system.progress import progress_bar
-from ..system.versions import package_versions
-from .device import device_name
-from .embedder import Embedder, Embeddings
-from .long_proteins import WindowedEmbedder
+from .embedder import Embedder
 from .options import EmbedOptions
+from .repeat import Repeat, chance
 from .residue_arrays import residue_arrays
-from .reuse import look_up
+from .results import Embeddings
+from .reuse import Earlier, look_up
+from .statistics import Clock, job_statistics
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +40,8 @@ def embed_fasta(
     reuse: Sequence[Path] = (),
     residues: Mapping[str, Path] | None = None,
     residue_dtype: str = "float16",
+    repeat: float = 0.02,
+    repeat_seed: int | None = None,
 ) -> dict:
     """Embed the records of a FASTA file into an Arrow file, in their order; return (and write) the statistics.
 
@@ -54,84 +53,62 @@ def embed_fasta(
         reuse: Parquet files of earlier runs; what they have with the same settings is not embedded again.
         residues: {feature: path} of the HDF5 files for each residue, names of `residues.FEATURES`.
         residue_dtype: of representations there.
+        repeat: share of the sequences to embed twice, 0 to 1, see `Repeat`; it determines no byte of `out`.
+        repeat_seed: of their choice; by default from the operating system. The statistics have it.
 
     Raises:
         EmbeddingFileError: a file of `reuse` that is damaged.
         FastaError: a record that is not what its digest says, with characters that are no residues, or too long.
-        ValueError: residues together with reuse, or of a feature that is not included.
+        OptionError: residues together with reuse, or of a feature that is not included.
+        RepeatError: a sequence that was embedded twice gave different bits; no file of results is written.
     """
     residues = residues or {}
     _check_residues(residues, options, reuse)
     check_one_of("residue_dtype", residue_dtype, RESIDUE_DTYPES)
-    started = time.perf_counter()
-    digests, names, tokens = read_tokens(fasta)
-    read = time.perf_counter()
-    embedder = WindowedEmbedder(options)
-    _check_lengths(fasta, embedder, tokens, names)
-    loaded = time.perf_counter()
-    settings = embedder.settings
-    log.info("settings: %s", json.dumps(settings))
-    earlier = look_up(reuse, digests, settings, embedder.empty_columns(len(tokens)))
-    looked_up = time.perf_counter()
+    again = Repeat(repeat, stats_path.with_suffix(".repeat.npz"), chance() if repeat_seed is None else repeat_seed)
+    again.check()
+    clock = Clock()
+    sequences = read_tokens(fasta)
+    clock.lap("read")
+    embedder = Embedder(options)
+    _check_lengths(fasta, embedder, sequences)
+    log.info("settings: %s", json.dumps(embedder.settings))
+    clock.lap("load")
     with ResidueWriter(residues, torch.get_num_threads()) as writer:
-        keep = _Residues(writer, list(residues), residue_dtype) if residues else None
-        work = _Work(embedder, tokens, names, digests, keep, fasta.name)
-        embeddings, warm = work.embed(earlier.missing)
-        while earlier.found.any() and embedder.settings != settings:
-            # After an out-of-memory the budget is another, and what was found may not stand beside it.
-            settings = embedder.settings
-            earlier = look_up(reuse, digests, settings, embedder.empty_columns(len(tokens)))
-            embeddings, warm = work.embed(earlier.missing)
+        keep = _Residues(writer, sequences, list(residues), residue_dtype) if residues else None
+        work = _Work(embedder, sequences, keep, again, clock, fasta.name)
+        earlier, embeddings, repeated = _embed_missing(work, reuse)
         writer.finish(embedder.settings | {"per_residue": residue_dtype})
-    embedded = time.perf_counter()
-    lengths = [len(t) - 2 for t in tokens]
-    columns, checksums = earlier.completed(digests, embeddings.columns)
-    write_chunk(out, digests, lengths, columns, embedder.settings, checksums)
-    written = time.perf_counter()
-    total, reused_residues = sum(lengths), sum(lengths[i] for i in np.flatnonzero(earlier.found))
-    stats = {
-        "sequences": len(tokens),
-        "residues": total,
-        "reused_sequences": int(earlier.found.sum()),
-        "reused_residues": reused_residues,
-        "packs": embeddings.packs,
-        "real_tokens": embeddings.real_tokens,
-        "pack_tokens": embeddings.pack_tokens,
-        "fill": embeddings.real_tokens / embeddings.pack_tokens if embeddings.packs else None,
-        "residues_per_second": (total - reused_residues) / (embedded - warm),
-        "seconds": {
-            "read": read - started,
-            "load": loaded - read,
-            "reuse": looked_up - loaded,
-            "warm_up": warm - looked_up,
-            "embed": embedded - warm,
-            "write": written - embedded,
-        },
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "peak_gpu_memory_mb": _peak_gpu_memory_mb(embedder.device),
-        "recomputed_in_fp32": [names[earlier.missing[i]] for i in embeddings.recomputed],
-        "device": device_name(embedder.device),
-        "threads": torch.get_num_threads(),
-        "host": platform.node(),
-        "versions": package_versions(),
-        "settings": embedder.settings,
-        "fingerprint": fingerprint(embedder.settings),
-    }
+    lengths = [len(t) - 2 for t in sequences.tokens]
+    columns, checksums = earlier.completed(sequences.digests, embeddings.columns)
+    write_chunk(out, sequences.digests, lengths, columns, embedder.settings, checksums)
+    clock.lap("write")
+    stats = job_statistics(embedder, lengths, sequences.names, earlier, embeddings, clock.seconds)
+    stats |= {"repeated_sequences": repeated, "repeat_seed": again.seed}
     write_json(stats_path, stats)
     log.info(
-        "%s: %d sequences, %d residues, of which %d were reused, %.0f residues/s",
+        "%s: %d sequences, %d residues, of which %d were reused, %.0f residues/s, %d sequences repeated",
         out,
-        len(tokens),
-        total,
-        reused_residues,
+        stats["sequences"],
+        stats["residues"],
+        stats["reused_residues"],
         stats["residues_per_second"],
+        repeated,
     )
     return stats
 
 
-def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
-    """Return (digests, names for messages, tokens) of a FASTA file of normalised sequences."""
-    digests, names, tokens = [], [], []
+class Sequences(NamedTuple):
+    """The sequences of a job: digests, names for messages, and tokens, uint8 [L + 2] each."""
+
+    digests: list[str]
+    names: list[str]
+    tokens: list[np.ndarray]
+
+
+def read_tokens(fasta: Path) -> Sequences:
+    """Return the sequences of a FASTA file, which are normalised."""
+    sequences = Sequences([], [], [])
     for record in _normalised_records(fasta):
         unusable = not record.sequence or invalid_characters(record.sequence)
         has_digest = record.id.startswith("SQ.")
@@ -146,10 +123,10 @@ def read_tokens(fasta: Path) -> tuple[list[str], list[str], list[np.ndarray]]:
                 f"{fasta}, line {record.line}: the sequence of {record.description} is not that of its digest; "
                 "the file was changed, remove it and run again"
             )
-        digests.append(digest)
-        names.append(record.description)
-        tokens.append(tokenize(record.sequence))
-    return digests, names, tokens
+        sequences.digests.append(digest)
+        sequences.names.append(record.description)
+        sequences.tokens.append(tokenize(record.sequence))
+    return sequences
 
 
 def _normalised_records(fasta: Path) -> Iterator[Record]:
@@ -169,10 +146,10 @@ def _check_residues(residues: Mapping[str, Path], options: EmbedOptions, reuse: 
             raise OptionError(f"residues: {feature} must be included to be written (include: {feature})")
 
 
-def _check_lengths(fasta: Path, embedder: Embedder, tokens: list[np.ndarray], names: list[str]) -> None:
+def _check_lengths(fasta: Path, embedder: Embedder, sequences: Sequences) -> None:
     """Raise FastaError for the first sequence that the model has no positions for."""
     longest = embedder.model.max_residues
-    for name, one in zip(names, tokens, strict=True):
+    for name, one in zip(sequences.names, sequences.tokens, strict=True):
         windows = embedder.options.windows
         if longest is not None and min(len(one) - 2, windows.size if windows else len(one)) > longest:
             raise FastaError(
@@ -186,63 +163,93 @@ class _Residues:
     """What is kept of each residue: features, the dtype of representations, and where they go."""
 
     writer: ResidueWriter
+    sequences: Sequences
     features: list[str]
     dtype: str
 
-    def write(self, name: str, digest: str, out: dict) -> None:
+    def write(self, index: int, out: dict) -> None:
         """Write the features of one sequence; `out`: what `Embedder.embed` hands out for it."""
-        self.writer.write(digest, residue_arrays(out, self.features, self.dtype, name))
+        self.writer.write(self.sequences.digests[index], self._arrays(index, out))
+
+    def differing(self, index: int, out: dict) -> dict[str, np.ndarray]:
+        """Return the features of a sequence that have another checksum than what was written."""
+        digest = self.sequences.digests[index]
+        arrays = self._arrays(index, out).items()
+        return {f: x for f, x in arrays if residue_checksum(digest, x) != self.writer.checksum(f, digest)}
+
+    def kept(self, index: int, feature: str) -> np.ndarray:
+        """Return what was written."""
+        return self.writer.values(feature, self.sequences.digests[index])
+
+    def _arrays(self, index: int, out: dict) -> dict[str, np.ndarray]:
+        return residue_arrays(out, self.features, self.dtype, self.sequences.names[index])
 
 
 @dataclass(frozen=True)
 class _Work:
-    """The sequences of a job: tokens, names for messages, digests; `residues` where values of each residue are kept."""
+    """The work of a job; `residues` where values of each residue are kept, and `repeat` what is embedded twice."""
 
     embedder: Embedder
-    tokens: list[np.ndarray]
-    names: list[str]
-    digests: list[str]
+    sequences: Sequences
     residues: _Residues | None
+    repeat: Repeat
+    clock: Clock
     title: str
 
-    def embed(self, indices: np.ndarray) -> tuple[Embeddings, float]:
+    def embed(self, indices: np.ndarray) -> tuple[Embeddings, int]:
         """Embed the sequences `indices`, in their order; after an out-of-memory all over with half the budget.
 
-        So one budget holds for all. Return the embeddings, and when the last start was warm (time.perf_counter).
+        So one budget holds for all. Return the embeddings, and how many sequences were repeated.
         """
-        tokens, names = ([values[i] for i in indices] for values in (self.tokens, self.names))
-        write = self._write if self.residues else None
         while True:
+            self.clock.restart()
             try:
-                if tokens:
-                    self.embedder.warm_up()
-                warm = time.perf_counter()
-                with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
-                    embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
-                break
+                return self._attempt(indices)
             except torch.OutOfMemoryError as error:
                 self._halve_budget(error)
             torch.cuda.empty_cache()
             if self.residues:
                 self.residues.writer.restart()
-        self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
-        return embeddings, warm
 
-    def _write(self, index: int, out: dict) -> None:
-        self.residues.write(self.names[index], self.digests[index], out)
+    def _attempt(self, indices: np.ndarray) -> tuple[Embeddings, int]:
+        tokens, names = ([values[i] for i in indices] for values in (self.sequences.tokens, self.sequences.names))
+        write = self.residues.write if self.residues else None
+        if tokens:
+            self.embedder.warm_up()
+        self.clock.lap("warm_up")
+        with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
+            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
+        self.clock.lap("embed")
+        repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, self.residues)
+        self.clock.lap("repeat")
+        self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
+        self.clock.lap("embed")
+        return embeddings, repeated
 
     def _halve_budget(self, error: Exception) -> None:
         """Halve the budget of tokens, or raise MemoryError that names the longest sequence where it is small."""
-        budget = self.embedder.tokens_per_pack
+        budget, tokens = self.embedder.tokens_per_pack, self.sequences.tokens
         if budget // 2 < MIN_TOKENS_PER_PACK:
-            longest = max(range(len(self.tokens)), key=lambda i: len(self.tokens[i]))
+            longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
             raise MemoryError(
-                f"out of GPU memory even with {budget} tokens a pack; the longest sequence is {self.names[longest]} "
-                f"({len(self.tokens[longest]) - 2} residues): use a larger GPU, or device: cpu"
+                f"out of GPU memory even with {budget} tokens a pack; the longest sequence is "
+                f"{self.sequences.names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, or "
+                "device: cpu"
             ) from error
         log.warning("out of GPU memory with %d tokens a pack; again with %d", budget, budget // 2)
         self.embedder.tokens_per_pack = budget // 2
 
 
-def _peak_gpu_memory_mb(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) // 2**20 if device.type == "cuda" else None
+def _embed_missing(work: _Work, reuse: Sequence[Path]) -> tuple[Earlier, Embeddings, int]:
+    """Take what earlier results have and embed the others; return both, and how many sequences were repeated.
+
+    After an out-of-memory the budget is another, and what was found may not stand beside it: it is looked up again.
+    """
+    embedder, sequences = work.embedder, work.sequences
+    while True:
+        settings = embedder.settings
+        earlier = look_up(reuse, sequences.digests, settings, embedder.empty_columns(len(sequences.tokens)))
+        work.clock.lap("reuse")
+        embeddings, repeated = work.embed(earlier.missing)
+        if not earlier.found.any() or embedder.settings == settings:
+            return earlier, embeddings, repeated

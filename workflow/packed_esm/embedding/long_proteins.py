@@ -1,4 +1,4 @@
-"""Embed proteins of any length, the long ones in windows where that is asked for."""
+"""Long proteins in windows: cut them, and join what the windows give as if it were of one forward."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,77 +6,32 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..errors import NonFiniteError
 from ..sequences.windows import ResidueWindows
-from .embedder import EachSequence, Embedder, Embeddings
+from .results import EachSequence, Embeddings
 
 
-class WindowedEmbedder(Embedder):
-    """An `Embedder` that cuts proteins longer than `options.windows.size`, and joins what their windows give."""
-
-    def residues(self, tokens: Sequence[np.ndarray]) -> int:
-        """Return the residues that `embed` runs: in two windows, counted twice."""
-        return sum(len(piece) - 2 for one in tokens for piece in self._pieces(one))
-
-    def embed(
-        self,
-        tokens: Sequence[np.ndarray],
-        each_sequence: EachSequence | None = None,
-        progress: Callable[[int], object] = lambda residues: None,
-    ) -> Embeddings:
-        """See `Embedder.embed`; the progress is that of `residues`."""
-        pieces = [self._pieces(one) for one in tokens]
-        if all(len(one) == 1 for one in pieces):
-            return super().embed(tokens, each_sequence=each_sequence, progress=progress)
-        owners = [owner for owner, one in enumerate(pieces) for _ in one]
-        result = Embeddings(self.empty_columns(len(tokens)))
-        join = _Join(self, tokens, pieces, result, each_sequence)
-        of_pieces = super().embed(
-            [piece for one in pieces for piece in one], each_sequence=join.take, progress=progress
-        )
-        whole = [index for index, owner in enumerate(owners) if len(pieces[owner]) == 1]
-        for name, rows in of_pieces.columns.items():
-            result.columns[name][[owners[index] for index in whole]] = rows[whole]
-        result.recomputed = sorted({owners[index] for index in of_pieces.recomputed})
-        result.packs, result.real_tokens = of_pieces.packs, of_pieces.real_tokens
-        result.pack_tokens = of_pieces.pack_tokens
-        return result
-
-    def _recompute(
-        self,
-        index: int,
-        tokens: Sequence[np.ndarray],
-        name: str,
-        result: Embeddings,
-        each_sequence: EachSequence | None,
-    ) -> None:
-        """Embed one protein in fp32, all its windows."""
-        pieces = self._pieces(tokens[index])
-        if len(pieces) == 1:
-            super()._recompute(index, tokens, name, result, each_sequence)
-            return
-        join = _Join(self, [tokens[index]], [pieces], Embeddings(self.empty_columns(1)), None)
-        if each_sequence:
-            join.each_sequence = lambda _, out: each_sequence(index, out)
-        for number in range(len(pieces)):
-            window = f"{name}, window {number + 1} of {len(pieces)}"
-            super()._recompute(number, pieces, window, Embeddings(self.empty_columns(len(pieces))), join.take)
-        for column, rows in join.result.columns.items():
-            result.columns[column][index] = rows[0]
-
-    def _pieces(self, tokens: np.ndarray) -> list[np.ndarray]:
-        windows = self.options.windows
-        return [tokens] if windows is None or len(tokens) - 2 <= windows.size else windows.cut(tokens)
+def cut(tokens: np.ndarray, windows: ResidueWindows | None) -> list[np.ndarray]:
+    """Return the tokens of what is embedded of one protein: itself, or its windows where it is longer than one."""
+    return [tokens] if windows is None or len(tokens) - 2 <= windows.size else windows.cut(tokens)
 
 
 @dataclass
-class _Join:
+class WindowJoin:
     """Take what pieces give; hand out what is whole, and what is complete, and pool the latter into `result`.
 
     Windows of one protein are all as long, so they come close to each other, and few proteins wait.
+
+    Attributes:
+        windows: how long proteins were cut.
+        pool: (tokens of a protein, what its windows gave together) to the row of each column.
+        tokens: the proteins, uint8 [L + 2] each.
+        pieces: of each protein what `cut` gives.
+        result: the columns of the proteins.
+        each_sequence: called with (index of the protein, its outputs).
     """
 
-    embedder: WindowedEmbedder
+    windows: ResidueWindows
+    pool: Callable[[np.ndarray, dict], list[np.ndarray]]
     tokens: Sequence[np.ndarray]
     pieces: Sequence[Sequence[np.ndarray]]
     result: Embeddings
@@ -95,30 +50,35 @@ class _Join:
             if len(parts) < len(self.pieces[owner]):
                 return
             out = self._joined(owner, [parts[number] for number in sorted(self.waiting.pop(owner))])
-            self._pool(owner, out)
+            rows = self.pool(self.tokens[owner], out)
+            for name, row in zip(self.result.columns, rows, strict=True):
+                self.result.columns[name][owner] = row
         if self.each_sequence:
             self.each_sequence(owner, out)
 
+    def completed(self, of_pieces: Embeddings) -> Embeddings:
+        """Return the embeddings of the proteins; `of_pieces`: what the embedder gave for all pieces."""
+        owners = [owner for owner, _ in self._places]
+        whole = [index for index, owner in enumerate(owners) if len(self.pieces[owner]) == 1]
+        for name, rows in of_pieces.columns.items():
+            self.result.columns[name][[owners[index] for index in whole]] = rows[whole]
+        self.result.recomputed = sorted({owners[index] for index in of_pieces.recomputed})
+        self.result.packs, self.result.places = of_pieces.packs, of_pieces.places
+        self.result.real_tokens, self.result.pack_tokens = of_pieces.real_tokens, of_pieces.pack_tokens
+        return self.result
+
     def _joined(self, owner: int, parts: list[dict]) -> dict:
-        residues, windows = len(self.tokens[owner]) - 2, self.embedder.options.windows
+        residues = len(self.tokens[owner]) - 2
         layers = parts[0]["representations"]
         whole: dict = {
             "representations": {
-                layer: joined(windows, [part["representations"][layer] for part in parts], residues) for layer in layers
+                layer: joined(self.windows, [part["representations"][layer] for part in parts], residues)
+                for layer in layers
             }
         }
         if "logits" in parts[0]:
-            whole["logits"] = joined(windows, [part["logits"] for part in parts], residues)
+            whole["logits"] = joined(self.windows, [part["logits"] for part in parts], residues)
         return whole
-
-    def _pool(self, owner: int, out: dict) -> None:
-        tokens = torch.from_numpy(self.tokens[owner])
-        cu_seqlens = torch.tensor([0, len(tokens)], dtype=torch.int32)
-        pooled, bad = self.embedder.pooled(out, tokens.to(self.embedder.device), cu_seqlens, 1)
-        if bad.any():
-            raise NonFiniteError("the sum of windows is not finite; use dtype: fp32, or check the checkpoint")
-        for name, vectors in zip(self.result.columns, pooled, strict=True):
-            self.result.columns[name][owner] = vectors[0].cpu().numpy()
 
 
 def joined(windows: ResidueWindows, parts: Sequence[torch.Tensor], residues: int) -> torch.Tensor:

@@ -19,10 +19,11 @@ class Pack:
 
     Attributes:
         indices: which sequences, in the order in which they stand in the pack.
-        input_ids: uint8 [total], real sequences first, then filler.
-        cu_seqlens: int32 [n + 1], from 0, ends at `total`; the first `len(indices)` sequences are real.
+        input_ids: uint8 [total], real sequences one after the other, the rest is filler.
+        cu_seqlens: int32 [n + 1], from 0, ends at `total`.
         max_seqlen: longest sequence, in tokens.
         real_tokens: tokens of the real sequences (cls and eos counted).
+        first: which sequence of the pack is the first real one; those before it are filler.
     """
 
     indices: list[int]
@@ -30,6 +31,12 @@ class Pack:
     cu_seqlens: np.ndarray
     max_seqlen: int
     real_tokens: int
+    first: int = 0
+
+    @property
+    def real_cu_seqlens(self) -> np.ndarray:
+        """Where each real sequence begins, and where the last one ends, int32 [len(indices) + 1]."""
+        return self.cu_seqlens[self.first : self.first + len(self.indices) + 1]
 
 
 def best_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -60,19 +67,19 @@ def filler_lengths(free: int) -> list[int]:
     return [MAX_FILLER_TOKENS] * whole + ([rest] if rest else [])
 
 
-def build_pack(indices: list[int], tokens: Sequence[np.ndarray], budget: int) -> Pack:
-    """Concatenate the sequences `indices` of `tokens` and fill up to `budget` tokens.
+def build_pack(indices: list[int], tokens: Sequence[np.ndarray], budget: int, before: int = 0) -> Pack:
+    """Concatenate the sequences `indices` of `tokens` and fill up to `budget` tokens, `before` of them in front.
 
     One shape for all packs makes every matrix product of a run alike, so that a row of it does not
     depend on what else is in the pack. A sequence longer than the budget stays whole and unfilled.
     """
     lengths = [len(tokens[i]) for i in indices]
     real = sum(lengths)
-    fillers = filler_lengths(max(budget - real, 0))
-    parts = [tokens[i] for i in indices] + [_filler(length) for length in fillers]
+    front, back = filler_lengths(before), filler_lengths(max(budget - real - before, 0))
+    parts = [*map(_filler, front), *(tokens[i] for i in indices), *map(_filler, back)]
     cu_seqlens = np.zeros(len(parts) + 1, dtype=np.int32)
-    np.cumsum(lengths + fillers, out=cu_seqlens[1:])
-    return Pack(indices, np.concatenate(parts), cu_seqlens, max(lengths + fillers), real)
+    np.cumsum([*front, *lengths, *back], out=cu_seqlens[1:])
+    return Pack(indices, np.concatenate(parts), cu_seqlens, max(map(len, parts)), real, len(front))
 
 
 def iterate_packs(tokens: Sequence[np.ndarray], budget: int) -> Iterator[Pack]:
@@ -81,6 +88,37 @@ def iterate_packs(tokens: Sequence[np.ndarray], budget: int) -> Iterator[Pack]:
         raise OptionError(f"tokens_per_pack: {budget} is less than cls, one residue and eos (3)")
     for indices in best_fit_decreasing([len(t) for t in tokens], budget):
         yield build_pack(indices, tokens, budget)
+
+
+def moved_packs(
+    tokens: Sequence[np.ndarray], budget: int, places: np.ndarray, rng: np.random.Generator
+) -> Iterator[Pack]:
+    """Yield the packs of `tokens` with other neighbours, and at other places, than `iterate_packs` gives them.
+
+    Next fit, the shortest first, where that takes the longest first; of equal length in the order of `tokens`. An
+    eighth of the budget is kept free, and filler of a length by chance stands in front. Alone a sequence as long as the
+    budget, or longer, has nowhere else to go.
+
+    Args:
+        tokens: uint8 [L + 2] each.
+        budget: tokens of a pack.
+        places: int [n], where the sequences began in their packs before.
+        rng: of the filler in front.
+    """
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    groups: list[list[int]] = []
+    used = room = budget - budget // 8
+    for index in order:
+        used += len(tokens[index])
+        if used > room:
+            groups.append([])
+            used = len(tokens[index])
+        groups[-1].append(index)
+    for indices in groups:
+        starts = np.cumsum([0, *(len(tokens[i]) for i in indices)])
+        free = np.arange(1, budget - starts[-1] + 1)
+        elsewhere = np.setdiff1d(free, places[indices] - starts[:-1])
+        yield build_pack(indices, tokens, budget, int(rng.choice(elsewhere)) if len(elsewhere) else len(free))
 
 
 def _filler(length: int) -> np.ndarray:

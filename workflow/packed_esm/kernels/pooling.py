@@ -10,7 +10,7 @@ from ..features import POOLINGS
 def pool_packed(
     representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int, poolings: Sequence[str], kernels: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pooled vectors of the first `count` sequences of a pack, and which of them are not sound.
+    """Return the pooled vectors of `count` sequences of a pack, and which of them are not sound.
 
     `mean`, `max` and `std` (of the population: 0 for one residue) run over the residues only, without cls and eos;
     `bos` is the row of cls, as `--include mean bos` of fair-esm's scripts/extract.py, `eos` that of eos. A sum's order
@@ -18,7 +18,8 @@ def pool_packed(
 
     Args:
         representation: fp32 [total, E], the sequences one after the other, each with cls and eos.
-        cu_seqlens: int32 [n + 1] on the host, n >= count; each sequence has at least 3 tokens.
+        cu_seqlens: int32 [n + 1] on the host, n >= count, from where the first of them begins; each of them has at
+            least 3 tokens.
         poolings: names of POOLINGS.
         kernels: by a Triton kernel, on a CUDA device, without synchronisation; its sums have other last bits.
 
@@ -31,7 +32,7 @@ def pool_packed(
         pooled, bad = pool(representation, cu_seqlens, count)
         return torch.stack([pooled[POOLINGS.index(name)] for name in poolings]), bad
     lengths = cu_seqlens[: count + 1].diff().tolist()
-    sequences = representation[: sum(lengths)].split(lengths)
+    sequences = representation[cu_seqlens[0] : cu_seqlens[count]].split(lengths)
     pooled = [torch.stack([_POOL[name](rows) for rows in sequences]) for name in poolings]
     bad = torch.stack([~torch.isfinite(rows).all() for rows in sequences])
     return torch.stack(pooled), bad

@@ -55,7 +55,7 @@ def chunking_minutes(fasta_bytes: float, attempt: int = 1) -> int:
     return _grown(START_MINUTES + _fasta_minutes(fasta_bytes), attempt)
 
 
-def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: int, attempt: int = 1) -> int:
+def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: float, attempt: int = 1) -> int:
     """Return the memory to embed a chunk: the weights, its sequences, and `columns` vectors for each."""
     weights = EMBED_WEIGHTS_FACTOR * shape.weight_bytes
     vectors = chunk_bytes / RECORD_BYTES * columns * 4 * shape.embed_dim

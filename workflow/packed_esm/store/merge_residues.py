@@ -3,15 +3,15 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
-import pandas as pd
 
-from ..errors import EmbeddingFileError
 from ..sequences.manifest import embedded, read_manifest
 from ..system.progress import progress_bar
 from .hdf5 import new_hdf5
 from .names import dataset_names
+from .residue_checks import ResidueCheck
 from .residues import RESIDUE_FILE, SETTINGS_ATTRIBUTE, open_residues, residue_settings
 from .settings import SETTINGS_KEY, common_settings, to_metadata
 
@@ -27,7 +27,8 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
         copy: copy the datasets, as they are compressed, for a file that can be taken elsewhere.
 
     Raises:
-        EmbeddingFileError: a chunk that is damaged, has other settings than the rest, or lacks a record.
+        EmbeddingFileError: a chunk that is damaged, has other settings than the rest, lacks a record, or has values
+            that changed since they were computed.
     """
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     rows["name"] = dataset_names(rows["id"].tolist())
@@ -36,33 +37,22 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
         file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
         for number, records in rows.groupby("chunk"):
             # Of the folders as they are: HDF5 follows `..` from the folder that a link to one leads to.
-            chunk = chunk_paths[number].parent.resolve() / chunk_paths[number].name
-            _take(chunk_paths[number], records, file, os.path.relpath(chunk, out.parent.resolve()), copy)
-            bar.update(len(records))
+            home = chunk_paths[number].parent.resolve() / chunk_paths[number].name
+            link = os.path.relpath(home, out.parent.resolve())
+            check = ResidueCheck(chunk_paths[number], settings)
+            with open_residues(chunk_paths[number]) as chunk:
+                for record in records.itertuples():
+                    check.check(chunk, record.digest, record.digest, record.length, f"{record.sample}|{record.id}")
+                    _take(chunk, record, file, link, copy)
+                    bar.update(1)
     return len(rows)
 
 
-def _take(chunk_path: Path, records: pd.DataFrame, file: h5py.File, link: str, copy: bool) -> None:
-    """Link (or copy) the datasets of the records of one chunk."""
-    with open_residues(chunk_path) as chunk:
-        for record in records.itertuples():
-            if _identity(chunk_path, chunk, record.digest) != (record.digest, record.length):
-                raise EmbeddingFileError(
-                    f"{chunk_path}: it should hold {record.digest} ({record.sample}|{record.id}, {record.length} "
-                    "residues), but does not; remove it and run again"
-                )
-            if copy:
-                with RESIDUE_FILE.reading(chunk_path):
-                    chunk.copy(record.digest, file, record.name)
-                file[record.name].attrs["original_id"] = record.id
-            else:
-                file[record.name] = h5py.ExternalLink(link, record.digest)
-
-
-def _identity(path: Path, file: h5py.File, name: str) -> tuple[str, int] | None:
-    """Return digest and residues of the dataset `name`, [..., L, width]; None where there is no such one."""
-    with RESIDUE_FILE.reading(path):
-        dataset = file.get(name)
-        if not isinstance(dataset, h5py.Dataset) or dataset.ndim < 2:
-            return None
-        return dataset.attrs.get("digest"), dataset.shape[-2]
+def _take(chunk: h5py.File, record: NamedTuple, file: h5py.File, link: str, copy: bool) -> None:
+    """Link (or copy) the dataset of one record; attributes come with it."""
+    if copy:
+        with RESIDUE_FILE.reading(Path(chunk.filename)):
+            chunk.copy(record.digest, file, record.name)
+        file[record.name].attrs["original_id"] = record.id
+    else:
+        file[record.name] = h5py.ExternalLink(link, record.digest)

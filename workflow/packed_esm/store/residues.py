@@ -8,6 +8,9 @@
 
 In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
 id (`names.dataset_names`), in UniProt's layout, and links to the files of the chunks: nothing is copied.
+
+Attributes of a dataset: `digest`, and `checksum`, which `residue_checksum` makes of the values before they are
+compressed. It goes wherever the dataset goes; `residue_checks` compares it.
 """
 
 import zlib
@@ -20,6 +23,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import xxhash
 
 from ..errors import EmbeddingFileError
 from ..system.files import FileKind
@@ -34,6 +38,7 @@ RESIDUE_FILE = FileKind(
 BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
 WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
+DIGEST, CHECKSUM = "digest", "checksum"  # attributes of a dataset
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class _Waiting:
 
     feature: str
     digest: str
+    checksum: int
     shape: tuple[int, ...]
     dtype: np.dtype
     block_shape: tuple[int, ...]
@@ -89,19 +95,35 @@ class ResidueWriter:
     def write(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Take the features of one sequence, {feature: dataset}; its digest names the datasets."""
         for feature, array in arrays.items():
+            checksum = residue_checksum(digest, array)
             blocks = [(offset, self._threads.submit(_deflated, block)) for offset, block in _blocks(array)]
             # Not the array: what is compressed may go.
-            self._waiting.append(_Waiting(feature, digest, array.shape, array.dtype, _block_shape(array), blocks))
+            self._waiting.append(
+                _Waiting(feature, digest, checksum, array.shape, array.dtype, block_shape(array), blocks)
+            )
             self._waiting_bytes += array.nbytes
         while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].is_ready()):
             self._write_oldest()
 
+    def checksum(self, feature: str, digest: str) -> int:
+        """Return the checksum of a dataset that was taken."""
+        self._write_waiting()
+        return int(self._files[feature][digest].attrs[CHECKSUM])
+
+    def values(self, feature: str, digest: str) -> np.ndarray:
+        """Return the values of a dataset that was taken."""
+        self._write_waiting()
+        return self._files[feature][digest][...]
+
     def finish(self, settings: dict) -> None:
         """Write what still waits, and the settings that determine the content."""
-        while self._waiting:
-            self._write_oldest()
+        self._write_waiting()
         for file in self._files.values():
             file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._write_oldest()
 
     def _write_oldest(self) -> None:
         one = self._waiting.popleft()
@@ -116,26 +138,45 @@ class ResidueWriter:
         )
         for offset, block in one.blocks:
             dataset.id.write_direct_chunk(offset, block.result())
-        dataset.attrs["digest"] = one.digest
+        dataset.attrs[DIGEST] = one.digest
+        dataset.attrs[CHECKSUM] = np.uint64(one.checksum)
         self._waiting_bytes -= dataset.nbytes
 
 
-def _block_shape(array: np.ndarray) -> tuple[int, ...]:
-    """Return the shape of the blocks of a dataset: whole rows, of one layer."""
-    *leading, rows, width = array.shape
-    at_once = max(1, min(rows, BLOCK_BYTES // (width * array.itemsize)))
+def residue_checksum(digest: str, values: np.ndarray | h5py.Dataset) -> int:
+    """Return the XXH3-64 (https://xxhash.com) of a sequence's digest, and of shape, dtype and values of its dataset.
+
+    The values are hashed in C order, as they are stored; of a dataset, [..., L, width], a block in memory at a time.
+    The digest is part of it, so that two datasets that change places are noticed.
+    """
+    state = xxhash.xxh3_64(f"{digest} {values.shape} {values.dtype.str}".encode())
+    for place in block_slices(values):
+        state.update(np.ascontiguousarray(values[place]))
+    return state.intdigest()
+
+
+def block_shape(values: np.ndarray | h5py.Dataset) -> tuple[int, ...]:
+    """Return the shape of the blocks of [..., L, width]: whole rows, of one layer."""
+    *leading, rows, width = values.shape
+    at_once = max(1, min(rows, BLOCK_BYTES // (width * values.dtype.itemsize)))
     return (*(1 for _ in leading), at_once, width)
+
+
+def block_slices(values: np.ndarray | h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+    """Yield where the blocks of [..., L, width] lie, in C order; the last ones may reach beyond the end."""
+    shape = block_shape(values)
+    for index in np.ndindex(*(-(-size // step) for size, step in zip(values.shape, shape, strict=True))):
+        yield tuple(slice(i * step, (i + 1) * step) for i, step in zip(index, shape, strict=True))
 
 
 def _blocks(array: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Yield (offset, block) of all blocks; the last one is filled up with zeros, as HDF5 wants it."""
-    shape = _block_shape(array)
-    for index in np.ndindex(*(-(-size // step) for size, step in zip(array.shape, shape, strict=True))):
-        offset = tuple(i * step for i, step in zip(index, shape, strict=True))
-        part = array[tuple(slice(start, start + step) for start, step in zip(offset, shape, strict=True))]
+    shape = block_shape(array)
+    for place in block_slices(array):
+        part = array[place]
         if part.shape != shape:
             part = np.pad(part, [(0, step - size) for size, step in zip(part.shape, shape, strict=True)])
-        yield offset, part
+        yield tuple(one.start for one in place), part
 
 
 def _deflated(block: np.ndarray) -> bytes:
@@ -164,6 +205,16 @@ def residue_settings(path: Path) -> dict:
     Raises:
         EmbeddingFileError: not a whole one.
     """
-    with open_residues(path) as file, RESIDUE_FILE.reading(path):
+    with open_residues(path) as file:
+        return file_settings(file, path)
+
+
+def file_settings(file: h5py.File, path: Path) -> dict:
+    """Return the settings in the attributes of an open file of residues.
+
+    Raises:
+        EmbeddingFileError: there are none, or changed ones.
+    """
+    with RESIDUE_FILE.reading(path):
         stored = file.attrs.get(SETTINGS_ATTRIBUTE)
     return from_metadata({SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None, RESIDUE_FILE, path)

@@ -11,12 +11,12 @@ import pandas as pd
 
 from ..embedding.device import device_name
 from ..embedding.embedder import Embedder
-from ..embedding.long_proteins import WindowedEmbedder
 from ..embedding.options import EmbedOptions
 from ..errors import ValidationError
 from ..sequences.manifest import embedded, read_manifest
 from ..store.embeddings import sample_settings
 from ..store.integrity import check_file, check_sources, read_stats
+from ..store.residue_checks import check_residues
 from ..store.residues import residue_settings
 from ..store.settings import differences
 from ..system.files import replacing, write_json
@@ -54,6 +54,8 @@ def validate(
     rows = embedded(read_manifest(manifest_path))
     for sample, _, path in samples:
         check_file(path, rows[rows["sample"] == sample])
+    for (sample, _), path in residues.items():
+        check_residues(path, sample, rows[rows["sample"] == sample])
     embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding)
     stats = read_stats(stats_paths, embedder.settings)
     chosen = stratified_sample(rows, options.sequences, options.seed)
@@ -84,7 +86,7 @@ def _same_embedder(paths: Sequence[Path], residues: Sequence[Path], options: Emb
     stored = {path: sample_settings(path) for path in paths}
     stored |= {path: _without_dtype(residue_settings(path)) for path in residues}
     budget = stored[paths[0]]["tokens_per_pack"]  # a list where it differs between chunks, after an out-of-memory
-    embedder = WindowedEmbedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
+    embedder = Embedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
     for path, settings in stored.items():
         asked = embedder.settings | {"tokens_per_pack": budget}
         if differing := differences(settings, asked):

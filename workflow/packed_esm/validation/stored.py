@@ -92,18 +92,11 @@ def read_stored(
 
     Raises:
         EmbeddingFileError: a file that is damaged.
-        ValidationError: a file of residues that lacks a record, or has one too many.
     """
     found: list[dict[str, np.ndarray]] = [{} for _ in range(len(chosen))]
     for (sample, feature), path in residues.items():
         ids = rows.loc[rows["sample"] == sample, "id"].tolist()
         names = dict(zip(ids, dataset_names(ids), strict=True))
-        with open_residues(path) as file, RESIDUE_FILE.reading(path):
-            present = set(file)
-        if wrong := sorted(present ^ set(names.values())):
-            raise ValidationError(
-                f"{path}: {len(wrong)} datasets are missing or too many, {wrong[0]!r} first; remove it and run again"
-            )
         with open_residues(path) as file:
             for record in chosen[chosen["sample"] == sample].itertuples():
                 name = names[record.id]

@@ -1,0 +1,191 @@
+"""Embed a share of the sequences once more, elsewhere, and compare all bits: a device that errs now and then is seen.
+
+What this sees and what not: docs/correctness.md.
+"""
+
+import logging
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import OptionError, RepeatError
+from ..system.files import replacing
+from ..system.progress import progress_bar
+from .device import device_identity
+from .embedder import Embedder
+from .packing import moved_packs
+from .results import Embeddings
+
+log = logging.getLogger(__name__)
+
+MAX_KEPT = 16  # sequences whose values of each residue are kept where they differ
+
+
+class KeptResidues(Protocol):
+    """What a job keeps of each residue."""
+
+    def differing(self, index: int, out: dict) -> dict[str, np.ndarray]:
+        """Return the features of a sequence whose values are others than those that were kept, from `out`."""
+
+    def kept(self, index: int, feature: str) -> np.ndarray:
+        """Return the values that were kept."""
+
+
+def chance() -> int:
+    """Return a seed from the operating system."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def chosen(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which of `count` sequences are repeated, rising: the share, rounded up, each as likely as any other."""
+    number = math.ceil(round(share * count, 6))
+    return np.sort(rng.choice(count, number, replace=False))
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """How to repeat.
+
+    Attributes:
+        share: of the sequences, 0 to 1; more than 0 is at least one sequence.
+        evidence: NumPy file (.npz) for both vectors of sequences that differ.
+        seed: of the choice, of the order and of the places.
+    """
+
+    share: float
+    evidence: Path
+    seed: int
+
+    def check(self) -> None:
+        """Raise where the share is none, or where an earlier difference was not looked at: a retry must not hide it."""
+        if not 0 <= self.share <= 1:
+            raise OptionError(f"validation, repeat: {self.share} is not a number from 0 to 1")
+        if self.evidence.exists():
+            raise RepeatError(
+                f"{self.evidence}: an earlier attempt embedded sequences twice and got different bits, which this file "
+                "tells of (`message`); remove it when you have seen it, and run again on another device"
+            )
+
+    def compare(
+        self,
+        embedder: Embedder,
+        tokens: Sequence[np.ndarray],
+        names: Sequence[str],
+        first: Embeddings,
+        residues: KeptResidues | None,
+    ) -> int:
+        """Embed some sequences again, and compare with what the first time gave; return their number.
+
+        A protein in windows is repeated whole. Sequences that were not finite (`first.recomputed`) are left out: what
+        is kept of them is of another forward.
+
+        Args:
+            embedder: that made `first`.
+            tokens, names: of all sequences.
+            first: what `embedder.embed` gave for them.
+            residues: what is kept of each residue, indexed as the sequences are.
+
+        Raises:
+            RepeatError: a bit that differs; both vectors are in the file `evidence`.
+        """
+        candidates = np.setdiff1d(np.arange(len(tokens)), first.recomputed)
+        if not self.share or not len(candidates):
+            return 0
+        if embedder.model.attention == "padded":
+            log.warning("repeat: not done, with attention: padded the bits depend on the neighbours")
+            return 0
+        rng = np.random.default_rng(self.seed)
+        order = rng.permutation(candidates[chosen(len(candidates), self.share, rng)])
+        other: dict[int, dict[str, np.ndarray]] = {}
+
+        def compare_residues(place: int, out: dict) -> None:
+            differing = residues.differing(order[place], out)
+            if differing and len(other) < MAX_KEPT:
+                other[order[place]] = differing
+
+        some = [tokens[i] for i in order]
+        packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)
+        with progress_bar(embedder.residues(some), "residues", "repeating some") as bar:
+            each = compare_residues if residues else None
+            again = embedder.embed(some, each_sequence=each, progress=bar.update, packs=packs)
+        differences = _Differences(order, first, again, other)
+        if len(differences.rows):
+            self._raise(differences, names, residues, device_identity(embedder.device))
+        return len(order)
+
+    def _raise(self, found: "_Differences", names: Sequence[str], residues: KeptResidues | None, device: str) -> None:
+        """Keep both vectors of what differs, and raise RepeatError."""
+        differing = found.order[found.rows]
+        pairs = found.columns()
+        for index, features in found.residues.items():
+            number = int(np.flatnonzero(differing == index)[0])
+            pairs |= {f"{name}_of_{number}": (residues.kept(index, name), x) for name, x in features.items()}
+        message = (
+            f"{names[differing[0]]}: embedded again in another pack, other bits came out in "
+            f"{', '.join(found.names(differing[0]))}; {len(differing)} of {len(found.order)} repeated sequences differ"
+            f", by at most {_largest_difference(pairs.values()):.3g}. Device: {device}, host: {platform.node()}; both "
+            f"vectors are in {self.evidence}. The device, or the memory beside it, computes wrong values: do not use "
+            "it, look at what else it made, remove that file and run again on another"
+        )
+        arrays = {f"{name}_{which}": x for name, (a, b) in pairs.items() for which, x in (("first", a), ("repeat", b))}
+        with replacing(self.evidence) as temporary, temporary.open("wb") as handle:
+            np.savez(handle, message=message, sequences=[names[i] for i in differing], **arrays)
+        raise RepeatError(message)
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """What came out otherwise: `order` are the indices of the repeated sequences, `residues` {index: features}."""
+
+    order: np.ndarray
+    first: Embeddings
+    again: Embeddings
+    residues: Mapping[int, Mapping[str, np.ndarray]]
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Places in `order` of the sequences that differ, the first of the input first."""
+        differ = np.isin(self.order, list(self.residues))
+        differ[self.again.recomputed] = True
+        for name, matrix in self.again.columns.items():
+            differ |= _bits_differ(self.first.columns[name][self.order], matrix)
+        places = np.flatnonzero(differ)
+        return places[np.argsort(self.order[places])]
+
+    def columns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return {column: (the first vectors, the repeated ones)} of the sequences that differ."""
+        rows = self.rows
+        return {name: (self.first.columns[name][self.order[rows]], x[rows]) for name, x in self.again.columns.items()}
+
+    def names(self, index: int) -> list[str]:
+        """Return the columns and features in which a sequence differs."""
+        (row,) = np.flatnonzero(self.order == index)
+        columns = [
+            name for name, x in self.again.columns.items() if _bits_differ(self.first.columns[name][[index]], x[[row]])
+        ]
+        return [*columns, *self.residues.get(index, ())] or ["values that are not finite"]
+
+
+def _bits_differ(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return bool [n]: which rows of two float32 matrices differ in any bit."""
+    return (one.view(np.uint32) != two.view(np.uint32)).any(1)
+
+
+def _largest_difference(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return the largest difference of any pair of arrays; infinite where a value is not a number."""
+    with np.errstate(invalid="ignore"):
+        return max(float(np.nan_to_num(np.abs(one - two.astype(np.float64)), nan=np.inf).max()) for one, two in pairs)
+
+
+def _places(embedder: Embedder, tokens: Sequence[np.ndarray], first: Embeddings, order: np.ndarray) -> np.ndarray:
+    """Return where each repeated sequence, or each window of it, began in its pack the first time."""
+    windows = embedder.options.windows
+    counts = np.array([len(windows.starts(len(one) - 2)) if windows else 1 for one in tokens])
+    starts = np.cumsum(counts) - counts
+    return np.concatenate([first.places[starts[i] : starts[i] + counts[i]] for i in order])

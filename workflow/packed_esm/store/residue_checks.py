@@ -1,0 +1,112 @@
+"""Check datasets of residues: whose they are, and that no value changed since it was computed."""
+
+import os
+from pathlib import Path
+
+import h5py
+import pandas as pd
+
+from ..errors import EmbeddingFileError, ValidationError
+from ..system.progress import progress_bar
+from .names import dataset_names
+from .residues import (
+    CHECKSUM,
+    DIGEST,
+    RESIDUE_FILE,
+    SETTINGS_ATTRIBUTE,
+    file_settings,
+    open_residues,
+    residue_checksum,
+    residue_settings,
+)
+from .settings import MAY_DIFFER, differences
+
+
+class ResidueCheck:
+    """Check datasets one after the other, a block in memory at a time.
+
+    Args:
+        path: of the file that names them.
+        settings: that all files must have been made with, also those that a link leads to.
+    """
+
+    def __init__(self, path: Path, settings: dict) -> None:
+        self._path = path
+        self._settings = settings
+        self._homes: dict[str, tuple[h5py.File, list[str]]] = {}  # open, else HDF5 opens it for each link anew
+
+    def check(self, file: h5py.File, name: str, digest: str, length: int, record: str) -> None:
+        """Check one dataset.
+
+        Args:
+            file: the open file.
+            name: of the dataset.
+            digest, length: of the sequence whose values it should hold.
+            record: sample and id, for the message.
+
+        Raises:
+            EmbeddingFileError: it is not there, of another sequence, linked to a foreign file, or changed.
+        """
+        with RESIDUE_FILE.reading(self._path):
+            dataset = file.get(name)
+            attributes = dict(dataset.attrs) if isinstance(dataset, h5py.Dataset) else {}
+        if problem := self._problem(dataset, attributes, digest, length):
+            remedy = f"remove {self._path}"
+            if isinstance(dataset, h5py.Dataset) and dataset.file.filename != str(self._path):
+                remedy += f", and {os.path.normpath(dataset.file.filename)} where its values lie,"
+            raise EmbeddingFileError(
+                f"{self._path}, dataset {name!r}: it should hold {digest} ({record}, {length} residues), but "
+                f"{problem}; {remedy} and run again"
+            )
+
+    def _problem(self, dataset: object, attributes: dict, digest: str, length: int) -> str | None:
+        """Return what is wrong with what stands under a name, or None."""
+        if not isinstance(dataset, h5py.Dataset):
+            return "it is not there" if dataset is None else "it is no dataset"
+        if (found := attributes.get(DIGEST)) != digest:
+            return f"it holds {found}"
+        if dataset.ndim < 2 or dataset.shape[-2] != length or not dataset.size:
+            return f"its shape is {dataset.shape}"
+        if differing := self._differences(dataset.file):
+            return f"its values are those of {dataset.file.filename}, of other settings ({'; '.join(differing)})"
+        if CHECKSUM not in attributes:
+            return "it has no checksum"
+        try:
+            checksum = residue_checksum(digest, dataset)
+        except (OSError, RuntimeError) as error:  # bytes that cannot be inflated
+            return f"its values cannot be read ({error})"
+        return None if checksum == attributes[CHECKSUM] else "its values were changed: they do not give its checksum"
+
+    def _differences(self, home: h5py.File) -> list[str]:
+        """Return in which settings the file differs that the values lie in."""
+        if home.filename not in self._homes:
+            budget = {key: self._settings.get(key) for key in MAY_DIFFER}
+            settings = file_settings(home, Path(home.filename)) if SETTINGS_ATTRIBUTE in home.attrs else {}
+            self._homes[home.filename] = home, differences(settings | budget, self._settings | budget)
+        return self._homes[home.filename][1]
+
+
+def check_residues(path: Path, sample: str, rows: pd.DataFrame) -> None:
+    """Check every dataset of a sample's file of residues: name and sequence by the manifest, and the values.
+
+    Args:
+        path: HDF5 file.
+        sample: its name.
+        rows: of the manifest, those of the sample that have an embedding.
+
+    Raises:
+        ValidationError: a dataset that is missing, or one too many.
+        EmbeddingFileError: see `ResidueCheck.check`; or not a whole file.
+    """
+    names = dataset_names(rows["id"].tolist())
+    check = ResidueCheck(path, residue_settings(path))
+    with open_residues(path) as file:
+        present = set(file)
+    if wrong := sorted(present ^ set(names)):
+        raise ValidationError(
+            f"{path}: {len(wrong)} datasets are missing or too many, {wrong[0]!r} first; remove it and run again"
+        )
+    with open_residues(path) as file, progress_bar(len(rows), "records", f"checking {path.name}") as bar:
+        for name, record in zip(names, rows.itertuples(), strict=True):
+            check.check(file, name, record.digest, record.length, f"{sample}|{record.id}")
+            bar.update(1)
