@@ -116,7 +116,7 @@ MUTATIONS = [
     ("bounded reading", "records of any length", "sequences/fasta.py", "len(letters) > max_letters:", "False:"),
     ("bounded reading", "headers of any length", "sequences/fasta.py", 'if len(rest) == MAX_HEADER and not rest.endswith("\\n"):', "if False:"),
     ("bounded reading", "a header in the middle of a line", "sequences/fasta.py", "is_header = at_start and text", "is_header = text"),
-    ("bounded reading", "letters kept beside their record", "sequences/fasta.py", "    letters.clear()\n", "    letters[:0] = b\"\"\n"),
+    ("bounded reading", "letters of the record before kept", "sequences/fasta.py", "    letters.clear()\n", "    letters[:0] = b\"\"\n"),
     ("bounded reading", "codons between blocks lost", "sequences/translation.py", "slice(start, start + BLOCK + overlap)", "slice(start, start + BLOCK)"),
     ("bounded reading", "blocks of the other strand from its end", "sequences/translation.py", "for end in range(length, 0, -BLOCK)]", "for end in range(BLOCK, length + BLOCK, BLOCK)]"),
     ("token dropout", "no token dropout factor", "checkpoints/weights.py", "embedding *= 1 - MASK_RATIO_TRAIN", "pass"),
