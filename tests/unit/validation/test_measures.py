@@ -1,4 +1,4 @@
-"""The measures of the comparison: equal values have no error, wrong ones a large one, of zeros and short proteins too."""
+"""The measures of the comparison: what is equal has no error, what is wrong a large one, zeros included."""
 
 import copy
 

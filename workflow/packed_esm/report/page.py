@@ -13,7 +13,7 @@ from ..sequences.manifest import embedded, read_manifest
 from ..store.embeddings import embedding_columns, sample_batches
 from ..system.files import read_json, write_text
 from ..system.versions import package_versions
-from .colours import Colouring, choose_colouring, read_metadata
+from .colours import Colouring, choose_colouring, match_metadata
 from .figures import (
     legend_entries,
     plot_lengths,
@@ -64,17 +64,17 @@ def write_report(
         captions: folder with the caption of each figure, one sentence of plain text in an `.rst`.
         figures, html: outputs.
         color_by: colour the proteins by this column of the metadata, or `key=value` of their descriptions.
-        metadata_path: a sheet with a column `id`.
+        metadata_path: a sheet with a column `id`, or UniProt's `Entry`.
         workflow_versions: of what runs the workflow, for the page.
 
     Raises:
-        ValueError: a mistake in the metadata sheet.
+        SheetError: a mistake in the metadata sheet, or it has no row of any protein.
     """
-    metadata = read_metadata(metadata_path) if metadata_path else None
     validation = read_json(validation_path)
     stats = {path.stem: read_json(path) for path in stats_paths}
     rows = embedded(read_manifest(manifest_path))
     rows = pd.concat([rows[rows["sample"] == name] for name, _ in samples])
+    metadata = match_metadata(rows, metadata_path) if metadata_path else None
     table = pd.read_csv(validation_table_path, sep="\t", dtype={"sample": str, "id": str}, keep_default_na=False)
     paths = {name: figures / f"{name}.png" for name in FIGURES}
     legend = _plot_embeddings(paths, samples, rows, choose_colouring(rows, color_by, metadata))
@@ -95,6 +95,7 @@ def write_report(
         settings=validation["settings"],
         software=_software(stats, package_versions() | (workflow_versions or {})),
         legend=legend,
+        metadata=metadata.matches() if metadata else "",
         figures={name: _figure(paths[name], title, captions) for name, title in FIGURES.items()},
     )
     write_text(html, page)

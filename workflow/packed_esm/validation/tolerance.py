@@ -37,7 +37,7 @@ class Tolerance:
 # All others: from the same program on a CPU (sdpa; the trained 3M, 8M with random weights; contact heads with random
 # weights and with one in ten), 124 proteins of 1 to 1,237 residues, one residue over and over among them. Worst, of
 # fp32, fp16, bf16: KL at a residue 6.5e-10, 1.5e-3, 4.5e-2, mean KL 1.5e-10, 1.7e-4, 6.2e-3; contacts: differences of a
-# residue 1.7e-5, 1.9e-2, 0.155; 1 - precision 0, 5e-5, 2.6e-3; 1 - correlation 2.6e-11, 4.4e-5, 1.1e-3. The bounds are
+# residue 1.7e-5, 1.9e-2, 0.155; 1 - precision 0, 5e-5, 3.9e-3; 1 - correlation 2.6e-11, 4.4e-5, 1.1e-3. The bounds are
 # 3.5 times that, and 12 (3.5 squared) where the measure goes with the square of an error: KL and correlation; at the
 # least 1e-5 and 1e-9 below 1, because rounding makes likely pairs change places. Maps with the residues in a random
 # order had differences of 1.4 and more, and a correlation of 0.2 at most (from 11 residues on).
@@ -45,8 +45,8 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(5e-6, 0.99999999, 8e-9, 2e-9, 6e-5, 0.99999, 0.999999999),
     "fp16": Tolerance(3e-3, 0.9999, 1.8e-2, 2e-3, 7e-2, 0.9998, 0.9995),
-    "bf16": Tolerance(2.5e-2, 0.995, 0.54, 7.5e-2, 0.55, 0.99, 0.987),
-    "fp8": Tolerance(6e-2, 0.99, 3.1, 0.43, 1.3, 0.976, 0.925),
+    "bf16": Tolerance(2.5e-2, 0.995, 0.54, 7.5e-2, 0.55, 0.986, 0.987),
+    "fp8": Tolerance(6e-2, 0.99, 3.1, 0.43, 1.3, 0.967, 0.925),
 }
 
 
