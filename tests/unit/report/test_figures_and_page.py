@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,11 +13,12 @@ from conftest import ROOT
 from packed_esm.errors import SheetError
 from packed_esm.report import colours, figures, projection
 from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
-from packed_esm.report.page import FIGURES, write_report
+from packed_esm.report.page import CONTACTS, FIGURES, OF_SEQUENCES, write_report
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table
 from packed_esm.system.files import write_json
+from packed_esm.validation.tolerance import TOLERANCES
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -211,15 +213,18 @@ def test_the_points_differ_by_colouring_and_repeat(tmp_path):
 def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_path, count):
     rng = np.random.default_rng(0)
     figures.plot_lengths(tmp_path / "l.png", {"s": rng.integers(1, 500, count), "t": np.zeros(0)})
-    columns = ["length", "layer", "relative_l2", "min_residue_cosine"]
-    table = pd.DataFrame([[i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)], columns=columns)
+    columns = ["sample", "id", "length", "layer", "relative_l2", "min_residue_cosine"]
+    layers = [["s", f"p{i}", i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)]
+    table = pd.DataFrame(layers, columns=columns)
     figures.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
+    tolerance = asdict(TOLERANCES["fp32"])
+    figures.plot_validation(tmp_path / "contacts.png", table.assign(**dict.fromkeys(OF_SEQUENCES, np.nan)), tolerance)
     stats = {str(i): job(fill=None if i else 0.5) for i in range(count)}
     figures.plot_throughput(tmp_path / "t.png", stats)
     figures.plot_stages(tmp_path / "s.png", stats)
     for path in tmp_path.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 3000
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def job(**changed):
@@ -257,7 +262,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def write_page(folder, fasta, **options):
+def write_page(folder, fasta, of_sequences=None, **options):
     """Write the page of one sample with random embeddings, from files as the workflow leaves them."""
     (folder / "s.fasta").write_text(fasta)
     paths = {name: folder / name for name in ("1-of-1.fasta", "manifest", "rejected.tsv", "counts.json", "stats.json")}
@@ -280,11 +285,13 @@ def write_page(folder, fasta, **options):
     compared = rows.head(3)[["sample", "id", "length"]].assign(
         layer=6, relative_l2=1e-7, min_residue_cosine=1 - 1e-9, worst_residue=2, bit_equal=True
     )
+    of_sequences = of_sequences or {}
+    compared = compared.assign(**of_sequences)
     compared.to_csv(folder / "sequences.tsv", sep="\t", index=False)
     summary = {"sequences_compared": len(compared), "rows_checked": len(rows), "settings": {"model": "demo"}}
-    summary |= {"tolerance": {"relative_l2": 1e-6, "residue_cosine": 0.99999999}, "layers": [6], "bit_equal": True}
+    summary |= {"tolerance": asdict(TOLERANCES["fp32"]), "layers": [6], "bit_equal": True}
     summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
-    write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary | {f"worst_{name}": x for name, x in of_sequences.items()})
     write_report(
         [("s", folder / "s.parquet")],
         *(paths[n] for n in ("manifest", "counts.json", "rejected.tsv")),
@@ -324,6 +331,18 @@ def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_show
         caption = " ".join((ROOT / "workflow/report" / f"{name}.rst").read_text().split())
         assert caption in page.text and caption.count(".") - len(re.findall(r"\d\.\d", caption)) == 1
         assert any(tag == "img" and key == "alt" and caption in value for tag, key, value in page.attributes)
+
+
+def test_what_is_compared_of_logits_and_contacts_is_on_the_page(tmp_path):
+    plain = Page(write_page(tmp_path, sequences(6)))
+    picture = (tmp_path / "figures/validation.png").read_bytes()
+    assert not any(what in plain.text for what in OF_SEQUENCES.values())
+    found = dict.fromkeys(OF_SEQUENCES, 3e-7) | {"contacts_precision": 0.99999, "contacts_correlation": 0.9999999}
+    page = Page(write_page(tmp_path, sequences(6), found))
+    assert all(what in page.text for what in OF_SEQUENCES.values())
+    assert "3.0e-07" in page.text and "0.99999000" in page.text
+    assert (tmp_path / "figures/validation.png").read_bytes() != picture
+    Page(write_page(tmp_path, sequences(6), found | dict.fromkeys(CONTACTS)))  # no map was compared
 
 
 def test_harmful_and_odd_names_are_shown_and_do_nothing(tmp_path):
