@@ -126,15 +126,15 @@ def test_metadata_is_found_by_id_or_by_the_accession_in_uniprot(tmp_path, ids, m
 def test_metadata_that_matches_no_record_is_an_error_that_shows_both_sides(tmp_path):
     sheet = tmp_path / "meta.tsv"
     sheet.write_text("Entry\tx\nP1\t1\nP2\t2\nP3\t3\n")
-    with pytest.raises(SheetError, match=r"0 of 3 records have a row; its id begin with 'P1' and 'P2', those of the "):
+    with pytest.raises(SheetError, match=r"0 of 3 records have a row; its ids begin with 'P1' and 'P2', those of the "):
         match_metadata(proteins(), sheet)
     with pytest.raises(SheetError, match=r"of the records with 'p' and 'q'; give each record's id, or its accession"):
         match_metadata(proteins(), sheet)
     sheet.write_text("sample\tid\nz\tp\n")
-    with pytest.raises(SheetError, match=r"its sample, id begin with 'z, p', those of the records with 'a, p' and"):
+    with pytest.raises(SheetError, match=r"its ids begin with 'z, p', those of the records with 'a, p' and"):
         match_metadata(proteins(), sheet)
     sheet.write_text("id\tx\n")
-    with pytest.raises(SheetError, match=r"its id begin with nothing"):
+    with pytest.raises(SheetError, match=r"its ids begin with nothing"):
         match_metadata(proteins(), sheet)
     assert len(match_metadata(proteins().iloc[:0], sheet).places) == 0  # nothing was embedded
 
