@@ -230,7 +230,6 @@ MUTATIONS = [
     ("manifest", "checksum of the first rows only", "sequences/manifest.py", "for first in range(start, end, BATCH_ROWS):", "for first in [start]:"),
     ("JSON", "checksums not checked", "system/files.py", 'if content.pop("checksum", None) != _json_checksum(content):', 'if content.pop("checksum", None) is None:'),
     ("colours", "accessions not looked up", "report/colours.py", "np.where(places < 0, by_accession, places)", "places"),
-    ("colours", "an accession before the id", "report/colours.py", "np.where(places < 0, by_accession, places)", "np.where(by_accession < 0, places, by_accession)"),
     ("colours", "metadata of nobody taken", "report/colours.py", "(found.places < 0).all():\n        raise", "False:\n        raise"),
     ("colours", "row of another taken where several match", "report/colours.py", "rows.duplicated(keep=False)", "rows.duplicated()"),
     ("validator", "validator never fails", "validation/run.py", "    if failures:\n        raise", "    if False:\n        raise"),

@@ -109,7 +109,7 @@ UNIPROT = ["sp|P12345|AATM_RABIT", "sp|P12345-2|AATM_RABIT", "tr|A0A024|A0A024_X
         (["P12345", "P12345-2", "A0A024", "Q9", "own"], [0, 1, 2, 3, 4]),
         (UNIPROT[::-1], [4, 3, 2, 1, 0]),
         (["sp|Q9|ANY", "P12345", "sp|P12345|AATM_RABIT"], [2, -1, -1, 0, -1]),
-        (["AATM_RABIT", "sp|own|x", "tr|own|y", "A0A024"], [-1, -1, 3, -1, -1]),
+        (["AATM_RABIT", "sp|Q9|x", "tr|Q9|y", "A0A024"], [-1, -1, 3, -1, -1]),
     ],
     ids=["accessions", "ids", "an-id-comes-first", "an-accession-that-two-rows-have"],
 )

@@ -116,8 +116,8 @@ def match_metadata(proteins: pd.DataFrame, path: Path) -> Metadata:
     found = Metadata(path, sheet, np.where(places < 0, by_accession, places))
     if len(proteins) and (found.places < 0).all():
         raise SheetError(
-            f"{path}: 0 of {len(proteins):,} records have a row; its ids begin with {_first(sheet[keys])}, those of the "
-            f"records with {_first(proteins[keys])}; give each record's id, or its accession in UniProt"
+            f"{path}: 0 of {len(proteins):,} records have a row; its ids begin with {_first(sheet[keys])}, those of "
+            f"the records with {_first(proteins[keys])}; give each record's id, or its accession in UniProt"
         )
     log.log(logging.INFO if (found.places >= 0).all() else logging.WARNING, "metadata: %s", found.matches())
     return found
