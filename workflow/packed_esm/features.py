@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from .errors import OptionError
 
-POOLINGS = ("mean", "bos", "max", "eos", "std")
+POOLINGS = ("mean", "bos", "max", "eos", "std")  # std is the population's: divided by the residues, 0 of one
 LOG_LIKELIHOOD = "log_likelihood"  # a column of one number
 INCLUDE = (LOG_LIKELIHOOD, "logits", "contacts")
 FEATURES = ("representations", "logits", "contacts")

@@ -22,7 +22,12 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
         default=[-1],
         help="0 = embedding, N = last, -1 = last (default: %(default)s)",
     )
-    add("--pooling", nargs="+", default=["mean"], help="mean, max, std, bos, eos (default: %(default)s)")
+    add(
+        "--pooling",
+        nargs="+",
+        default=["mean"],
+        help="mean, max, std (the population's), bos, eos (default: %(default)s)",
+    )
     add("--include", nargs="*", default=[], help="also log_likelihood, logits, contacts (default: none)")
     add(
         "--windows",

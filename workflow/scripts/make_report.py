@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="",
         help="a column of the metadata, or a key=value of the FASTA descriptions (default: the sample)",
     )
-    parser.add_argument("--metadata", type=Path, help="TSV with the columns id, perhaps sample, and any others")
+    parser.add_argument("--metadata", type=Path, help="TSV with the columns id or Entry, perhaps sample, and others")
     parser.add_argument("--snakemake-version", help="of what runs this, for the page")
     return parser
 

@@ -3,19 +3,22 @@
 import hashlib
 import logging
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from packed_esm.errors import SheetError
 from packed_esm.report import colours, figures, projection
-from packed_esm.report.colours import Colouring, choose_colouring, read_metadata
-from packed_esm.report.page import FIGURES, write_report
+from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
+from packed_esm.report.page import CONTACTS, FIGURES, OF_SEQUENCES, write_report
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table
 from packed_esm.system.files import write_json
+from packed_esm.validation.tolerance import TOLERANCES
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -71,11 +74,11 @@ def test_colours_come_from_the_sheet_else_from_descriptions_else_from_samples(tm
     caplog.set_level(logging.INFO)
     sheet = tmp_path / "meta.tsv"
     sheet.write_text("# mine\nid\tplace\tmass\tNA\nq\tmembrane\t1e3\t007\np\t\tNA\t7\nx\t-\t-2\t\n")
-    metadata = read_metadata(sheet)
+    metadata = match_metadata(proteins(), sheet)
     place = choose_colouring(proteins(), "place", metadata)
     assert list(place.values) == ["no place", "membrane", "no place"] and not place.numeric
-    assert "metadata: 3 of 3 proteins have a row" in caplog.text
-    assert "1 of 3 rows belong to no embedded protein (first: x)" in caplog.text
+    assert f"metadata: 3 of 3 proteins have a row in {sheet}" in caplog.text
+    assert "1 of its 3 rows belong to no embedded protein (first: x)" in caplog.text
     mass = choose_colouring(proteins(), "mass", metadata)
     assert mass.numeric and mass.values[1] == 1000 and np.isnan(mass.values[[0, 2]]).all()
     assert list(choose_colouring(proteins(), "family", metadata).values) == ["no family", "fn3", "no family"]
@@ -87,14 +90,75 @@ def test_colours_come_from_the_sheet_else_from_descriptions_else_from_samples(tm
 
 def test_a_sheet_with_samples_tells_equal_ids_apart(tmp_path):
     (tmp_path / "meta.tsv").write_text("sample\tid\tplace\nb\tp\tout\na\tp\tin\n")
-    found = choose_colouring(proteins(), "place", read_metadata(tmp_path / "meta.tsv"))
+    found = choose_colouring(proteins(), "place", match_metadata(proteins(), tmp_path / "meta.tsv"))
     assert list(found.values) == ["in", "no place", "out"]
 
 
 def test_columns_with_a_value_that_is_no_finite_number_are_text(tmp_path):
     (tmp_path / "meta.tsv").write_text("id\tx\ty\np\tinf\t\nq\t1\t\n")
     for column in "xy":
-        assert not choose_colouring(proteins(), column, read_metadata(tmp_path / "meta.tsv")).numeric
+        assert not choose_colouring(proteins(), column, match_metadata(proteins(), tmp_path / "meta.tsv")).numeric
+
+
+UNIPROT = ["sp|P12345|AATM_RABIT", "sp|P12345-2|AATM_RABIT", "tr|A0A024|A0A024_X", "Q9", "own"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "matched"),
+    [
+        (["P12345", "P12345-2", "A0A024", "Q9", "own"], [0, 1, 2, 3, 4]),
+        (UNIPROT[::-1], [4, 3, 2, 1, 0]),
+        (["sp|Q9|ANY", "P12345", "sp|P12345|AATM_RABIT"], [2, -1, -1, 0, -1]),
+        (["AATM_RABIT", "sp|Q9|x", "tr|Q9|y", "A0A024"], [-1, -1, 3, -1, -1]),
+    ],
+    ids=["accessions", "ids", "an-id-comes-first", "an-accession-that-two-rows-have"],
+)
+@pytest.mark.parametrize("key", ["id", "Entry"])
+def test_metadata_is_found_by_id_or_by_the_accession_in_uniprot(tmp_path, ids, matched, key):
+    (tmp_path / "meta.tsv").write_text(f"{key}\trow\n" + "".join(f"{name}\tr{i}\n" for i, name in enumerate(ids)))
+    records = proteins(sample=["a"] * 5, id=UNIPROT, description=[""] * 5)
+    metadata = match_metadata(records, tmp_path / "meta.tsv")
+    assert list(metadata.places) == matched
+    found = choose_colouring(records, "row", metadata)
+    assert list(found.values) == ["no row" if place < 0 else f"r{place}" for place in matched]
+
+
+def test_metadata_that_matches_no_record_is_an_error_that_shows_both_sides(tmp_path):
+    sheet = tmp_path / "meta.tsv"
+    sheet.write_text("Entry\tx\nP1\t1\nP2\t2\nP3\t3\n")
+    with pytest.raises(SheetError, match=r"0 of 3 records have a row; its ids begin with 'P1' and 'P2', those of the "):
+        match_metadata(proteins(), sheet)
+    with pytest.raises(SheetError, match=r"of the records with 'p' and 'q'; give each record's id, or its accession"):
+        match_metadata(proteins(), sheet)
+    sheet.write_text("sample\tid\nz\tp\n")
+    with pytest.raises(SheetError, match=r"its ids begin with 'z, p', those of the records with 'a, p' and"):
+        match_metadata(proteins(), sheet)
+    sheet.write_text("id\tx\n")
+    with pytest.raises(SheetError, match=r"its ids begin with nothing"):
+        match_metadata(proteins(), sheet)
+    assert len(match_metadata(proteins().iloc[:0], sheet).places) == 0  # nothing was embedded
+
+
+def test_the_page_says_how_many_proteins_the_metadata_has(tmp_path, caplog):
+    (tmp_path / "meta.tsv").write_text("id\tx\np0\t1\np1\t2\n<i>\t2\n")
+    page = Page(write_page(tmp_path, sequences(4), metadata_path=tmp_path / "meta.tsv"))
+    said = (
+        f"2 of 4 proteins have a row in {tmp_path}/meta.tsv; 1 of its 3 rows belong to no embedded protein (first: <i>)"
+    )
+    assert f"Metadata: {said}." in page.text and f"metadata: {said}" in caplog.text and "i" not in page.tags
+
+
+def test_a_sheet_of_many_columns_is_read_and_a_column_that_stands_twice_named(tmp_path):
+    columns = ["id", *(f"c{i}" for i in range(40_000))]
+    path = tmp_path / "meta.tsv"
+    path.write_text("\t".join(columns) + "\n" + "\t".join(["p"] + ["1"] * 40_000) + "\n")
+    assert choose_colouring(proteins(), "c39999", match_metadata(proteins(), path)).numeric
+    path.write_text("\t".join([*columns, "c7"]) + "\n")
+    with pytest.raises(SheetError, match=r"two columns 'c7'; rename one"):
+        read_metadata(path)
+    path.write_text("\t".join(columns[1:]) + "\n")
+    with pytest.raises(SheetError, match=r"no column `id` in its header \(c0, c1, .*, c9, \.\.\.\)"):
+        read_metadata(path)
 
 
 @pytest.mark.parametrize(
@@ -149,15 +213,18 @@ def test_the_points_differ_by_colouring_and_repeat(tmp_path):
 def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_path, count):
     rng = np.random.default_rng(0)
     figures.plot_lengths(tmp_path / "l.png", {"s": rng.integers(1, 500, count), "t": np.zeros(0)})
-    columns = ["length", "layer", "relative_l2", "min_residue_cosine"]
-    table = pd.DataFrame([[i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)], columns=columns)
+    columns = ["sample", "id", "length", "layer", "relative_l2", "min_residue_cosine"]
+    layers = [["s", f"p{i}", i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)]
+    table = pd.DataFrame(layers, columns=columns)
     figures.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
+    tolerance = asdict(TOLERANCES["fp32"])
+    figures.plot_validation(tmp_path / "contacts.png", table.assign(**dict.fromkeys(OF_SEQUENCES, np.nan)), tolerance)
     stats = {str(i): job(fill=None if i else 0.5) for i in range(count)}
     figures.plot_throughput(tmp_path / "t.png", stats)
     figures.plot_stages(tmp_path / "s.png", stats)
     for path in tmp_path.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 3000
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def job(**changed):
@@ -195,7 +262,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def write_page(folder, fasta, **options):
+def write_page(folder, fasta, of_sequences=None, **options):
     """Write the page of one sample with random embeddings, from files as the workflow leaves them."""
     (folder / "s.fasta").write_text(fasta)
     paths = {name: folder / name for name in ("1-of-1.fasta", "manifest", "rejected.tsv", "counts.json", "stats.json")}
@@ -218,11 +285,13 @@ def write_page(folder, fasta, **options):
     compared = rows.head(3)[["sample", "id", "length"]].assign(
         layer=6, relative_l2=1e-7, min_residue_cosine=1 - 1e-9, worst_residue=2, bit_equal=True
     )
+    of_sequences = of_sequences or {}
+    compared = compared.assign(**of_sequences)
     compared.to_csv(folder / "sequences.tsv", sep="\t", index=False)
     summary = {"sequences_compared": len(compared), "rows_checked": len(rows), "settings": {"model": "demo"}}
-    summary |= {"tolerance": {"relative_l2": 1e-6, "residue_cosine": 0.99999999}, "layers": [6], "bit_equal": True}
+    summary |= {"tolerance": asdict(TOLERANCES["fp32"]), "layers": [6], "bit_equal": True}
     summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
-    write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary | {f"worst_{name}": x for name, x in of_sequences.items()})
     write_report(
         [("s", folder / "s.parquet")],
         *(paths[n] for n in ("manifest", "counts.json", "rejected.tsv")),
@@ -262,6 +331,18 @@ def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_show
         caption = " ".join((ROOT / "workflow/report" / f"{name}.rst").read_text().split())
         assert caption in page.text and caption.count(".") - len(re.findall(r"\d\.\d", caption)) == 1
         assert any(tag == "img" and key == "alt" and caption in value for tag, key, value in page.attributes)
+
+
+def test_what_is_compared_of_logits_and_contacts_is_on_the_page(tmp_path):
+    plain = Page(write_page(tmp_path, sequences(6)))
+    picture = (tmp_path / "figures/validation.png").read_bytes()
+    assert not any(what in plain.text for what in OF_SEQUENCES.values())
+    found = dict.fromkeys(OF_SEQUENCES, 3e-7) | {"contacts_precision": 0.99999, "contacts_correlation": 0.9999999}
+    page = Page(write_page(tmp_path, sequences(6), found))
+    assert all(what in page.text for what in OF_SEQUENCES.values())
+    assert "3.0e-07" in page.text and "0.99999000" in page.text
+    assert (tmp_path / "figures/validation.png").read_bytes() != picture
+    Page(write_page(tmp_path, sequences(6), found | dict.fromkeys(CONTACTS)))  # no map was compared
 
 
 def test_harmful_and_odd_names_are_shown_and_do_nothing(tmp_path):

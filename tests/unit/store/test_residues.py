@@ -133,7 +133,9 @@ def test_a_good_run_passes_and_says_how_good(run):
     summary = run.check(run())
     assert summary["passed"] and summary["bit_equal"]
     assert 0 < summary["worst_representations_relative_l2"] < 2e-6 and summary["worst_logits_relative_l2"] < 2e-6
-    assert summary["worst_log_likelihood_relative_l2"] < 2e-6 and 0 < summary["worst_contacts_max_abs"] < 1e-5
+    assert 0 < summary["worst_logits_kl_mean"] <= summary["worst_logits_kl_max"] < 1e-9
+    assert summary["worst_contacts_precision"] > 0.99999 and summary["worst_contacts_correlation"] > 1 - 1e-9
+    assert summary["worst_log_likelihood_relative_l2"] < 2e-6 and 0 < summary["worst_contacts_abs_per_residue"] < 6e-5
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -156,10 +158,13 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
     [
         ("representations", lambda out: torch.stack([x[:-2] for x in out["representations"].values()]), "relative_l2"),
         ("logits", lambda out: out["logits"][:-2], "relative_l2"),
-        ("contacts", lambda out: out["contacts"] + 1e-3, "max_abs"),
-        ("contacts", lambda out: out["contacts"] * torch.nan, "max_abs"),
+        ("logits", lambda out: out["logits"][:-2], "kl_mean"),
+        ("contacts", lambda out: out["contacts"] + 1e-3, "abs_per_residue"),
+        ("contacts", lambda out: out["contacts"] * torch.nan, "abs_per_residue"),
+        ("contacts", lambda out: out["contacts"].flip(0, 1), "precision"),
+        ("contacts", lambda out: out["contacts"].flip(0, 1), "correlation"),
     ],
-    ids=["shifted", "shifted", "other", "not-numbers"],
+    ids=["shifted", "shifted", "other-tokens", "other", "not-numbers", "backwards", "backwards"],
 )
 def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch, feature, change, error):
     monkeypatch.setitem(residue_arrays.__globals__["_ARRAY"], feature, change)

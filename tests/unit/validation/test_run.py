@@ -18,38 +18,43 @@ from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.embeddings import ChunkFile, write_chunk
 from packed_esm.store.merge import merge_sample
 from packed_esm.system.files import read_json, write_json
-from packed_esm.validation.comparison import compare_residues
+from packed_esm.validation.measures import residue_errors
 from packed_esm.validation.run import stratified_sample, validate
 from packed_esm.validation.tolerance import TOLERANCES, ValidationOptions, find_failures
 
 OPTIONS = EmbedOptions(DEMO_PATH, layers=(3, 6), poolings=("mean", "bos"), device="cpu", tokens_per_pack=512)
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A run of 12 proteins up to the chunk file, and a function that merges and validates it."""
-    rng = np.random.default_rng(0)
-    letters = list("ACDEFGHIKLMNPQRSTVWY")
-    fasta = tmp_path / "s.fasta"
-    fasta.write_text("".join(f">p{i}\n{''.join(rng.choice(letters, 20 + 30 * i))}\n" for i in range(12)))
-    paths = {name: tmp_path / name for name in ("c.fasta", "m.parquet", "r.tsv", "c.json", "c.arrow", "e.json")}
+def embedded_run(folder, sequences, embedding=OPTIONS):
+    """A run of {id: sequence} up to the chunk file: return a function that merges and validates it."""
+    fasta = folder / "s.fasta"
+    fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()))
+    paths = {name: folder / name for name in ("c.fasta", "m.parquet", "r.tsv", "c.json", "c.arrow", "e.json")}
     chunk_samples([("s", fasta)], [paths["c.fasta"]], paths["m.parquet"], paths["r.tsv"], paths["c.json"])
-    embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], OPTIONS)
+    embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], embedding)
 
-    def check(options=ValidationOptions(), embedding=OPTIONS):  # noqa: B008
-        merge_sample(paths["m.parquet"], "s", [paths["c.arrow"]], tmp_path / "s.parquet")
+    def check(options=ValidationOptions(), embedding=embedding):  # noqa: B008
+        merge_sample(paths["m.parquet"], "s", [paths["c.arrow"]], folder / "s.parquet")
         return validate(
-            [("s", fasta, tmp_path / "s.parquet")],
+            [("s", fasta, folder / "s.parquet")],
             paths["m.parquet"],
             [paths["e.json"]],
-            tmp_path / "v.tsv",
-            tmp_path / "v.json",
+            folder / "v.tsv",
+            folder / "v.json",
             options,
             embedding,
         )
 
-    check.folder = tmp_path
+    check.folder = folder
     return check
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of 12 proteins of 20 to 350 residues."""
+    rng = np.random.default_rng(0)
+    letters = list("ACDEFGHIKLMNPQRSTVWY")
+    return embedded_run(tmp_path, {f"p{i}": "".join(rng.choice(letters, 20 + 30 * i)) for i in range(12)})
 
 
 def change_before_checksums(run, change):
@@ -71,6 +76,26 @@ def test_a_good_run_passes_and_says_how_good(run):
     table = pd.read_csv(run.folder / "v.tsv", sep="\t")
     assert len(table) == 24 and table["id"].nunique() == 12
     assert {"mean_relative_l2", "bos_relative_l2", "min_residue_cosine", "worst_residue", "max_abs"} <= set(table)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_proteins_whose_vectors_are_near_zero_pass_with_every_pooling(tmp_path, dtype):
+    """One residue, and one residue over and over: their standard deviation is 0, or what rounding left of it."""
+    alike = {"one": "M", "A": "A" * 70, "X": "X" * 40, "BU": "BU", "W": "W" * 300, "other": "MKTAYIAKQRQISFVKSHFSRQ"}
+    poolings = ("mean", "max", "std", "bos", "eos")
+    embedding = replace(OPTIONS, layers=(0, 3, 6), poolings=poolings, include=("log_likelihood",), dtype=dtype)
+    run = embedded_run(tmp_path, alike, embedding)
+    summary = run()
+    assert summary["passed"] and summary["bit_equal"] and summary["sequences_compared"] == len(alike)
+    table = pd.read_csv(tmp_path / "v.tsv", sep="\t")
+    assert np.isfinite(table["std_relative_l2"]).all() and (table["std_relative_l2"][table["id"] == "one"] == 0).all()
+
+    def another_deviation(columns):
+        columns["std_6"] += 0.2 * columns["mean_6"]
+
+    change_before_checksums(run, another_deviation)
+    with pytest.raises(ValidationError, match="std_relative_l2 to fair-esm is"):
+        run()
 
 
 def one_value(columns):
@@ -212,10 +237,10 @@ def test_the_sample_spreads_over_the_lengths_and_has_both_ends():
 
 
 def test_the_worst_residue_is_named_even_where_the_mean_is_fine():
-    truth = torch.randn(500, 64)
-    packed = truth.clone()
+    truth = np.random.default_rng(0).normal(size=(500, 64))
+    packed = truth.copy()
     packed[123] = -packed[123]
-    found = compare_residues(packed, truth)
+    found = residue_errors(packed, truth)
     assert found["worst_residue"] == 123 and found["min_residue_cosine"] == pytest.approx(-1)
 
 
@@ -229,7 +254,8 @@ def test_values_that_are_not_numbers_never_pass():
         "mean_relative_l2": 0.0,
     }
     row |= {"min_residue_cosine": float("nan"), "worst_residue": 1, "bit_equal": True}
-    assert len(find_failures(pd.DataFrame([row]), {"relative_l2": 1.0, "mean_relative_l2": 1.0}, -1.0, True)) == 2
+    bounds = {"relative_l2": 1.0, "mean_relative_l2": 1.0, "min_residue_cosine": -1.0}
+    assert len(find_failures(pd.DataFrame([row]), bounds, True)) == 2
 
 
 def test_there_is_a_tolerance_for_each_dtype():

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 
 from ..errors import SheetError
+from ..store.names import uniprot_accession
 from ..system.sheets import read_sheet
 
 log = logging.getLogger(__name__)
 
 NO_VALUE = ("", "NA", "NaN", "nan")  # in a column of numbers
+UNIPROT_KEY = "Entry"  # the column of accessions in a sheet downloaded from UniProt
+SHOWN_COLUMNS, SHOWN_IDS = 10, 2  # in a message
 
 
 @dataclass(frozen=True)
@@ -30,27 +33,62 @@ class Colouring:
         return self.values.dtype.kind == "f"
 
 
+@dataclass(frozen=True)
+class Metadata:
+    """What a sheet has of some proteins.
+
+    Attributes:
+        path: of the sheet.
+        rows: of the sheet, every cell as text, with the keys `id` and perhaps `sample`.
+        places: of each protein, the number of its row, from 0; -1 where there is none. int64 [n].
+    """
+
+    path: Path
+    rows: pd.DataFrame
+    places: np.ndarray
+
+    def column(self, name: str) -> np.ndarray:
+        """Return the cells of a column for each protein, object [n]; empty where there is no row."""
+        cells = np.append(self.rows[name].to_numpy(object), "")
+        return cells[self.places]
+
+    def matches(self) -> str:
+        """Return a sentence on how many proteins have a row, and how many rows belong to none."""
+        found, unused = self.places >= 0, np.setdiff1d(np.arange(len(self.rows)), self.places)
+        text = f"{found.sum():,} of {len(found):,} proteins have a row in {self.path}"
+        if len(unused):
+            first = ", ".join(self.rows[_keys(self.rows)].iloc[unused[0]])
+            text += f"; {len(unused):,} of its {len(self.rows):,} rows belong to no embedded protein (first: {first})"
+        return text
+
+
 def check_metadata(path: Path) -> None:
     """Raise what is wrong with a metadata sheet, as far as its header tells.
 
     Raises:
-        ValueError: no such file, or no column `id`.
+        SheetError: no such file, or no column of ids.
     """
     if not path.exists():
         raise SheetError(f"metadata: there is no sheet {path}; give a TSV with the column id and any others")
     columns = read_sheet(path, rows=0).columns.tolist()
-    if "id" not in columns:
-        raise SheetError(f"{path}: no column `id` in its header ({', '.join(columns)}); rename the one with the ids")
+    if not {"id", UNIPROT_KEY} & set(columns):
+        shown = ", ".join(columns[:SHOWN_COLUMNS]) + (", ..." if len(columns) > SHOWN_COLUMNS else "")
+        raise SheetError(
+            f"{path}: no column `id` in its header ({shown}); rename the one with the ids, or the one with accessions "
+            f"to `{UNIPROT_KEY}`, as UniProt calls it"
+        )
 
 
 def read_metadata(path: Path) -> pd.DataFrame:
-    """Return a metadata sheet, every cell as text.
+    """Return a metadata sheet, every cell as text, with a column `id`: the sheet's own, or UniProt's `Entry`.
 
     Raises:
-        ValueError: no such file, no column `id`, or an id (of a sample, where there is a column `sample`) that repeats.
+        SheetError: no such file, no column of ids, or an id (of a sample, where the sheet has samples) that repeats.
     """
     check_metadata(path)
     sheet = read_sheet(path)
+    if "id" not in sheet:
+        sheet = sheet.assign(id=sheet[UNIPROT_KEY])
     keys = _keys(sheet)
     repeated = sheet[sheet.duplicated(keys)]
     if len(repeated):
@@ -61,22 +99,42 @@ def read_metadata(path: Path) -> pd.DataFrame:
     return sheet
 
 
-def choose_colouring(proteins: pd.DataFrame, color_by: str, metadata: pd.DataFrame | None = None) -> Colouring:
-    """Return the values of `color_by` for `proteins`: of a metadata column, else of a key in the descriptions.
-
-    Where neither has it, or `color_by` is empty or `sample`, return the samples. The log counts what did not match.
+def match_metadata(proteins: pd.DataFrame, path: Path) -> Metadata:
+    """Read a sheet and find the row of each protein: that of its id, else that of its accession in UniProtKB.
 
     Args:
         proteins: rows of the manifest.
-        color_by: a column of `metadata`, or a key.
-        metadata: of `read_metadata`.
+        path: of the sheet; its ids may be whole ones (`sp|P12345|AATM_RABIT`) or accessions (`P12345`).
+
+    Raises:
+        SheetError: a mistake in the sheet, or no protein has a row.
     """
-    if metadata is not None:
-        keys = _keys(metadata)
-        known = proteins[keys].merge(metadata, on=keys, how="left", indicator=True, validate="many_to_one")
-        _log_matches(proteins[keys], metadata, known["_merge"] == "both")
-        if color_by in metadata.columns.difference(keys):
-            return Colouring(color_by, _typed(known[color_by].fillna("").to_numpy(object), color_by))
+    sheet = read_metadata(path)
+    keys = _keys(sheet)
+    places = _places(sheet[keys], proteins[keys])
+    by_accession = _places(_with_accessions(sheet[keys]), _with_accessions(proteins[keys]))
+    found = Metadata(path, sheet, np.where(places < 0, by_accession, places))
+    if len(proteins) and (found.places < 0).all():
+        raise SheetError(
+            f"{path}: 0 of {len(proteins):,} records have a row; its ids begin with {_first(sheet[keys])}, those of "
+            f"the records with {_first(proteins[keys])}; give each record's id, or its accession in UniProt"
+        )
+    log.log(logging.INFO if (found.places >= 0).all() else logging.WARNING, "metadata: %s", found.matches())
+    return found
+
+
+def choose_colouring(proteins: pd.DataFrame, color_by: str, metadata: Metadata | None = None) -> Colouring:
+    """Return the values of `color_by` for `proteins`: of a metadata column, else of a key in the descriptions.
+
+    Where neither has it, or `color_by` is empty or `sample`, return the samples.
+
+    Args:
+        proteins: rows of the manifest.
+        color_by: a column of the metadata, or a key.
+        metadata: of the same proteins.
+    """
+    if metadata is not None and color_by in metadata.rows.columns and color_by not in _keys(metadata.rows):
+        return Colouring(color_by, _typed(metadata.column(color_by), color_by))
     wanted = "" if color_by == "sample" else color_by
     values = values_of_key(proteins["description"].tolist(), wanted)
     if any(values):
@@ -117,13 +175,17 @@ def _named(values: Sequence[str], name: str) -> np.ndarray:
     return np.array([value or f"no {name}" for value in values], dtype=object)
 
 
-def _log_matches(proteins: pd.DataFrame, metadata: pd.DataFrame, known: pd.Series) -> None:
-    """Log how many proteins have a row of the sheet, and how many rows belong to none."""
-    keys = list(proteins)
-    unused = ~metadata.set_index(keys).index.isin(proteins.set_index(keys).index)
-    log.info("metadata: %d of %d proteins have a row", int(known.sum()), len(proteins))
-    if unused.any():
-        first = ", ".join(metadata.loc[unused, keys].iloc[0])
-        log.warning(
-            "metadata: %d of %d rows belong to no embedded protein (first: %s)", unused.sum(), len(unused), first
-        )
+def _places(rows: pd.DataFrame, wanted: pd.DataFrame) -> np.ndarray:
+    """Return the number of the row that is equal to each of `wanted`, -1 where none or several are."""
+    once = np.flatnonzero(~rows.duplicated(keep=False))
+    numbers = pd.MultiIndex.from_frame(rows.iloc[once]).get_indexer(pd.MultiIndex.from_frame(wanted))
+    return np.append(once, -1)[numbers]
+
+
+def _with_accessions(keys: pd.DataFrame) -> pd.DataFrame:
+    return keys.assign(id=[uniprot_accession(name) or name for name in keys["id"]])
+
+
+def _first(keys: pd.DataFrame) -> str:
+    rows = [", ".join(row) for row in keys.head(SHOWN_IDS).to_numpy()]
+    return " and ".join(map(repr, rows)) or "nothing"

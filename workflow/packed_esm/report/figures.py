@@ -152,33 +152,72 @@ def plot_lengths(path: Path, lengths: Mapping[str, np.ndarray]) -> None:
     _save(figure, path)
 
 
+# Of logits and contacts, in the table of the validation only where they are among the results.
+OF_A_SEQUENCE = {
+    "logits_kl_max": "logits: KL divergence at a residue, nats",
+    "contacts_abs_per_residue": "contacts: differences of a residue",
+    "one_minus_precision": "contacts: 1 - precision of the top L",
+    "one_minus_correlation": "contacts: 1 - correlation",
+}
+
+
 def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
     """Draw the errors of each validated sequence against fair-esm, by length and by layer, with the tolerances."""
-    figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.8), layout="constrained", width_ratios=[3, 3, 2])
-    rows = table.assign(one_minus_cosine=1 - table["min_residue_cosine"]) if len(table) else table
+    rows = _errors_from_zero(table)
+    of_sequences = rows.drop_duplicates(["sample", "id"]) if len(rows) else rows
+    shown = [name for name in OF_A_SEQUENCE if name in rows and rows[name].notna().any()]
+    lines = 1 + -(-len(shown) // 3)
+    figure, axes = plt.subplots(
+        lines, 3, figsize=(12.5, 3.8 * lines), layout="constrained", width_ratios=[3, 3, 2], squeeze=False
+    )
     layers = sorted(rows["layer"].unique()) if len(rows) else []
     colours = plt.get_cmap(SCALE)(np.linspace(0, 0.85, len(layers)))
-    for panel, x, column, bound, label in (
-        (axes[0], "length", "relative_l2", tolerance["relative_l2"], "relative L2 of the sequence"),
-        (axes[1], "length", "one_minus_cosine", 1 - tolerance["residue_cosine"], "1 - cosine of its worst residue"),
-        (axes[2], "layer", "one_minus_cosine", 1 - tolerance["residue_cosine"], "1 - cosine of its worst residue"),
+    bounds = _errors_from_zero(pd.DataFrame([tolerance])).iloc[0]
+    for panel, x, column, label in (
+        (axes[0, 0], "length", "relative_l2", "relative L2 of the sequence"),
+        (axes[0, 1], "length", "one_minus_cosine", "1 - cosine of its worst residue"),
+        (axes[0, 2], "layer", "one_minus_cosine", "1 - cosine of its worst residue"),
     ):
         for place, (layer, colour) in enumerate(zip(layers, colours, strict=True)):
             group = rows[rows["layer"] == layer]
             aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(group))  # so that points do not hide each other
             across = group[x] if x == "length" else place + aside
-            values = group[column].clip(lower=SMALLEST)
-            panel.scatter(across, values, s=16, alpha=0.8, linewidths=0, color=colour, label=f"layer {layer}")
-        panel.axhline(bound, color=PALETTE[2], linewidth=1.2, linestyle="--", label="tolerance")
-        panel.set_yscale("log")
-        panel.set_ylabel(label)
+            _plot_errors(panel, across, group[column], colour, f"layer {layer}")
+        _finish_errors(panel, bounds[column], label, len(rows) and x == "length")
         panel.set_xlabel("residues" if x == "length" else "layer")
-        if x == "length" and len(rows):
-            _residue_axis(panel)
-    axes[2].set_xticks(range(len(layers)), layers)
-    axes[2].set_xlim(-0.6, max(1, len(layers)) - 0.4)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    axes[0, 2].set_xticks(range(len(layers)), layers)
+    axes[0, 2].set_xlim(-0.6, max(1, len(layers)) - 0.4)
+    for panel, column in zip(axes[1:].flat, shown, strict=False):
+        _plot_errors(panel, of_sequences["length"], of_sequences[column], PALETTE[0], "")
+        _finish_errors(panel, bounds[column], OF_A_SEQUENCE[column], len(rows))
+        panel.set_xlabel("residues")
+    for panel in axes[1:].flat[len(shown) :]:
+        panel.set_axis_off()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     _save(figure, path)
+
+
+def _errors_from_zero(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns and, of those that are 1 at best, what is missing to 1 as `one_minus_...`."""
+    from_one = {
+        "one_minus_cosine": ("min_residue_cosine", "residue_cosine"),
+        "one_minus_precision": ("contacts_precision",),
+        "one_minus_correlation": ("contacts_correlation",),
+    }
+    missing = {new: 1 - table[old] for new, names in from_one.items() for old in names if old in table}
+    return table.assign(**missing)
+
+
+def _plot_errors(panel: plt.Axes, across: pd.Series, errors: pd.Series, colour: str, label: str) -> None:
+    panel.scatter(across, errors.clip(lower=SMALLEST), s=16, alpha=0.8, linewidths=0, color=colour, label=label)
+
+
+def _finish_errors(panel: plt.Axes, bound: float, label: str, by_length: bool) -> None:
+    panel.axhline(bound, color=PALETTE[2], linewidth=1.2, linestyle="--", label="tolerance")
+    panel.set_yscale("log")
+    panel.set_ylabel(label)
+    if by_length:
+        _residue_axis(panel)
 
 
 def plot_throughput(path: Path, stats: Mapping[str, Mapping]) -> None:

@@ -13,7 +13,7 @@ from ..sequences.manifest import embedded, read_manifest
 from ..store.embeddings import embedding_columns, sample_batches
 from ..system.files import read_json, write_text
 from ..system.versions import package_versions
-from .colours import Colouring, choose_colouring, read_metadata
+from .colours import Colouring, choose_colouring, match_metadata
 from .figures import (
     legend_entries,
     plot_lengths,
@@ -35,6 +35,17 @@ FIGURES = {
 }
 MAX_REJECTS_SHOWN = 50
 WORST_SHOWN = 10
+CONTACTS = ("contacts_abs_per_residue", "contacts_precision", "contacts_correlation")  # of the validation's table
+OF_SEQUENCES = {  # in the validation's summary, what is compared besides layers and pooled vectors
+    "representations_relative_l2": "residues as stored, relative L2",
+    "log_likelihood_relative_l2": "log-likelihood, relative",
+    "logits_relative_l2": "logits, relative L2",
+    "logits_kl_max": "logits, KL divergence at a residue, nats",
+    "logits_kl_mean": "logits, KL divergence, mean over residues, nats",
+    "contacts_abs_per_residue": "contacts, differences of a residue (sum of probabilities)",
+    "contacts_precision": "contacts, precision of the L likeliest as a share of fair-esm's",
+    "contacts_correlation": "contacts, correlation",
+}
 MAX_POINTS = 20_000  # of the plots of embeddings; more hide each other
 MIN_PCA_POINTS = 3
 
@@ -64,18 +75,24 @@ def write_report(
         captions: folder with the caption of each figure, one sentence of plain text in an `.rst`.
         figures, html: outputs.
         color_by: colour the proteins by this column of the metadata, or `key=value` of their descriptions.
-        metadata_path: a sheet with a column `id`.
+        metadata_path: a sheet with a column `id`, or UniProt's `Entry`.
         workflow_versions: of what runs the workflow, for the page.
 
     Raises:
-        ValueError: a mistake in the metadata sheet.
+        SheetError: a mistake in the metadata sheet, or it has no row of any protein.
     """
-    metadata = read_metadata(metadata_path) if metadata_path else None
     validation = read_json(validation_path)
     stats = {path.stem: read_json(path) for path in stats_paths}
     rows = embedded(read_manifest(manifest_path))
     rows = pd.concat([rows[rows["sample"] == name] for name, _ in samples])
-    table = pd.read_csv(validation_table_path, sep="\t", dtype={"sample": str, "id": str}, keep_default_na=False)
+    metadata = match_metadata(rows, metadata_path) if metadata_path else None
+    table = pd.read_csv(
+        validation_table_path,
+        sep="\t",
+        dtype={"sample": str, "id": str},
+        keep_default_na=False,  # a sample may be called NA
+        na_values=dict.fromkeys(CONTACTS, ""),  # not every map can be compared
+    )
     paths = {name: figures / f"{name}.png" for name in FIGURES}
     legend = _plot_embeddings(paths, samples, rows, choose_colouring(rows, color_by, metadata))
     plot_lengths(paths["lengths"], {n: rows.loc[rows["sample"] == n, "length"].to_numpy() for n, _ in samples})
@@ -87,6 +104,7 @@ def write_report(
         counts=read_json(counts_path),
         validation=validation,
         worst=_worst(table),
+        worst_of_sequences=_worst_of_sequences(validation),
         totals=_totals(stats),
         samples=samples,
         rejected=rejected.head(MAX_REJECTS_SHOWN).to_dict("records"),
@@ -95,6 +113,7 @@ def write_report(
         settings=validation["settings"],
         software=_software(stats, package_versions() | (workflow_versions or {})),
         legend=legend,
+        metadata=metadata.matches() if metadata else "",
         figures={name: _figure(paths[name], title, captions) for name, title in FIGURES.items()},
     )
     write_text(html, page)
@@ -158,6 +177,12 @@ def _worst(table: pd.DataFrame) -> list[dict]:
         return []
     worst_first = table.sort_values(["min_residue_cosine", "relative_l2"], ascending=[True, False])
     return worst_first.head(WORST_SHOWN).to_dict("records")
+
+
+def _worst_of_sequences(validation: dict) -> list[tuple[str, str]]:
+    """Return (what, worst) of what the validation compared besides layers and pooled vectors."""
+    found = [(what, validation.get(f"worst_{name}")) for name, what in OF_SEQUENCES.items()]
+    return [(what, f"{worst:.8f}" if worst > 0.5 else f"{worst:.1e}") for what, worst in found if worst is not None]
 
 
 def _totals(stats: dict[str, dict]) -> dict:

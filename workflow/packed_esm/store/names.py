@@ -19,6 +19,12 @@ _UNIPROT = re.compile(r"(?:sp|tr)\|([A-Z0-9]+(?:-[0-9]+)?)\|")
 _READS_AS_ESCAPE = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
+def uniprot_accession(record_id: str) -> str | None:
+    """Return the accession in an id of UniProtKB's, P12345 of `sp|P12345|AATM_RABIT`; None of any other."""
+    match = _UNIPROT.match(record_id)
+    return match[1] if match else None
+
+
 def dataset_names(ids: Sequence[str]) -> list[str]:
     """Return a name at the root of an HDF5 file for each record of a sample: its accession in UniProtKB, else its id.
 
@@ -30,8 +36,8 @@ def dataset_names(ids: Sequence[str]) -> list[str]:
     taken = set(ids)
     names = []
     for record_id in ids:
-        match = _UNIPROT.match(record_id)
-        name = match[1] if match and match[1] not in taken else record_id
+        accession = uniprot_accession(record_id)
+        name = accession if accession and accession not in taken else record_id
         taken.add(name)
         names.append("%2E" if name == "." else _escaped(name) or EMPTY)
     return names

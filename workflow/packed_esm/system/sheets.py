@@ -1,6 +1,7 @@
 """Tab-separated sheets that users write: read as text, so that `NA` and `001` stay what they are."""
 
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -41,9 +42,9 @@ def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
                 cells[number] = row
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise SheetError(f"{path}: cannot be read ({error}); give a TSV of UTF-8 text, plain or gzip") from error
-    for name in header:
-        if header.count(name) > 1:
-            raise SheetError(f"{path}: two columns {name!r}; rename one")
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise SheetError(f"{path}: two columns {repeated[0]!r}; rename one")
     return pd.DataFrame.from_dict(cells, orient="index", columns=header, dtype=str)
 
 

@@ -11,6 +11,7 @@ from ..embedding.embedder import Embedder
 from ..embedding.residue_arrays import residue_arrays
 from ..sequences.tokens import tokenize
 from ..system.progress import progress_bar
+from .measures import CONTACTS, contacts_errors, logits_errors, relative_error, residue_errors, root_mean_square
 from .reference import pooled_reference, reference_in_windows, reference_log_likelihood, reference_outputs
 from .stored import Stored
 
@@ -32,10 +33,11 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
         record = chosen.iloc[index]
         for layer in embedder.layers:
             row = {"sample": record["sample"], "id": record["id"], "length": record["length"], "layer": layer}
-            row |= {"index": index} | compare_residues(out["representations"][layer], truth["representations"][layer])
+            got, want = out["representations"][layer], truth["representations"][layer]
+            row |= {"index": index} | residue_errors(got.numpy(force=True), want.numpy(force=True))
             for pooling in embedder.options.poolings:
-                want = pooled_reference(truth["representations"][layer], pooling)
-                row[f"{pooling}_relative_l2"] = _relative_l2(stored.columns[f"{pooling}_{layer}"][index], want)
+                vector = stored.columns[f"{pooling}_{layer}"][index]
+                row[f"{pooling}_relative_l2"] = pooled_error(vector, want, pooling)
             measured.append(row | both)
         bar.update(len(sequences[index]))
 
@@ -57,49 +59,43 @@ def _reference(model: torch.nn.Module, tokens: np.ndarray, embedder: Embedder) -
     return reference_in_windows(model, tokens, embedder.layers, windows.starts(len(tokens) - 2), windows.size)
 
 
+def pooled_error(got: np.ndarray, rows: torch.Tensor, pooling: str) -> float:
+    """Return the relative error of a pooled vector [E], of the reference's rows, fp32 [T, E] with cls and eos.
+
+    A standard deviation, which is near 0 where all residues are alike (exactly 0 of one residue), is measured against
+    the size of the residues that it is the deviation of.
+    """
+    size = root_mean_square(rows[1:-1].numpy(force=True)) * len(got) ** 0.5
+    return relative_error(got, pooled_reference(rows, pooling), size if pooling == "std" else None)
+
+
+def log_likelihood_error(got: np.ndarray, logits: torch.Tensor, tokens: np.ndarray) -> float:
+    """Return the relative error of a log-likelihood [1], of the reference's logits, fp32 [T, tokens].
+
+    It is near 0 where the model is sure of each residue, and a difference of numbers as large as the logits: it is
+    measured against them where they are the larger.
+    """
+    want = np.array([reference_log_likelihood(logits, tokens)])
+    return relative_error(got, want, max(abs(float(want[0])), root_mean_square(logits[1:-1].numpy(force=True))))
+
+
 def compare_stored(stored: Stored, index: int, layers: Sequence[int], truth: dict, tokens: np.ndarray) -> dict:
     """Return the errors of what is stored of one sequence besides its pooled vectors.
 
-    The error of contacts is None where fair-esm's maps of the sequence are too large to compare with.
+    Those of contacts are None where fair-esm's maps of the sequence are too large to compare with.
     """
     errors: dict = {}
     if "log_likelihood" in stored.columns:
-        want = np.array([reference_log_likelihood(truth["logits"], tokens)])
-        errors["log_likelihood_relative_l2"] = _relative_l2(stored.columns["log_likelihood"][index], want)
+        got = stored.columns["log_likelihood"][index]
+        errors["log_likelihood_relative_l2"] = log_likelihood_error(got, truth["logits"], tokens)
     for feature, got in stored.residues[index].items():
         if feature == "contacts":
             want = truth.get("contacts")
-            errors["contacts_max_abs"] = None if want is None else _max_abs(got, want.cpu().numpy())
+            errors |= dict.fromkeys(CONTACTS) if want is None else contacts_errors(got, want.numpy(force=True))
+        elif feature == "logits":
+            want = truth["logits"][1:-1].numpy(force=True)
+            errors |= {"logits_relative_l2": relative_error(got, want)} | logits_errors(got, want)
         else:
-            rows = truth["logits"] if feature == "logits" else [truth["representations"][layer] for layer in layers]
-            want = (rows[None] if feature == "logits" else torch.stack(rows))[:, 1:-1].cpu().numpy()
-            errors[f"{feature}_relative_l2"] = _relative_l2(got, want.reshape(got.shape))
+            want = torch.stack([truth["representations"][layer] for layer in layers])[:, 1:-1].numpy(force=True)
+            errors[f"{feature}_relative_l2"] = relative_error(got, want.reshape(got.shape))
     return errors
-
-
-def compare_residues(packed: torch.Tensor, truth: torch.Tensor) -> dict[str, float | int]:
-    """Return the errors of one sequence at one layer; both fp32 [T, E], cls and eos included.
-
-    `worst_residue` is counted from 1; 0 is cls, L + 1 is eos.
-    """
-    got, want = packed.double(), truth.double()
-    cosine = torch.nn.functional.cosine_similarity(got, want, dim=-1)
-    same = (got == want).all(-1)  # rows of zeros too, which have no cosine
-    cosine = torch.where(same, 1.0, cosine)
-    worst = int(cosine.argmin())
-    return {
-        "relative_l2": float((got - want).norm() / want.norm()),
-        "max_abs": float((got - want).abs().max()),
-        "min_residue_cosine": float(cosine[worst]),
-        "worst_residue": worst,
-    }
-
-
-def _max_abs(got: np.ndarray, want: np.ndarray) -> float:
-    """Return the largest difference; infinite where a value is not a number."""
-    return float(np.nan_to_num(np.abs(got - want), nan=np.inf).max())
-
-
-def _relative_l2(got: np.ndarray, want: np.ndarray) -> float:
-    error = np.linalg.norm(got.astype(np.float64) - want)
-    return float(error / np.linalg.norm(want)) if error else 0.0  # of masked residues layer 0 is zero

@@ -130,7 +130,10 @@ class _BlockedAttention:
 
 
 def pooled_reference(representation: torch.Tensor, pooling: str) -> np.ndarray:
-    """Return one pooled vector, float64 [E], of fp32 [T, E] with cls and eos (scripts/extract.py's rows)."""
+    """Return one pooled vector, float64 [E], of fp32 [T, E] with cls and eos (scripts/extract.py's rows).
+
+    `std` is the population's: divided by L, 0 of one residue.
+    """
     rows = representation.cpu().numpy().astype(np.float64)
     if pooling in ("bos", "eos"):
         return rows[0 if pooling == "bos" else -1]

@@ -22,9 +22,20 @@ from ..store.settings import differences
 from ..system.files import replacing, write_json
 from .comparison import compare
 from .stored import read_sequences, read_stored
-from .tolerance import Tolerance, ValidationOptions, bounds_of, find_failures
+from .tolerance import LEAST, Tolerance, ValidationOptions, bounds_of, find_failures
 
 log = logging.getLogger(__name__)
+
+OF_A_SEQUENCE = (  # columns of the table that are the same in the rows of all layers
+    "representations_relative_l2",
+    "log_likelihood_relative_l2",
+    "logits_relative_l2",
+    "logits_kl_max",
+    "logits_kl_mean",
+    "contacts_abs_per_residue",
+    "contacts_precision",
+    "contacts_correlation",
+)
 
 
 def validate(
@@ -65,7 +76,7 @@ def validate(
     table = compare(chosen, sequences, stored, embedder)
     tolerance = options.tolerance(embedder.settings["dtype"])
     bounds = bounds_of(table, tolerance, stored.residue_dtype)
-    failures = find_failures(table, bounds, tolerance.residue_cosine, _bits_can_be_equal(embedder, stats))
+    failures = find_failures(table, bounds, _bits_can_be_equal(embedder, stats))
     summary = _summarise(table, failures, len(rows), tolerance, embedder.settings)
     with replacing(table_path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)
@@ -144,22 +155,22 @@ def _summarise(
         "settings": settings,
     }
     if len(table):
-        kept = ("representations_relative_l2", "logits_relative_l2", "log_likelihood_relative_l2", "contacts_max_abs")
-        pooled = [name for name in table if name.endswith("_relative_l2") and name not in kept]
+        pooled = [name for name in table if name.endswith("_relative_l2") and name not in OF_A_SEQUENCE]
+        compared = [name for name in OF_A_SEQUENCE if name in table and table[name].notna().any()]
         summary |= {
             "sequences_compared": table.groupby(["sample", "id"]).ngroups,
             "shortest": int(table["length"].min()),
             "longest": int(table["length"].max()),
             "layers": sorted({int(layer) for layer in table["layer"]}),
-            "worst_relative_l2": float(table["relative_l2"].max()),
-            "worst_pooled_relative_l2": float(table[pooled].max().max()),
-            "worst_residue_cosine": float(table["min_residue_cosine"].min()),
-            "max_abs": float(table["max_abs"].max()),
-            **{
-                f"worst_{name}": float(table[name].max())
-                for name in kept
-                if name in table and table[name].notna().any()
-            },
+            "worst_relative_l2": _worst(table["relative_l2"]),
+            "worst_pooled_relative_l2": _worst(table[pooled].max()),
+            "worst_residue_cosine": _worst(table["min_residue_cosine"]),
+            "max_abs": _worst(table["max_abs"]),
+            **{f"worst_{name}": _worst(table[name]) for name in compared},
             "bit_equal": bool(table["bit_equal"].all()),
         }
     return summary
+
+
+def _worst(errors: pd.Series) -> float:
+    return float(errors.min() if errors.name in LEAST else errors.max())
