@@ -237,7 +237,7 @@ MUTATIONS = [
     ("validator", "likelihood compared with itself", "validation/comparison.py", "want = np.array([reference_log_likelihood(truth[\"logits\"], tokens)])", "want = stored.columns[\"log_likelihood\"][index]"),
     ("validator", "bits of residues not compared", "validation/comparison.py", 'both["bit_equal"] = all(', 'both["bit_equal"] = True or all('),
     ("validator", "bits of the first column only", "validation/comparison.py", "for c in own)", "for c in own[:1])"),
-    ("validator", "windows compared with the packed path's", "validation/comparison.py", "truth = _reference(reference, tokens[index], embedder)", "truth = out if embedder.options.windows else _reference(reference, tokens[index], embedder)"),
+    ("validator", "windows compared with the packed path's", "validation/comparison.py", "truth = _reference(reference, reference_ids[index], embedder)", "truth = out if embedder.options.windows else _reference(reference, reference_ids[index], embedder)"),
     ("validator", "reference of long proteins not in windows", "validation/comparison.py", "    if windows is None or len(tokens) - 2 <= windows.size:", "    if True:"),
     ("validator", "FASTA of another run taken", "store/integrity.py", "if sha256(fasta) != sources.get(sample):", "if False:"),
     ("validator", "statistics of another run taken", "store/integrity.py", "if differing := differences(job[\"settings\"], settings | budget):", "if differing := []:"),
