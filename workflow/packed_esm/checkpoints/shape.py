@@ -127,7 +127,5 @@ def _check_heads(where: object, shape: Shape, tensors: Mapping[str, Any]) -> Non
 
 
 def _short(value: object) -> str:
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
