@@ -335,6 +335,7 @@ def test_an_adapter_whose_base_is_missing_or_another_is_refused_by_name(base, tm
         ({"use_dora": True}, "use_dora is True; only False"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
         ({"alpha_pattern": {"query": 3}}, "alpha_pattern is"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
         ({"r": 8}, "r is 8, but lora_A of .* has 4 rows"),
         ({"lora_alpha": "x"}, "lora_alpha is 'x', not a number above 0"),
     ):

@@ -131,7 +131,7 @@ CONTACTS = "encoder.contact_head.regression.weight"
         (EMBEDDING, None, "no embedding of tokens|missing"),
         (EMBEDDING, torch.ones(5), "no embedding of tokens"),
         (EMBEDDING, torch.ones(33, 32).to_sparse(), "is a sparse, quantised or complex tensor"),
-        (EMBEDDING, torch.ones(33, 32, dtype=torch.int8), "lm_head.weight is of torch.int8"),
+        (EMBEDDING, torch.ones(33, 32, dtype=torch.int8), "embed_tokens.weight is of torch.int8"),
         ("encoder.sentence_encoder.layers.1.fc1.weight", torch.ones(3), r"layers.1.fc1.weight is of shape \[3\]"),
         ("encoder.sentence_encoder.layers.1.fc1.weight", None, "layers.1.fc1.weight is missing"),
         ("encoder.sentence_encoder.layers.99999999999.fc1.weight", torch.ones(3), "extra tensors"),

@@ -16,7 +16,17 @@ log = logging.getLogger(__name__)
 _PREFIX = "base_model.model."
 _LOW_RANK = re.compile(r"(.+)\.lora_([AB])\.weight")
 # Fields of peft's LoraConfig that change a number, with the one value that is handled.
-_REQUIRED = {"peft_type": "LORA", "use_dora": False, "fan_in_fan_out": False, "alpha_pattern": {}, "lora_bias": False}
+_REQUIRED = {
+    "peft_type": "LORA",
+    "use_dora": False,
+    "use_qalora": False,
+    "fan_in_fan_out": False,
+    "alpha_pattern": {},
+    "lora_bias": False,
+    "layer_replication": None,
+    "alora_invocation_tokens": None,
+}
+_KEEP_THE_BASE = (True, False, None, "gaussian", "eva")  # ways to begin; others (pissa, olora) change the base too
 _NEW_MODULES = re.compile(r"(classifier|pooler)\.")  # heads of a task, of which the base has none
 
 
@@ -30,6 +40,8 @@ def merge_adapter(folder: Path, adapter: State, base: State) -> State:
     for field, only in _REQUIRED.items():
         if (config.get(field, only) or None) != (only or None):
             raise CheckpointError(f"{folder / ADAPTER}: {field} is {config[field]!r}; only {only!r} can be merged")
+    if (begun := config.get("init_lora_weights")) not in _KEEP_THE_BASE:
+        raise CheckpointError(f"{folder / ADAPTER}: init_lora_weights is {begun!r}, which changes the base as well")
     merged = {name.removeprefix("esm."): tensor for name, tensor in base.items()}
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in adapter.items():

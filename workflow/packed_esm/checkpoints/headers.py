@@ -3,6 +3,7 @@
 import hashlib
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 from ..errors import CheckpointError, OptionError
@@ -57,29 +58,33 @@ def layer_count(model: str, path: Path) -> int:
 
 
 def read_pickle_of(path: Path) -> bytes:
-    """Return the pickle, data.pkl, of a zip of torch.save, and never inflate more than MOST_PICKLE_BYTES.
+    """Return the pickle, data.pkl, of a zip of torch.save, and inflate no more than MOST_PICKLE_BYTES.
 
     Raises:
-        CheckpointError: it is larger, or said to be; or the zip is damaged.
+        CheckpointError: a record that would inflate to more, or a damaged zip.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            pickles = [record for record in records if record.filename.rpartition("/")[2] == "data.pkl"]
-            for record in records:
-                squeezed = record in pickles or record.compress_type != zipfile.ZIP_STORED  # torch.save squeezes none
-                if squeezed and record.file_size > MOST_PICKLE_BYTES:
-                    raise CheckpointError(
-                        f"{path}: refused, its {record.filename} would take {record.file_size} bytes when inflated, "
-                        f"more than {MOST_PICKLE_BYTES}; no published checkpoint has such a record"
-                    )
+            pickles = _checked_pickles(path, archive.infolist())
             # No more than is declared, which need not be true: then the checksum of the zip is wrong.
-            content = b"".join(archive.open(record).read(record.file_size + 1) for record in pickles[:1])
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+            return b"".join(archive.open(record).read(record.file_size + 1) for record in pickles[:1])
+    except CheckpointError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: a damaged PyTorch checkpoint ({error}); fetch it again") from error
-    return content
+
+
+def _checked_pickles(path: Path, records: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """Return the records that are pickles, once no record is found that would inflate beyond measure."""
+    pickles = [record for record in records if record.filename.rpartition("/")[2] == "data.pkl"]
+    for record in records:
+        squeezed = record in pickles or record.compress_type != zipfile.ZIP_STORED  # torch.save squeezes none
+        if squeezed and record.file_size > MOST_PICKLE_BYTES:
+            raise CheckpointError(
+                f"{path}: refused, its {record.filename} would take {record.file_size} bytes when inflated, "
+                f"more than {MOST_PICKLE_BYTES}; no published checkpoint has such a record"
+            )
+    return pickles
 
 
 def _layers_named(path: Path) -> int:

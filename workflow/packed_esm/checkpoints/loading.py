@@ -78,7 +78,7 @@ def _check_tensors(path: Path, shape: Shape, state: State, expected: State) -> N
                 f"{path}: {len(names)} {problem} tensors for a model of {shape.num_layers} layers, "
                 f"{_some(names)}; the file is damaged or of another model: fetch it again"
             )
-    for name in state.keys() & expected.keys():
+    for name in sorted(state.keys() & expected.keys()):
         if not state[name].is_floating_point():
             raise CheckpointError(
                 f"{path}: {name} is of {state[name].dtype}, no floating-point numbers; save it before it is quantised"
