@@ -23,6 +23,8 @@ from packed_esm.checkpoints.headers import checkpoint_files, checkpoint_sha256, 
 from packed_esm.checkpoints.heads import absent_heads, require_heads
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import find_model, hub_snapshot, model_name
+from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import CheckpointError, OptionError
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from packed_esm.sequences.tokens import tokenize
@@ -490,3 +492,20 @@ def test_a_folder_without_config_or_weights_has_no_files(tmp_path):
         checkpoint_files(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="there is nothing at"):
         checkpoint_files(tmp_path / "nowhere")
+
+
+def test_an_embedder_needs_a_head_only_for_what_a_head_gives(base, tmp_path, monkeypatch):
+    snapshot = cached("lab/esm2_small", tmp_path, monkeypatch)
+    tensors = hugging_face_tensors(base)
+    trunk = {name: x for name, x in tensors.items() if not name.startswith(("lm_head", "esm.contact_head"))}
+    write_folder(snapshot, trunk, hugging_face_config(base))
+    embedder = Embedder(EmbedOptions(snapshot, layers=(1, 2), device="cpu"))
+    assert embedder.settings["model"] == "esm2_small"
+    assert embedder.embed([tokenize("MKV")]).columns["mean_2"].shape == (1, 32)
+    for name, head in (
+        ("log_likelihood", "language-model head"),
+        ("logits", "language-model"),
+        ("contacts", "contact head"),
+    ):
+        with pytest.raises(OptionError, match=f"include: {name} needs a {head} head"):
+            Embedder(EmbedOptions(snapshot, include=(name,), device="cpu"))
