@@ -502,10 +502,6 @@ def test_an_embedder_needs_a_head_only_for_what_a_head_gives(base, tmp_path, mon
     embedder = Embedder(EmbedOptions(snapshot, layers=(1, 2), device="cpu"))
     assert embedder.settings["model"] == "esm2_small"
     assert embedder.embed([tokenize("MKV")]).columns["mean_2"].shape == (1, 32)
-    for name, head in (
-        ("log_likelihood", "language-model head"),
-        ("logits", "language-model"),
-        ("contacts", "contact head"),
-    ):
+    for name, head in (("log_likelihood", "language-model"), ("logits", "language-model"), ("contacts", "contact")):
         with pytest.raises(OptionError, match=f"include: {name} needs a {head} head"):
             Embedder(EmbedOptions(snapshot, include=(name,), device="cpu"))
