@@ -53,9 +53,8 @@ def save_esm1b(model, path):
     return path
 
 
-def save_hugging_face(model, folder, **config):
-    """Write what transformers' EsmForMaskedLM.save_pretrained writes."""
-    folder.mkdir()
+def hugging_face_tensors(model):
+    """Return the tensors of a fair-esm model by the names that version 4 of transformers gave them.""" ""
     state = {}
     for name, tensor in model.state_dict().items():
         if name.startswith("layers."):
@@ -71,17 +70,66 @@ def save_hugging_face(model, folder, **config):
         elif name == "lm_head.weight":
             continue  # tied to the embedding
         state[name] = tensor.clone()
-    state["esm.embeddings.position_ids"] = torch.arange(1026)[None]
-    save_file(state, folder / "model.safetensors")
-    settings = {
+    return state
+
+
+def hugging_face_config(model, **changes):
+    """Return the config.json of a fair-esm model; a field that `changes` sets to ABSENT is left out."""
+    config = {
+        "architectures": ["EsmForMaskedLM"],
         "model_type": "esm",
         "position_embedding_type": "rotary",
         "num_hidden_layers": model.num_layers,
         "hidden_size": model.embed_dim,
+        "intermediate_size": 4 * model.embed_dim,
         "num_attention_heads": model.attention_heads,
         "token_dropout": model.token_dropout,
         "emb_layer_norm_before": False,
         "layer_norm_eps": 1e-5,
+        "vocab_size": 33,
+        "mask_token_id": 32,
+        "pad_token_id": 1,
+    } | changes
+    return {field: value for field, value in config.items() if value is not ABSENT}
+
+
+ABSENT = object()
+
+
+def write_folder(folder, tensors, config, file="model.safetensors"):
+    """Write config.json and one file of weights, safetensors or a pickle."""
+    folder.mkdir(exist_ok=True)
+    tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    if file.endswith(".safetensors"):
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    else:
+        torch.save(tensors, folder / file)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_vocabulary(folder, tokens):
+    (folder / "vocab.txt").write_text("\n".join(tokens))
+    return folder
+
+
+def save_hugging_face(model, folder, **config):
+    """Write what transformers' EsmForMaskedLM.save_pretrained wrote in version 4."""
+    tensors = hugging_face_tensors(model) | {"esm.embeddings.position_ids": torch.arange(1026)[None]}
+    return write_folder(folder, tensors, hugging_face_config(model, **config))
+
+
+def write_adapter(folder, base, tensors, **config):
+    """Write a LoRA adapter as peft saves it: `tensors` by the names of the base's modules."""
+    folder.mkdir()
+    named = {f"base_model.model.esm.{name}": tensor.clone().contiguous() for name, tensor in tensors.items()}
+    save_file(named, folder / "adapter_model.safetensors")
+    settings = {
+        "base_model_name_or_path": str(base),
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 16,
+        "target_modules": ["query", "value"],
     } | config
-    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
     return folder

@@ -13,7 +13,7 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         required=True,
-        help="demo, a name (esm2_t33_650M_UR50D), a fair-esm .pt or a Hugging Face folder",
+        help="demo, a name (esm2_t33_650M_UR50D), a .pt, a Hugging Face folder, or an id in its cache",
     )
     add(
         "--layers",

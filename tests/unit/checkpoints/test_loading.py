@@ -13,8 +13,8 @@ import torch
 from checkpoint_files import save_fair_esm, save_hugging_face
 from conftest import fair_esm_alone, random_esm2, random_tokens, relative_l2
 from packed_esm.checkpoints.fair_esm import require_fair_esm
-from packed_esm.checkpoints.headers import layer_count
-from packed_esm.checkpoints.loading import checkpoint_sha256, load_esm2
+from packed_esm.checkpoints.headers import checkpoint_sha256, layer_count
+from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import DEMO_PATH, MODELS, find_model, hub_path, shape_of
 from packed_esm.errors import CheckpointError
 from packed_esm.model.esm2 import ESM2WithFlashAttention
@@ -116,20 +116,21 @@ def test_missing_extra_and_misshapen_tensors_are_named(base, tmp_path):
     name = "encoder.sentence_encoder.layers.1.fc1.bias"
     for problem, change in (
         ("1 missing tensors .* layers.1.fc1.bias", {name: None}),
-        ("1 extra tensors .* layers.7.fc1.bias", {name.replace(".1.", ".7."): torch.ones(128)}),
+        ("1 extra tensors .* layers.1.fc1.scale", {name.replace("bias", "scale"): torch.ones(128)}),
         ("1 misshapen tensors .* layers.1.fc1.bias", {name: torch.ones(3)}),
     ):
-        with pytest.raises(CheckpointError, match=problem):
+        with pytest.raises(CheckpointError, match=problem) as error:
             load_esm2(save_fair_esm(base, tmp_path / "esm2_bad.pt", **change))
+        assert ("fetch it again" in str(error.value)) == ("extra" not in problem)  # one that holds more is not damaged
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "bert"}, "model_type: 'bert', not 'esm'"),
-        ({"position_embedding_type": "absolute"}, "position_embedding_type: 'absolute'"),
-        ({"emb_layer_norm_before": True}, "emb_layer_norm_before: True"),
-        ({"num_hidden_layers": 3}, "missing tensors for a model of 3 layers"),
+        ({"model_type": "bert"}, "model_type is 'bert', not 'esm'"),
+        ({"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute', not 'rotary'"),
+        ({"emb_layer_norm_before": True}, "emb_layer_norm_before is True"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers is 3, but it has tensors of 2 layers"),
     ],
 )
 def test_a_folder_that_is_no_esm2_says_why(base, tmp_path, config, message):
@@ -139,11 +140,12 @@ def test_a_folder_that_is_no_esm2_says_why(base, tmp_path, config, message):
 
 def test_folders_without_weights_or_config_say_what_is_missing(base, tmp_path):
     folder = save_hugging_face(base, tmp_path / "hf")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="no \\*.safetensors"):
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+    with pytest.raises(CheckpointError, match="no weights in it; model.safetensors or pytorch_model.bin is missing"):
         load_esm2(folder)
+    (folder / "model.gguf").rename(folder / "model.safetensors")
     (folder / "config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="not the configuration of an ESM-2"):
+    with pytest.raises(CheckpointError, match="config.json: not a JSON object"):
         load_esm2(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
@@ -167,7 +169,7 @@ def test_models_are_found_by_name_and_path(tmp_path, monkeypatch):
     assert find_model("demo") == DEMO_PATH and DEMO_PATH.exists()
     assert find_model("esm2_t6_8M_UR50D") == tmp_path / "hub/checkpoints/esm2_t6_8M_UR50D.pt"
     assert hub_path("x") == Path(torch.hub.get_dir()) / "checkpoints" / "x.pt"
-    assert find_model("some/folder") == Path("some/folder")
+    assert find_model("some/folder/of/mine") == Path("some/folder/of/mine")
     with pytest.raises(ValueError, match="model: 'esm2_8M' is no known name .* esm2_t6_8M_UR50D"):
         find_model("esm2_8M")
     assert shape_of("/data/esm2_t36_3B_UR50D.pt") == MODELS["esm2_t36_3B_UR50D"]

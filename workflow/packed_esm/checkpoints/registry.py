@@ -10,6 +10,7 @@ from ..errors import CheckpointError, OptionError
 
 DEMO = "demo"
 DEMO_PATH = Path(__file__).resolve().parents[2] / "models" / "esm2_t6_3M_demo.pt"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
 
 
@@ -78,10 +79,13 @@ def hub_path(name: str) -> Path:
 
 
 def find_model(model: str) -> Path:
-    """Return the path that `model` means: the demo, a published name (torch hub's cache), or a path.
+    """Return the path that `model` means, without a network.
+
+    It is the demo, a published name (torch hub's cache), a path, or an id of Hugging Face as
+    `facebook/esm2_t6_8M_UR50D` (the snapshot in its cache). What exists as a path is a path.
 
     Raises:
-        ValueError: neither a known name nor something that looks like a path.
+        OptionError: neither a known name nor something that looks like a path, or an id that is not in the cache.
     """
     if model == DEMO:
         if not DEMO_PATH.exists():
@@ -89,21 +93,64 @@ def find_model(model: str) -> Path:
         return DEMO_PATH
     if model in MODELS:
         return hub_path(model)
+    if _HUB_ID.fullmatch(model) and not Path(model).exists() and not model.endswith(".pt"):
+        return _cached(model)
     if "/" in model or model.endswith(".pt") or Path(model).exists():
         return Path(model).expanduser()
     raise OptionError(
         f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
-        "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder"
+        "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder, or a Hugging Face id"
     )
 
 
 def results_name(model: str) -> str:
-    """Return the name under which the results of a model stand: its own, or the base name of its path.
+    """Return the name under which the results of a model stand: its own, or that of its file, folder or id.
 
     Characters other than letters, digits, `.`, `_` and `-` become `_`.
     """
-    name = model if model in MODELS else Path(model).expanduser().resolve().name.removesuffix(".pt")
+    name = model if model in MODELS else model_name(find_model(model).resolve()).removesuffix(".pt")
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "model"
+
+
+def hugging_face_cache() -> Path:
+    """Return where Hugging Face keeps models: $HF_HUB_CACHE, else $HF_HOME/hub, else ~/.cache/huggingface/hub."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
+    home = Path(os.environ.get("HF_HOME", cache))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser().absolute()
+
+
+def hub_snapshot(model_id: str, revision: str = "main") -> Path | None:
+    """Return the folder of a model in Hugging Face's cache, by its id; None where it is not there.
+
+    Args:
+        model_id: `organisation/name`.
+        revision: a branch or tag, else a commit.
+    """
+    if not _HUB_ID.fullmatch(model_id) or ".." in revision:
+        return None
+    folder = hugging_face_cache() / f"models--{model_id.replace('/', '--')}"
+    reference = folder / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    snapshot = folder / "snapshots" / commit
+    return snapshot if commit and snapshot.is_dir() else None
+
+
+def model_name(path: Path) -> str:
+    """Return the name of a checkpoint by its path; that of a snapshot in Hugging Face's cache is its id's last word."""
+    repository = path.parent.parent.name
+    return repository.split("--")[-1] if path.parent.name == "snapshots" and "--" in repository else path.name
+
+
+def _cached(model_id: str) -> Path:
+    snapshot = hub_snapshot(model_id)
+    if snapshot is None:
+        name = model_id.split("/")[1]
+        by_name = f"; model: {name} fetches it from Meta" if name in MODELS else ""
+        raise OptionError(
+            f"model: there is nothing at {model_id}, and as an id it is not in Hugging Face's cache "
+            f"({hugging_face_cache()}); fetch it there with hf download {model_id}, or give a path{by_name}"
+        )
+    return snapshot
 
 
 def check_layers(model: str, layers: Iterable[int]) -> None:

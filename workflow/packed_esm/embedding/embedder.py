@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..checkpoints.loading import checkpoint_sha256, load_esm2
-from ..checkpoints.registry import ModelShape, check_published, contact_head_path
+from ..checkpoints.headers import checkpoint_sha256
+from ..checkpoints.heads import require_heads
+from ..checkpoints.loading import load_esm2
+from ..checkpoints.registry import ModelShape, check_published, model_name
 from ..errors import NonFiniteError, OptionError, check_one_of
 from ..features import INCLUDE, LOG_LIKELIHOOD, POOLINGS, column_names
 from ..kernels.device import on_device
@@ -53,7 +55,8 @@ class Embedder:
             # Not where the weights stay in the mapped file: it may be overwritten while they are used.
             base = load_esm2(options.model, mapped=self.device.type == "cuda")
         self._model_sha256 = digest.result()
-        self._contact_head = _contact_head_sha256(base, options.model) if "contacts" in options.include else None
+        require_heads(base, options.include, Path(options.model))
+        self._contact_head = _contact_head_sha256(base) if "contacts" in options.include else None
         model = self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
         self.layers = resolve_layers(options.layers, model.num_layers)
         self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
@@ -74,7 +77,7 @@ class Embedder:
     def settings(self) -> dict:
         """All that determines an embedding, as plain JSON values."""
         return {
-            "model": Path(self.options.model).name,
+            "model": model_name(Path(self.options.model)),
             "model_sha256": self._model_sha256,
             "layers": self.layers,
             "pooling": list(self.options.poolings),
@@ -283,16 +286,7 @@ def _log_likelihoods(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Ten
     return torch.log_softmax(logits, -1).gather(1, input_ids[:, None].long())
 
 
-def _contact_head_sha256(base_model: torch.nn.Module, path: Path) -> str:
-    """Return the sha256 of the weights of a contact head.
-
-    Raises:
-        ValueError: the checkpoint came without one.
-    """
+def _contact_head_sha256(base_model: torch.nn.Module) -> str:
+    """Return the sha256 of the weights of a contact head."""
     regression = base_model.contact_head.regression
-    if not regression.weight.any():
-        raise OptionError(
-            f"include: contacts needs a contact head, and {path} has none; put the published "
-            f"{contact_head_path(path).name} beside it"
-        )
     return hashlib.sha256(b"".join(x.detach().numpy().tobytes() for x in regression.parameters())).hexdigest()

@@ -6,27 +6,28 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..checkpoints.loading import load_esm2
 from ..embedding.embedder import Embedder
 from ..embedding.residue_arrays import residue_arrays
 from ..sequences.tokens import tokenize
 from ..system.progress import progress_bar
 from .measures import CONTACTS, contacts_errors, logits_errors, relative_error, residue_errors, root_mean_square
 from .reference import pooled_reference, reference_in_windows, reference_log_likelihood, reference_outputs
+from .reference_model import load_reference, reference_tokens
 from .stored import Stored
 
 
 def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder: Embedder) -> pd.DataFrame:
     """Run the chosen sequences again, packed and by fair-esm; return a row for each sequence and layer."""
-    reference = load_esm2(embedder.options.model).to(embedder.device)
+    reference = load_reference(embedder.options.model).to(embedder.device)
+    reference_ids = [reference_tokens(sequence) for sequence in sequences]
     tokens = [tokenize(sequence) for sequence in sequences]
     names = (chosen["sample"] + "|" + chosen["id"]).tolist()
     measured: list[dict] = []
 
     def compare_one(index: int, out: dict) -> None:
-        truth = _reference(reference, tokens[index], embedder)
+        truth = _reference(reference, reference_ids[index], embedder)
         again = residue_arrays(out, list(stored.residues[index]), stored.residue_dtype or "float32", names[index])
-        both = compare_stored(stored, index, embedder.layers, truth, tokens[index])
+        both = compare_stored(stored, index, embedder.layers, truth, reference_ids[index])
         both["bit_equal"] = all(
             array.tobytes() == stored.residues[index][feature].tobytes() for feature, array in again.items()
         )

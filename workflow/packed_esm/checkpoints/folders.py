@@ -1,0 +1,293 @@
+"""A Hugging Face folder without its tensors: which files count, what config.json and the vocabulary say.
+
+The defaults are those of transformers' EsmConfig; a value that fair-esm's ESM-2 has no counterpart of is refused.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError
+from ..sequences.alphabet import RESIDUES
+from .registry import hub_snapshot
+from .shape import MOST, Shape, positive_number, truth_value, whole_number
+
+ADAPTER = "adapter_config.json"
+CONFIG = "config.json"
+SINGLE = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+# fair-esm's Alphabet "ESM-1b" (esm/data.py), in token order
+TOKENS = ("<cls>", "<pad>", "<eos>", "<unk>", *RESIDUES, "<null_1>", "<mask>")
+FIELDS = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+MOST_BYTES = 64 * 2**20  # of a file of text, more than any vocabulary or index has
+
+# What transformers takes for a field that is absent, and the one value of it that an ESM-2 of fair-esm has.
+_REQUIRED = {
+    "position_embedding_type": ("absolute", "rotary"),
+    "hidden_act": ("gelu", "gelu"),
+    "emb_layer_norm_before": (False, False),
+    "is_decoder": (False, False),
+    "add_cross_attention": (False, False),
+    "is_folding_model": (False, False),
+    "rope_scaling": (None, None),
+    "quantization_config": (None, None),
+    "pruned_heads": (None, None),
+}
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """What a folder says besides its tensors.
+
+    Attributes:
+        shape: of the model.
+        rope_theta: base of the rotary frequencies, for weights that hold none.
+        tie_word_embeddings: whether the embedding stands for a matrix of the LM head that is not there.
+        vocab_size: rows of the embedding; None where the folder does not say.
+        token_rows: the row of the embedding of each of fair-esm's tokens, in fair-esm's order.
+    """
+
+    shape: Shape
+    rope_theta: float
+    tie_word_embeddings: bool
+    vocab_size: int | None
+    token_rows: list[int]
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files of weights that count in a folder, and the index that names them, where there is one."""
+
+    files: list[Path]
+    index: Path | None = None
+
+
+def folder_files(folder: Path) -> list[Path]:
+    """Return all files of a folder that determine a model; those of an adapter's base stand after its own.
+
+    Raises:
+        CheckpointError: no config.json or no weights, or files that contradict each other.
+    """
+    if is_adapter(folder):
+        return [folder / ADAPTER, adapter_weights(folder), *folder_files(adapter_base(folder))]
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: no config.json; give a Hugging Face ESM-2 folder")
+    vocabulary, weights = vocabulary_file(folder), weight_files(folder)
+    told = [path for path in (vocabulary, weights.index) if path]
+    return [folder / CONFIG, *told, *weights.files]
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds a LoRA adapter (of the package peft), not a model.
+
+    Raises:
+        CheckpointError: it holds both.
+    """
+    if not (folder / ADAPTER).is_file():
+        return False
+    if (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: an adapter ({ADAPTER}) and a whole model ({CONFIG}); move one of them away")
+    return True
+
+
+def adapter_weights(folder: Path) -> Path:
+    """Return the file of weights of an adapter."""
+    for name in ADAPTER_WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder}: an adapter without weights; {ADAPTER_WEIGHTS[0]} is missing, fetch it again")
+
+
+def adapter_base(folder: Path) -> Path:
+    """Return the folder of the model that an adapter was trained on: a path, or an id in Hugging Face's cache.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    config = read_json_object(folder / ADAPTER)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision") or "main"
+    if not isinstance(base, str) or not base or not isinstance(revision, str):
+        raise CheckpointError(f"{folder / ADAPTER}: base_model_name_or_path does not name the model that it belongs to")
+    path = Path(base).expanduser()
+    for candidate in (path, folder / path, hub_snapshot(base, revision)):
+        if candidate and (candidate / CONFIG).is_file():
+            return candidate
+    raise CheckpointError(
+        f"{folder}: an adapter of {base}, which is neither a folder here nor in Hugging Face's cache; fetch it "
+        f"(hf download {base}), or set base_model_name_or_path in {ADAPTER} to the folder of the base"
+    )
+
+
+def weight_files(folder: Path) -> WeightFiles:
+    """Return the files of weights that count: one of transformers' names, those of an index, or the only one.
+
+    Raises:
+        CheckpointError: none, or several of which nothing says which one counts.
+    """
+    for name in SINGLE:
+        whole, index = folder / name, folder / f"{name}.index.json"
+        if index.is_file():
+            files = _files_of_index(index)
+            if whole.is_file() and files != [whole]:
+                raise CheckpointError(f"{folder}: {whole.name} and {index.name} name other weights; move one away")
+            return WeightFiles(files, index)
+        if whole.is_file():
+            return WeightFiles([whole])
+    found = sorted(path for path in folder.glob("*.safetensors") if path.name not in ADAPTER_WEIGHTS)
+    if len(found) == 1:
+        return WeightFiles(found)
+    if found:
+        names = ", ".join(path.name for path in found[:5])
+        raise CheckpointError(
+            f"{folder}: {len(found)} files of weights ({names}), and no index says which counts; "
+            "name one of them model.safetensors"
+        )
+    raise CheckpointError(f"{folder}: no weights in it; model.safetensors or pytorch_model.bin is missing")
+
+
+def _files_of_index(index: Path) -> list[Path]:
+    weights = read_json_object(index).get("weight_map")
+    names = set(weights.values()) if isinstance(weights, dict) and _all_text(list(weights.values())) else set()
+    if not names or any(Path(name).name != name for name in names):
+        raise CheckpointError(f"{index}: its weight_map does not name files of this folder; fetch it again")
+    files = [index.with_name(name) for name in sorted(names)]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{index}: it names {file.name}, which is missing; fetch it again")
+    return files
+
+
+def vocabulary_file(folder: Path) -> Path | None:
+    """Return the file that gives the ids of tokens, vocab.txt, else tokenizer.json; None: they are fair-esm's."""
+    return next((folder / name for name in ("vocab.txt", "tokenizer.json") if (folder / name).is_file()), None)
+
+
+def read_config(folder: Path) -> FolderConfig:
+    """Return what config.json and the vocabulary of a folder say; of an adapter, what those of its base say.
+
+    Raises:
+        CheckpointError: a field of a wrong type or range, or a value that cannot be had here, by name.
+    """
+    if is_adapter(folder):
+        return read_config(adapter_base(folder))
+    path = folder / CONFIG
+    config = read_json_object(path)
+    if config.get("model_type") != "esm":
+        raise CheckpointError(f"{path}: not an ESM-2, its model_type is {config.get('model_type')!r}, not 'esm'")
+    for field, (default, only) in _REQUIRED.items():
+        value = config.get(field, default)
+        if (value or None) != (only or None):
+            absent = "" if field in config else " (it is absent, which transformers takes for that)"
+            raise CheckpointError(f"{path}: not an ESM-2, its {field} is {value!r}{absent}, not {only!r}")
+    shape = _shape(path, config)
+    rows = _token_rows(folder)
+    for field, token in (("mask_token_id", "<mask>"), ("pad_token_id", "<pad>")):
+        if config.get(field) not in (None, rows[TOKENS.index(token)]):
+            raise CheckpointError(
+                f"{path}: {field} is {config[field]!r}, but {token} is {rows[TOKENS.index(token)]} in the vocabulary"
+            )
+    theta = positive_number(path, "rope_theta", config.get("rope_theta", 10000.0))
+    tied = truth_value(path, "tie_word_embeddings", config.get("tie_word_embeddings", True))
+    size = config.get("vocab_size")
+    vocab_size = None if size is None else whole_number(path, "vocab_size", size, 10**6)
+    return FolderConfig(shape, theta, tied, vocab_size, rows)
+
+
+def _shape(path: Path, config: dict) -> Shape:
+    for field in FIELDS:
+        if field not in config:
+            raise CheckpointError(f"{path}: not an ESM-2, it has no {field}")
+    most = [MOST[name] for name in ("num_layers", "embed_dim", "attention_heads")]
+    layers, dim, heads = (
+        whole_number(path, field, config[field], at_most) for field, at_most in zip(FIELDS, most, strict=True)
+    )
+    if config.get("intermediate_size", 4 * dim) != 4 * dim:
+        raise CheckpointError(
+            f"{path}: intermediate_size is {config['intermediate_size']!r}; an ESM-2 has 4 x hidden_size, {4 * dim}"
+        )
+    if config.get("head_dim") not in (None, dim / heads):
+        raise CheckpointError(f"{path}: head_dim is {config['head_dim']!r}, not hidden_size / num_attention_heads")
+    _check_rope(path, config)
+    return Shape(
+        layers,
+        dim,
+        heads,
+        token_dropout=truth_value(path, "token_dropout", config.get("token_dropout", False)),
+        layer_norm_eps=positive_number(path, "layer_norm_eps", config.get("layer_norm_eps", 1e-12)),
+        fields=FIELDS,
+    )
+
+
+def _check_rope(path: Path, config: dict) -> None:
+    rope = config.get("rope_parameters")
+    if rope is None:
+        return
+    theta = config.get("rope_theta", 10000.0)
+    if not isinstance(rope, dict) or {"rope_type": "default", "rope_theta": theta} | rope != {
+        "rope_type": "default",
+        "rope_theta": theta,
+    }:
+        raise CheckpointError(f"{path}: rope_parameters is {rope!r}; only rope_type 'default' can be had of an ESM-2")
+
+
+def _token_rows(folder: Path) -> list[int]:
+    """Return the id of each of fair-esm's tokens by the vocabulary of a folder; ids that it has besides are left out.
+
+    Raises:
+        CheckpointError: a token that is missing, or there twice.
+    """
+    path = vocabulary_file(folder)
+    if path is None:
+        return list(range(len(TOKENS)))
+    ids: dict[str, list[int]] = {}
+    for token, index in _vocabulary(path):
+        ids.setdefault(token, []).append(index)
+    wrong = [token for token in TOKENS if len(ids.get(token, [])) != 1]
+    rows = [ids[token][0] for token in TOKENS if token not in wrong]
+    if wrong or len(set(rows)) != len(TOKENS):
+        what = f"{wrong[0]!r} is there {len(ids.get(wrong[0], []))} times" if wrong else "two tokens have one id"
+        raise CheckpointError(f"{path}: not the vocabulary of an ESM-2 in any order, {what}; fetch it again")
+    return rows
+
+
+def _vocabulary(path: Path) -> list[tuple[str, int]]:
+    """Return (token, id) pairs; of vocab.txt as transformers' EsmTokenizer reads it."""
+    if path.suffix == ".txt":
+        return [(line.strip(), index) for index, line in enumerate(_text(path).splitlines())]
+    model = read_json_object(path).get("model")
+    entries = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(entries, dict) or not all(type(index) is int and index >= 0 for index in entries.values()):
+        raise CheckpointError(f"{path}: it has no vocabulary (model.vocab); fetch it again")
+    return list(entries.items())
+
+
+def read_json_object(path: Path) -> dict:
+    """Return the object of a JSON file that came with a checkpoint.
+
+    Raises:
+        CheckpointError: no such file, no JSON, or not an object.
+    """
+    text = _text(path)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
+        raise CheckpointError(f"{path}: not JSON ({error}); fetch it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a JSON object, so not of an ESM-2; fetch it again")
+    return content
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as handle:
+        content = handle.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise CheckpointError(f"{path}: larger than {MOST_BYTES >> 20} MiB, so not of an ESM-2")
+    try:
+        return content.decode("utf-8-sig" if path.suffix == ".json" else "utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: not UTF-8 text ({error}); fetch it again") from error
+
+
+def _all_text(values: Sequence[object]) -> bool:
+    return all(isinstance(value, str) for value in values)

@@ -1,0 +1,89 @@
+"""Read a Hugging Face folder of an ESM-2: an EsmModel, a model with one of transformers' heads, or a LoRA adapter."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from ..errors import CheckpointError
+from .adapters import merge_adapter
+from .folders import FolderConfig, adapter_base, adapter_weights, is_adapter, read_config, weight_files
+from .names import from_hugging_face
+from .pickles import load_pickle
+from .shape import Shape
+from .tensors import State, checked_tensors, frequency_names, say_left_out, spread_frequencies, take_rows
+
+log = logging.getLogger(__name__)
+
+
+def read_hugging_face(folder: Path) -> tuple[Shape, State]:
+    """Return shape and tensors, by fair-esm's names and in fair-esm's order of tokens.
+
+    Raises:
+        CheckpointError: not such a folder, damaged, or one that contradicts itself.
+    """
+    config = read_config(folder)
+    state, others = from_hugging_face(folder, _tensors(folder))
+    say_left_out(folder, others)
+    _check_vocabulary(folder, config, state)
+    take_rows(folder, state, config.token_rows)
+    if config.tie_word_embeddings and "embed_tokens.weight" in state:
+        state.setdefault("lm_head.weight", state["embed_tokens.weight"])
+    spread_frequencies(state)
+    _add_missing_frequencies(folder, config, state)
+    return config.shape, state
+
+
+def _tensors(folder: Path) -> State:
+    """Return the tensors of a folder, by the names in its files; of an adapter, merged into its base."""
+    if is_adapter(folder):
+        return merge_adapter(folder, _read_files([adapter_weights(folder)]), _tensors(adapter_base(folder)))
+    return _read_files(weight_files(folder).files)
+
+
+def _read_files(files: Iterable[Path]) -> State:
+    state: State = {}
+    for file in files:
+        tensors = _read_file(file)
+        if twice := sorted(tensors.keys() & state.keys()):
+            raise CheckpointError(f"{file}: {twice[0]} stands in another file of the index too; fetch them again")
+        state |= tensors
+    return state
+
+
+def _read_file(file: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if file.suffix != ".safetensors":
+        return checked_tensors(file, load_pickle(file))
+    try:
+        return checked_tensors(file, load_file(file))
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: not a whole safetensors file ({error}); fetch it again") from error
+
+
+def _check_vocabulary(folder: Path, config: FolderConfig, state: State) -> None:
+    embedding = state.get("embed_tokens.weight")
+    if config.vocab_size and embedding is not None and embedding.ndim and len(embedding) != config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: vocab_size is {config.vocab_size}, but the embedding has {len(embedding)} rows; "
+            "config.json and weights are not of one model"
+        )
+
+
+def _add_missing_frequencies(folder: Path, config: FolderConfig, state: State) -> None:
+    shape = config.shape
+    missing = [name for name in frequency_names(state) if name not in state]
+    if not missing or shape.embed_dim % (2 * shape.attention_heads):
+        return
+    log.warning(
+        "%s: %d layers without rotary frequencies (inv_freq); computed in fp32, as transformers does. "
+        "Meta's own checkpoints hold them rounded to fp16, which gives other values.",
+        folder,
+        len(missing),
+    )
+    dim = shape.embed_dim // shape.attention_heads
+    for name in missing:
+        state[name] = 1.0 / (config.rope_theta ** (torch.arange(0, dim, 2).float() / dim))

@@ -1,0 +1,54 @@
+"""Load the pickles of torch.save: tensors and plain values; anything else is refused, not run."""
+
+import argparse
+import errno
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from .headers import read_pickle_of
+
+
+def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
+    """Return what torch.save wrote to `path`.
+
+    Args:
+        path: of the file.
+        mapped: leave the tensors in the file, mapped into memory.
+
+    Raises:
+        CheckpointError: it names code, is damaged, or would take far more memory than its size.
+    """
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+        read_pickle_of(path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipped)
+    except pickle.UnpicklingError as error:
+        # Not torch's own words: they advise to load it all the same, which would run it.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it names {named[1]}" if named else "it is no such pickle"
+        raise CheckpointError(
+            f"{path}: refused, it is not a checkpoint of tensors and plain values only ({reason}); "
+            "use a file published as esm2_*.pt or safetensors"
+        ) from error
+    except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: a seek to where a damaged zip points
+            raise
+        raise _unreadable(path, error) from error
+    except (TypeError, AttributeError, AssertionError, OverflowError, MemoryError, struct.error) as error:
+        raise _unreadable(path, error) from error  # from bytes that are no pickle of torch.save
+
+
+def _unreadable(path: Path, error: BaseException) -> CheckpointError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return CheckpointError(
+        f"{path}: cannot be read as a PyTorch checkpoint ({reason}); it is truncated or of another kind: fetch it again"
+    )

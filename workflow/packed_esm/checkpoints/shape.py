@@ -1,0 +1,131 @@
+"""The shape of a model as a checkpoint tells it, checked against the tensors before anything of that size is built."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CheckpointError
+
+MOST = {"num_layers": 1_000, "embed_dim": 100_000, "attention_heads": 1_000, "max_positions": 10**7}
+FAIR_ESM_EPS = 1e-5  # fair-esm's layer norms have torch's default
+_LAYER = re.compile(r"layers\.(\d{1,9})\.")
+
+
+@dataclass(frozen=True)
+class LearnedPositions:
+    """What an ESM-1b or ESM-1v has besides: an embedding of positions, and perhaps a norm before the blocks."""
+
+    max_positions: int
+    ffn_embed_dim: int
+    emb_layer_norm_before: bool
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What determines a model besides its tensors.
+
+    `fields`: what the checkpoint calls `num_layers`, `embed_dim` and `attention_heads`, for messages.
+    """
+
+    num_layers: int
+    embed_dim: int
+    attention_heads: int
+    token_dropout: bool
+    layer_norm_eps: float = FAIR_ESM_EPS
+    positions: LearnedPositions | None = None
+    fields: tuple[str, str, str] = ("num_layers", "embed_dim", "attention_heads")
+
+
+def whole_number(where: object, field: str, value: Any, most: int) -> int:  # noqa: ANN401
+    """Return `value` if it is a whole number from 1 to `most`.
+
+    Raises:
+        CheckpointError: it is not; `where` and `field` are named.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise CheckpointError(f"{where}: {field} is {_short(value)}, not a whole number from 1 to {most}")
+    return value
+
+
+def truth_value(where: object, field: str, value: Any) -> bool:  # noqa: ANN401
+    """Return `value` if it is true or false; None is false, as in transformers."""
+    if value is not None and not isinstance(value, bool):
+        raise CheckpointError(f"{where}: {field} is {_short(value)}, neither true nor false")
+    return bool(value)
+
+
+def positive_number(where: object, field: str, value: Any) -> float:  # noqa: ANN401
+    """Return `value` if it is a number above 0, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+        raise CheckpointError(f"{where}: {field} is {_short(value)}, not a number above 0")
+    return float(value)
+
+
+def layers_of(tensors: Iterable[str]) -> list[int]:
+    """Return the indices of the layers that tensors, by fair-esm's names, are of."""
+    return sorted({int(match[1]) for match in map(_LAYER.match, tensors) if match})
+
+
+def check_agreement(where: object, shape: Shape, tensors: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where the tensors, by fair-esm's names, are not those of the shape.
+
+    What is built after this is no larger than what the checkpoint holds.
+    """
+    layers, dim, heads = shape.fields
+    embedding = tensors.get("embed_tokens.weight")
+    if embedding is None or embedding.ndim != 2:
+        raise CheckpointError(f"{where}: no embedding of tokens among its tensors; it is no ESM-2, or damaged")
+    if embedding.shape[1] != shape.embed_dim:
+        raise CheckpointError(f"{where}: {dim} is {shape.embed_dim}, but its tensors are {embedding.shape[1]} wide")
+    found = layers_of(tensors)
+    if found != list(range(shape.num_layers)):
+        raise CheckpointError(f"{where}: {layers} is {shape.num_layers}, but it has tensors of {len(found)} layers")
+    if shape.embed_dim % shape.attention_heads:
+        raise CheckpointError(f"{where}: {heads} is {shape.attention_heads}, which does not divide {shape.embed_dim}")
+    _check_heads(where, shape, tensors)
+    _check_largest(where, shape, tensors)
+
+
+def _check_largest(where: object, shape: Shape, tensors: Mapping[str, Any]) -> None:
+    """Check what is largest: the rest of a model of this shape takes less."""
+    positions = shape.positions
+    wide = positions.ffn_embed_dim if positions else 4 * shape.embed_dim
+    largest = {f"layers.{index}.fc1.weight": (wide, shape.embed_dim) for index in range(shape.num_layers)}
+    if positions:  # fair-esm counts them from the padding's index, 1 (esm/modules.py, LearnedPositionalEmbedding)
+        largest["embed_positions.weight"] = (positions.max_positions + 2, shape.embed_dim)
+    for name, want in largest.items():
+        if name not in tensors:
+            raise CheckpointError(f"{where}: {name} is missing; the file is damaged: fetch it again")
+        if tuple(tensors[name].shape) != want:
+            raise CheckpointError(
+                f"{where}: {name} is of shape {list(tensors[name].shape)}, not {list(want)}, which the sizes that the "
+                "checkpoint gives call for; it is damaged or of another model"
+            )
+
+
+def _check_heads(where: object, shape: Shape, tensors: Mapping[str, Any]) -> None:
+    field, width = shape.fields[2], shape.embed_dim // shape.attention_heads
+    if shape.positions is None and width % 2:
+        raise CheckpointError(
+            f"{where}: {field} is {shape.attention_heads}, which makes heads {width} wide; "
+            "rotary heads have an even width"
+        )
+    for name, tensor in tensors.items():
+        if name.endswith("rot_emb.inv_freq") and tuple(tensor.shape) != (width // 2,):
+            raise CheckpointError(
+                f"{where}: {field} is {shape.attention_heads}, so that {name} should be of {width // 2} values, "
+                f"but it is of shape {list(tensor.shape)}"
+            )
+    regression = tensors.get("contact_head.regression.weight")
+    maps = shape.num_layers * shape.attention_heads
+    if regression is not None and tuple(regression.shape) != (1, maps):
+        raise CheckpointError(
+            f"{where}: contact_head.regression.weight is of shape {list(regression.shape)}, not [1, {maps}]: "
+            f"a weight for each of the {shape.attention_heads} heads ({field}) of the {shape.num_layers} layers"
+        )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

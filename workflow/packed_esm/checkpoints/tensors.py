@@ -1,0 +1,76 @@
+"""What is done alike to the tensors of all kinds of checkpoints before a model is built of them."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import CheckpointError
+from .folders import TOKENS
+from .names import SHARED_FREQUENCIES
+from .shape import layers_of
+
+log = logging.getLogger(__name__)
+
+State = dict[str, torch.Tensor]
+_OF_TOKENS = ("embed_tokens.weight", "lm_head.weight", "lm_head.bias")
+
+
+def checked_tensors(where: object, tensors: object) -> State:
+    """Return `tensors` if it is a dictionary of names and tensors.
+
+    Raises:
+        CheckpointError: it is none, or one of its values is no tensor of numbers; the name is in the message.
+    """
+    if not isinstance(tensors, dict) or not tensors:
+        raise CheckpointError(f"{where}: no dictionary of tensors, so not of a model")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise CheckpointError(f"{where}: {str(name)[:80]} is a {type(tensor).__name__}, not a tensor")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+            raise CheckpointError(f"{where}: {name} is a sparse, quantised or complex tensor; save it as plain numbers")
+    return dict(tensors)
+
+
+def say_left_out(where: object, names: Sequence[str]) -> None:
+    """Log once that tensors of other heads are not used."""
+    if names:
+        log.info("%s: %d tensors of another head (%s ...) are not used", where, len(names), names[0])
+
+
+def take_rows(where: object, state: State, token_rows: Sequence[int] | None) -> None:
+    """Put the rows of the embedding and of the LM head into fair-esm's order of tokens, and leave out added tokens.
+
+    Args:
+        where: for messages.
+        state: changed in place.
+        token_rows: the row of each of fair-esm's tokens; None: they are in fair-esm's order.
+
+    Raises:
+        CheckpointError: fewer rows than tokens.
+    """
+    rows = list(range(len(TOKENS)) if token_rows is None else token_rows)
+    present = [name for name in _OF_TOKENS if name in state]
+    for name in present:
+        if not state[name].ndim or len(state[name]) <= max(rows):
+            raise CheckpointError(
+                f"{where}: {name} is of shape {list(state[name].shape)}, but the vocabulary needs {max(rows) + 1} rows"
+            )
+    added = len(state[present[0]]) - len(TOKENS) if present else 0
+    if added:
+        log.info("%s: %d rows of the embedding are of added tokens and are not used", where, added)
+    if rows != list(range(len(TOKENS))) or added:
+        state |= {name: state[name][rows] for name in present}
+
+
+def spread_frequencies(state: State) -> None:
+    """Give the rotary frequencies that all layers share, if there are such, to each layer; `state` is changed."""
+    shared = state.pop(SHARED_FREQUENCIES, None)
+    if shared is not None:
+        for name in frequency_names(state):
+            state.setdefault(name, shared)
+
+
+def frequency_names(state: State) -> list[str]:
+    """Return the name of the rotary frequencies of each layer that there is."""
+    return [f"layers.{index}.self_attn.rot_emb.inv_freq" for index in layers_of(state)]

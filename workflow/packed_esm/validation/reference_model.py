@@ -1,0 +1,89 @@
+"""The reference's own way in: fair-esm's tokens, and a checkpoint read into fair-esm's model.
+
+It shares nothing with `checkpoints`, whose loader the packed path uses: a validation by the same loader would pass
+whatever that loader ignores. What is there twice is there twice on purpose.
+"""
+
+import argparse
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .reference_folder import folder_model, frequencies_of, is_transformers, to_fair_esm_names
+
+_MASKED_LM = ("dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bias", "bias")
+
+
+def reference_tokens(sequence: str) -> np.ndarray:
+    """Return int64 [L + 2] of one sequence, with cls and eos, by fair-esm's own Alphabet and BatchConverter."""
+    from esm import Alphabet
+
+    _, _, tokens = Alphabet.from_architecture("ESM-1b").get_batch_converter()([("", sequence)])
+    return tokens[0].numpy()
+
+
+def load_reference(path: str | Path) -> nn.Module:
+    """Return fair-esm's model, fp32, on CPU, in eval mode, of a `.pt` (by fair-esm's own loader) or of a folder."""
+    path = Path(path)
+    return (folder_model(path) if path.is_dir() else _by_fair_esm(path)).float().eval()
+
+
+def _by_fair_esm(path: Path) -> nn.Module:
+    from esm.pretrained import load_model_and_alphabet_core
+
+    data = _tensors(path)
+    if "model" not in data:
+        data = _as_published(data)
+    beside = path.with_name(f"{path.stem}-contact-regression.pt")
+    regression = _tensors(beside) if beside.is_file() else None
+    _add_lm_head(data["model"])
+    # fair-esm takes the generation from the name, which may be any here.
+    generation = "esm2" if "cfg" in data else "esm1b"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Regression weights not found")
+        model, _ = load_model_and_alphabet_core(generation, data, regression)
+    return model
+
+
+def _tensors(path: Path) -> dict:
+    """Return what torch.save wrote, without running a pickle, the tensors left in the file until they are copied."""
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _as_published(tensors: dict) -> dict:
+    """Return a bare dictionary of tensors in the form in which Meta publishes them."""
+    if is_transformers(tensors):
+        tensors = to_fair_esm_names(tensors, vocabulary=None)
+    else:
+        tensors = {re.sub(r"^encoder\.(sentence_encoder\.)?", "", name): one for name, one in tensors.items()}
+    tensors = {
+        name: one[:33] if re.match(r"embed_tokens|lm_head\.(weight|bias)", name) else one
+        for name, one in tensors.items()
+    }
+    layers = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("layers."))
+    width = tensors["embed_tokens.weight"].shape[1]
+    cfg = argparse.Namespace(
+        encoder_layers=layers,
+        encoder_embed_dim=width,
+        encoder_attention_heads=width // (2 * len(frequencies_of(tensors))),
+        token_dropout=True,
+    )
+    return {"cfg": {"model": cfg}, "model": tensors}
+
+
+def _add_lm_head(tensors: dict) -> None:
+    """Add a LM head of zeros where there is none, which fair-esm's loader would refuse; it is not compared then."""
+    prefix = "encoder." if any(name.startswith("encoder.") for name in tensors) else ""
+    if any("lm_head.dense" in name for name in tensors):
+        return
+    (embedding,) = (one for name, one in tensors.items() if name.endswith("embed_tokens.weight"))
+    sizes = {"dense.weight": (embedding.shape[1],) * 2, "bias": embedding.shape[:1]}
+    for name in _MASKED_LM:
+        tensors[f"{prefix}lm_head.{name}"] = torch.zeros(sizes.get(name, embedding.shape[1:]))
+    tensors.setdefault(f"{prefix}lm_head.weight", embedding)
