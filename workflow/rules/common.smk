@@ -19,7 +19,7 @@ sys.path.insert(0, str(FOLDER))
 
 from packed_esm.checkpoints import registry as models
 from packed_esm.checkpoints.fair_esm import require_fair_esm
-from packed_esm.checkpoints.headers import layer_count
+from packed_esm.checkpoints.headers import checkpoint_files, has_contact_head, layer_count
 from packed_esm.features import resolve_layers
 from packed_esm.planning.config import check, coerced
 from packed_esm.planning.inputs import (
@@ -96,22 +96,25 @@ def program(name):
 
 def model_files():
     """Return the files of the checkpoint."""
-    if MODEL.is_dir():
-        return sorted(map(str, [*MODEL.glob("*.safetensors"), MODEL / "config.json"]))
-    if config["model"] not in models.MODELS and not MODEL.exists():
-        raise WorkflowError(f"model: there is nothing at {MODEL}; give a .pt file or a Hugging Face folder")
-    return [
-        path_inside(MODEL),
-        *([path_inside(CONTACT_HEAD)] if CONTACT_HEAD.exists() or contact_head_missing() else []),
-    ]
+    wanted = CONTACT_HEAD.exists() or contact_head_missing()
+    return [path_inside(path) for path in (*checkpoint(), *([CONTACT_HEAD] if wanted and not MODEL.is_dir() else []))]
+
+
+def checkpoint():
+    """Return the files of the checkpoint without its contact head; a published one may be yet to be downloaded."""
+    return checkpoint_files(MODEL) if config["model"] not in models.MODELS or MODEL.exists() else [MODEL]
 
 
 def contact_head_missing():
     """Return whether the contact head of a published model is wanted and has to be downloaded."""
-    missing = "contacts" in config["include"] and config["model"] in models.MODELS and not CONTACT_HEAD.exists()
-    if missing:
+    if "contacts" not in config["include"] or CONTACT_HEAD.exists():
+        return False
+    if config["model"] in models.MODELS:
         models.contact_head_url(config["model"])  # raises where none is published
-    return missing
+        return True
+    if not has_contact_head(MODEL):
+        raise WorkflowError(f"include: contacts needs a contact head, and there is none in {MODEL} nor {CONTACT_HEAD}")
+    return False
 
 
 def translation_arguments():

@@ -18,7 +18,7 @@ def asked():
     names = {"samples": list(GIVEN), "input": config["input"]}
     length = settings_of("max_length", "too_long", "window_overlap")
     records = settings_of("on_invalid", "on_duplicate_id")
-    sources = {"checkpoint": Source(tuple(map(Path, model_files())), fixed=True)}
+    sources = {"checkpoint": Source(tuple(checkpoint()), fixed=True)}
     if "contacts" in config["include"]:
         sources["contact head"] = Source((CONTACT_HEAD,))
     keys = ("layers", "pooling", "include", "per_residue", "device", "dtype", "attention", "tokens_per_pack")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import CheckpointError, OptionError
 from ..system.files import sha256
 from .folders import folder_files, read_config
-from .registry import MODELS
+from .registry import MODELS, contact_head_path
 
 MOST_PICKLE_BYTES = 64 * 10**6  # of a data.pkl: that of the largest published checkpoint has less than 1 MB
 
@@ -55,6 +55,17 @@ def layer_count(model: str, path: Path) -> int:
     if not count:
         raise OptionError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
     return count
+
+
+def has_contact_head(path: Path) -> bool:
+    """Return whether a fair-esm `.pt` has a contact head, in it or in the file beside it; of a folder the loader knows.
+
+    Raises:
+        CheckpointError: a file that is refused.
+    """
+    if path.is_dir() or contact_head_path(path).exists() or not zipfile.is_zipfile(path):
+        return True
+    return b"contact_head.regression" in read_pickle_of(path)
 
 
 def read_pickle_of(path: Path) -> bytes:
