@@ -90,8 +90,9 @@ def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(proje
     path = save_fair_esm(model, project.folder / "esm2_small.pt", contacts=True)
     project.write_samples(s=proteins(7), t=proteins(3))
     options = (f"model={path}", "include=[logits,contacts]", "per_residue=float16")
-    project.passes(config=("chunks=2", *options))
+    project.passes(config=("chunks=2", "validation={sequences: 4, repeat: 1}", *options))
     found = project.validation()
+    assert [job["repeated_sequences"] for job in project.stats()] == [job["sequences"] for job in project.stats()]
     assert found["bit_equal"] and found["worst_contacts_max_abs"] < 1e-5 and found["worst_logits_relative_l2"] < 2e-6
     assert 0 < found["worst_representations_relative_l2"] < 5e-4
     for sample, count in (("s", 7), ("t", 3)):
