@@ -60,10 +60,10 @@ rule embed_chunk:
         program=program("embed_chunk.py"),
         code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
         residues=residue_arguments,
+        repeat=repeated_share,
         embedding=embedding_arguments(),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
-        # No parameter of the rule: it determines no result, so changing it reruns nothing.
-        "--repeat {config[validation][repeat]} "
+        "--repeat {params.repeat} "
         "--terminal 3 3>&2 > {log:q} 2>&1"
