@@ -93,8 +93,9 @@ def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(proje
     project.write_samples(s=proteins(7), t=proteins(3))
     project.results = project.folder / "results/esm2_small"
     options = (f"model={path}", "include=[logits,contacts]", "per_residue=float16")
-    project.passes(config=("chunks=2", *options))
+    project.passes(config=("chunks=2", "validation={sequences: 4, repeat: 1}", *options))
     found = project.validation()
+    assert [job["repeated_sequences"] for job in project.stats()] == [job["sequences"] for job in project.stats()]
     assert (
         found["bit_equal"]
         and found["worst_contacts_abs_per_residue"] < 6e-5

@@ -170,6 +170,11 @@ def residue_arguments(wildcards, output):
     return [text for feature, path in pairs for text in ("--residues", feature, path)] + dtype
 
 
+def repeated_share(wildcards, output):
+    """Return the share of the sequences to embed twice; as a function of `output`, so that its change reruns nothing."""
+    return config["validation"]["repeat"]
+
+
 def residue_values():
     """Return the files of chunks that the files for each residue link to."""
     return [

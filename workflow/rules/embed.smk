@@ -61,9 +61,9 @@ rule embed_chunk:
         code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
         residues=residue_arguments,
         embedding=as_given(embedding_arguments()),
+        repeat=repeated_share,
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
-        # No parameter of the rule: it determines no result, so changing it reruns nothing.
-        "--repeat {config[validation][repeat]} "
+        "--repeat {params.repeat} "
         "--terminal 3 3>&2 > {log:q} 2>&1"

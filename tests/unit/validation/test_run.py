@@ -11,7 +11,7 @@ from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding import long_proteins
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import DTYPES, EmbedOptions
-from packed_esm.errors import ValidationError
+from packed_esm.errors import RepeatError, ValidationError
 from packed_esm.model import esm2
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.windows import ResidueWindows
@@ -134,9 +134,13 @@ def test_wrong_values_with_right_checksums_fail_with_the_name(run, change, messa
 
 
 def test_a_bug_in_the_packed_path_fails_though_a_second_run_repeats_it(run, monkeypatch):
-    """Positions that run on: packed again, the same wrong bits come out, but fair-esm gives others."""
+    """Positions that run on: packed so again, the same wrong bits come out, but fair-esm gives others."""
     monkeypatch.setattr(esm2, "create_position_ids_packed", lambda cu_seqlens, total: torch.arange(total) // 2)
-    embed_fasta(run.folder / "c.fasta", run.folder / "c.arrow", run.folder / "e.json", OPTIONS)
+    paths = [run.folder / name for name in ("c.fasta", "c.arrow", "e.json")]
+    with pytest.raises(RepeatError, match="other bits came out"):  # packed otherwise they are others
+        embed_fasta(*paths, OPTIONS)
+    paths[2].with_suffix(".repeat.npz").unlink()
+    embed_fasta(*paths, OPTIONS, repeat=0.0)
     with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
         run()
 

@@ -130,8 +130,8 @@ class Repeat:
             f"{names[differing[0]]}: embedded again in another pack, other bits came out in "
             f"{', '.join(found.names(differing[0]))}; {len(differing)} of {len(found.order)} repeated sequences differ"
             f", by at most {_largest_difference(pairs.values()):.3g}. Device: {device}, host: {platform.node()}; both "
-            f"vectors are in {self.evidence}. The device, or the memory beside it, computes wrong values: do not use "
-            "it, look at what else it made, remove that file and run again on another"
+            f"vectors are in {self.evidence}. The device, or the memory beside it, computes wrong values now and then: "
+            "look at what else it made, remove that file and run again on another; if it happens on all, report it"
         )
         arrays = {f"{name}_{which}": x for name, (a, b) in pairs.items() for which, x in (("first", a), ("repeat", b))}
         with replacing(self.evidence) as temporary, temporary.open("wb") as handle:
