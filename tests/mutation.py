@@ -249,7 +249,7 @@ MUTATIONS = [
     ("residues", "last block filled up in front", "store/residues.py", "[(0, step - size)", "[(step - size, 0)"),
     ("repeat", "packed as the first time", "embedding/repeat.py", "packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)", "packs = __import__('packed_esm.embedding.packing').embedding.packing.iterate_packs"),
     ("repeat", "never filler in front", "embedding/packing.py", "int(rng.choice(elsewhere)) if len(elsewhere) else len(free)", "0"),
-    ("repeat", "the same place by chance", "embedding/packing.py", "elsewhere = np.setdiff1d(free, places[indices] - starts[:-1])", "elsewhere = free[:1]"),
+    ("repeat", "the same place by chance", "embedding/packing.py", "elsewhere = np.setdiff1d(free, places[indices] - starts[:-1])", "elsewhere = free"),
     ("repeat", "fewer than the share", "embedding/repeat.py", "math.ceil(round(share * count, 6))", "math.floor(share * count)"),
     ("repeat", "always the first sequences", "embedding/repeat.py", "return np.sort(rng.choice(count, number, replace=False))", "return np.arange(number)"),
     ("repeat", "compared with other sequences", "embedding/repeat.py", "_bits_differ(self.first.columns[name][self.order], matrix)", "_bits_differ(matrix, matrix)"),

@@ -115,7 +115,16 @@ def test_one_wrong_value_of_a_residue_is_noticed_by_the_checksum_and_both_are_ke
     assert np.argwhere(first != again).tolist() == [[1, 2, 5]]
 
 
-def test_a_wrong_value_of_the_second_time_is_noticed_too(job, monkeypatch):
+def flagged(started, place):
+    """As of an infinite value in a row that no pooling shows."""
+    started.bad.numpy()[place] = True
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(not_a_number, "max_1; 1 of 12 .* by at most inf"), (flagged, "values that are not finite; 1 of 12")],
+)
+def test_a_wrong_value_of_the_second_time_is_noticed_too(job, monkeypatch, change, message):
     start, packs = Embedder._start, []
 
     def start_with_fault(self, model, pack, keep=False):
@@ -123,11 +132,11 @@ def test_a_wrong_value_of_the_second_time_is_noticed_too(job, monkeypatch):
         if pack.first:
             packs.append(pack)
             if len(packs) == 1:
-                not_a_number(started, 0)
+                change(started, 0)
         return started
 
     monkeypatch.setattr(Embedder, "_start", start_with_fault)
-    with pytest.raises(RepeatError, match="1 of 12 repeated sequences differ, by at most inf"):
+    with pytest.raises(RepeatError, match=f"other bits came out in {message}"):
         job(repeat=1.0)
 
 
@@ -246,6 +255,13 @@ def test_every_repeated_sequence_has_other_neighbours_and_another_place(lengths)
         if len(neighbours[pack.indices[0]]) > 1:
             assert set(pack.indices) != neighbours[pack.indices[0]] or len(tokens) == len(pack.indices)
     assert sorted(seen) == list(range(len(tokens)))
+
+
+def test_filler_in_front_never_leads_back_to_the_same_place():
+    (tokens,) = random_tokens([6])
+    for seed in range(100):
+        (pack,) = moved_packs([tokens], 16, np.array([3]), np.random.default_rng(seed))
+        assert 0 < pack.real_cu_seqlens[0] != 3
 
 
 def caught(share, wrong, count, trials):
