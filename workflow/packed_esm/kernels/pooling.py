@@ -33,6 +33,9 @@ def pool_packed(
         return torch.stack([pooled[POOLINGS.index(name)] for name in poolings]), bad
     lengths = cu_seqlens[: count + 1].diff().tolist()
     sequences = representation[cu_seqlens[0] : cu_seqlens[count]].split(lengths)
+    if representation.shape[1] == 1:
+        # On a GPU torch sums one column in an order that depends on where it begins in memory: a copy begins alike.
+        sequences = [rows.clone() for rows in sequences]
     pooled = [torch.stack([_POOL[name](rows) for rows in sequences]) for name in poolings]
     bad = torch.stack([~torch.isfinite(rows).all() for rows in sequences])
     return torch.stack(pooled), bad
