@@ -34,7 +34,7 @@ def clone(tmp_path_factory):
     """A folder that looks like the clone after ./run."""
     folder = tmp_path_factory.mktemp("clone")
     (folder / "workflow").symlink_to(ROOT / "workflow")
-    results = folder / "results"
+    results = folder / "results" / "demo"
     (results / "embeddings").mkdir(parents=True)
     fastas = [(sample, ROOT / f"config/example/{sample}.fasta") for sample in SAMPLES]
     manifest, chunk = results / "manifest.parquet", results / "1.arrow"
@@ -61,7 +61,7 @@ def test_the_python_runs_as_it_stands_and_prints_what_it_says(clone, monkeypatch
                 exec(code, names)
             assert output.getvalue() == printed, code
     saved = torch.load("output_1_ESM.pt", weights_only=True)
-    table = pd.read_parquet("results/embeddings/domains.parquet")
+    table = pd.read_parquet("results/demo/embeddings/domains.parquet")
     assert saved["proteins"] == table["id"].tolist()
     assert np.array_equal(torch.stack(saved["data"]), np.stack(table["mean_6"]))
     if missing:

@@ -15,9 +15,10 @@ def test_a_sheet_of_a_spreadsheet_with_paths_that_look_like_options(project):
     (project.folder / "-x.fa").write_text(proteins(3) + ">masked\nMKV<mask>LLAGG\n")
     shutil.copyfile(DEMO, project.folder / "-m.pt")
     (project.folder / "samples.tsv").write_bytes("\ufeffsample \tfasta\t\r\ns\t-x.fa \t\r\n".encode())
-    project.passes("results/validation/summary.json", config=("model=-m.pt",))
+    project.results = project.folder / "results/-m"
+    project.passes("results/-m/validation/summary.json", config=("model=-m.pt",))
     assert project.embeddings("s")["id"].tolist() == ["p0", "p1", "p2", "masked"]
-    assert pd.read_parquet(project.folder / "results/manifest.parquet")["masks"].tolist() == [0, 0, 0, 1]
+    assert pd.read_parquet(project.folder / "results/-m/manifest.parquet")["masks"].tolist() == [0, 0, 0, 1]
     assert project.validation()["passed"] and project.validation()["sequences_compared"] == 4
 
 
@@ -25,10 +26,10 @@ def test_nucleotides_whose_path_looks_like_an_option_are_translated_up_to_the_li
     (project.folder / "-n.fa").write_text(">a\n" + "GCC" * 100 + "\n")
     (project.folder / "samples.tsv").write_text("sample\tfasta\ns\t-n.fa\n")
     options = ("input=nucleotide", "max_record_residues=300")
-    project.passes("results/counts.json", config=options)
-    assert (project.folder / "results/translated/s.tsv").read_text().splitlines()[1] == "a\t1\t300\t1\t6\t"
-    done = project.fails("results/counts.json", config=("input=nucleotide", "max_record_residues=299"))
-    log = (project.folder / "logs/translate/s.log").read_text()
+    project.passes("results/demo/counts.json", config=options)
+    assert (project.folder / "results/demo/translated/s.tsv").read_text().splitlines()[1] == "a\t1\t300\t1\t6\t"
+    done = project.fails("results/demo/counts.json", config=("input=nucleotide", "max_record_residues=299"))
+    log = (project.folder / "logs/demo/translate/s.log").read_text()
     assert "-n.fa, line 2: record 'a' of line 1 has more than 299 letters" in log, done.output
 
 

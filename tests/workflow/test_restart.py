@@ -222,8 +222,8 @@ def undisturbed(tmp_path_factory):
     project.passes(config=CONFIG)
     seconds = {"make_report": 2.0}  # it has no benchmark
     for rule in ("chunk_fasta", "embed_chunk", "merge_sample", "validate"):
-        tables = sorted((project.folder / "benchmarks").glob(f"{rule}*/*.tsv"))
-        tables += sorted((project.folder / "benchmarks").glob(f"{rule}.tsv"))
+        tables = sorted((project.folder / "benchmarks" / "demo").glob(f"{rule}*/*.tsv"))
+        tables += sorted((project.folder / "benchmarks" / "demo").glob(f"{rule}.tsv"))
         seconds[rule] = min(float(pd.read_csv(table, sep="\t")["s"][0]) for table in tables)
     return Undisturbed(project.folder, merged, contents(project.folder), seconds)
 

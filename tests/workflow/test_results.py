@@ -7,7 +7,6 @@ import shutil
 
 import pandas as pd
 import pytest
-import yaml
 from checkpoint_files import save_fair_esm
 from conftest import random_esm2
 
@@ -156,8 +155,9 @@ def test_files_of_other_settings_are_named_and_left(copy):
     (results / "embeddings/s.mean_1.npy").write_bytes(b"of an earlier run")
     (results / "chunks/1-of-3.arrow").write_bytes(b"of an earlier run")
     done = copy.passes(config=(f"model=./{MODEL}",))
+    page = (results / "report.html").read_text()
     for path in ("chunks/1-of-3.arrow", "embeddings/s.mean_1.npy", "embeddings/t.parquet"):
-        assert (results / path).exists() and f"results/esm2_small/{path}" in done.output
+        assert (results / path).exists() and f"results/esm2_small/{path}" in done.output and path in page
 
 
 def test_results_of_the_old_layout_are_named_left_and_reused(finished, project):
@@ -171,19 +171,21 @@ def test_results_of_the_old_layout_are_named_left_and_reused(finished, project):
     assert sorted(path.name for path in (project.folder / "results/embeddings").iterdir()) == ["s.parquet", "t.parquet"]
 
 
-def test_braces_in_the_paths_of_model_sheet_fasta_and_metadata(finished, project):
-    folder = project.folder / "{odd} {{name}}"
-    folder.mkdir()
-    shutil.copy(finished / MODEL, folder)
-    (folder / "{s}.fasta").write_text(proteins(3))
-    (folder / "{sheet}.tsv").write_text("sample\tfasta\ns\t{s}.fasta\n")
-    (folder / "{meta}.tsv").write_text("id\thost\np0\tpig\n")
-    config = {"samples": "{sheet}.tsv", "model": MODEL, "metadata": "{meta}.tsv"}
-    config = {key: f"{folder.name}/{name}" for key, name in config.items()} | {"color_by": "host"}
-    (project.folder / "config").mkdir()
-    (project.folder / "config/config.yaml").write_text(yaml.safe_dump(config | {"validation": {"sequences": 2}}))
-    project.passes("--configfile", "config/config.yaml", config=("samples=" + json.dumps(config["samples"]),))
-    assert (project.folder / "results/esm2_small/embeddings/s.parquet").exists()
+@pytest.mark.parametrize("key", ["model", "samples", "metadata"])
+def test_braces_in_a_path_are_refused_by_its_key(copy, key):
+    """Snakemake has no way to escape them in an input."""
+    (copy.folder / "{s}.fasta").write_text(proteins(1))
+    (copy.folder / "odd.tsv").write_text("sample\tfasta\ns\t{s}.fasta\n")
+    (copy.folder / "{m}.tsv").write_text("id\thost\np0\tpig\n")
+    shutil.copy(copy.folder / MODEL, copy.folder / "{m}.pt")
+    values = {"model": '"./{m}.pt"', "samples": "odd.tsv", "metadata": '"{m}.tsv"'}
+    done = copy.fails("--dry-run", config=(f"model=./{MODEL}", f"{key}={values[key]}"))
+    assert re.search(rf"{key}: \S*{{.}}\S* has braces, which mean wildcards to Snakemake", done.output), done.output
+
+
+def test_a_sheet_with_braces_in_its_name_is_read(copy):
+    (copy.folder / "samples.tsv").rename(copy.folder / "{sheet}.tsv")
+    copy.passes("--dry-run", config=(f"model=./{MODEL}", 'samples="{sheet}.tsv"'))
 
 
 def test_contacts_without_a_contact_head_stop_before_anything_runs(project):

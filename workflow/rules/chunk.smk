@@ -1,6 +1,6 @@
 rule chunk_fasta:
     input:
-        fasta=as_given(list(SAMPLES.values())),
+        fasta=list(SAMPLES.values()),
         stamp=STAMPS["chunk"],
     output:
         chunks=scatter.chunk("<results>/chunks/{scatteritem}.fasta"),
@@ -19,7 +19,7 @@ rule chunk_fasta:
     params:
         program=program("chunk_fasta.py"),
         code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),
-        samples=as_given(sample_arguments("fasta")),
+        samples=sample_arguments("fasta"),
         on_invalid=config["on_invalid"],
         on_duplicate_id=config["on_duplicate_id"],
         translated=["--translated"] if TRANSLATED else [],

@@ -30,7 +30,16 @@ from packed_esm.planning.inputs import (
     read_sample_sheet,
 )
 from packed_esm.planning.programs import code_version, put_running_python_first
-from packed_esm.planning.record import Source, Stage, compare, not_expected, read_record, write_record, write_stamps
+from packed_esm.planning.record import (
+    Source,
+    Stage,
+    compare,
+    not_expected,
+    read_record,
+    said_in,
+    write_record,
+    write_stamps,
+)
 from packed_esm.report import summary
 from packed_esm.report.colours import check_metadata
 from packed_esm.sequences.windows import ResidueWindows
@@ -56,8 +65,9 @@ def read_samples():
     if missing and (config["chunks"] == "auto" or not is_module()):
         raise WorkflowError(
             "{}: there is no {}, the FASTA file of sample {!r}; mend the sheet".format(sheet, *reversed(missing[0]))
-            + ", or set `chunks` if a rule of yours makes the file" * is_module()
+            + ", or set `chunks` if your workflow makes the file" * is_module()
         )
+    without_braces("samples", given.values())
     return given
 
 
@@ -67,8 +77,18 @@ def is_module():
 
 
 def as_given(value):
-    """Return a function of an input or params that gives a value in which braces are no wildcards."""
+    """Return a function of params that gives a value in which braces are no wildcards."""
     return lambda wildcards: value
+
+
+def without_braces(key, paths):
+    """Return paths of inputs; raise WorkflowError for one that Snakemake would take for a pattern, by its key."""
+    for path in paths:
+        if {"{", "}"} & set(str(path)):
+            raise WorkflowError(
+                f"{key}: {path} has braces, which mean wildcards to Snakemake; rename it, or give a link"
+            )
+    return paths
 
 
 def number_of_chunks():
@@ -97,6 +117,7 @@ def program(name):
 def model_files():
     """Return the files of the checkpoint."""
     wanted = CONTACT_HEAD.exists() or contact_head_missing()
+    without_braces("model", checkpoint())
     return [path_inside(path) for path in (*checkpoint(), *([CONTACT_HEAD] if wanted and not MODEL.is_dir() else []))]
 
 
@@ -220,7 +241,7 @@ def embed_threads(wildcards):
 
 def earlier_results():
     """Return the Parquet files that `reuse` names."""
-    return list(map(str, earlier_files(config["reuse"], Path(RESULTS))))
+    return without_braces("reuse", list(map(str, earlier_files(config["reuse"], Path(RESULTS)))))
 
 
 def embedding_columns():
@@ -266,7 +287,7 @@ def metadata_sheets():
         return []
     sheet = given_path(config["metadata"])
     check_metadata(sheet)
-    return [str(sheet)]
+    return without_braces("metadata", [str(sheet)])
 
 
 def final_results():
@@ -297,7 +318,7 @@ def summary_of_run():
         "Report": page,
     }
     if stale := stale_results():
-        lines["Stale"] = f"{len(stale)} files are not of this configuration: {', '.join(stale[:5])}"
+        lines["Stale"] = stale
     counted = summary.sample_table(json.loads(Path(RESULTS, "counts.json").read_text()))
     return "\n".join(["", counted, "", *(f"{name + ':':<12}{text}" for name, text in lines.items()), ""])
 

@@ -37,10 +37,10 @@ if contact_head_missing():
 rule embed_chunk:
     input:
         fasta="<results>/chunks/{scatteritem}.fasta",
-        model=as_given(model_files()),
+        model=model_files(),
         stamp=STAMPS["embed"],
         # Their content determines nothing but the time it takes: a newer one is no reason to embed again.
-        reuse=ancient(as_given(EARLIER_RESULTS)),
+        reuse=ancient(EARLIER_RESULTS),
     output:
         embeddings="<results>/chunks/{scatteritem}.arrow",
         stats="<results>/chunks/{scatteritem}.json",
@@ -60,10 +60,9 @@ rule embed_chunk:
         program=program("embed_chunk.py"),
         code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
         residues=residue_arguments,
-        embedding=as_given(embedding_arguments()),
+        embedding=embedding_arguments(),
         repeat=repeated_share,
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
-        "--repeat {params.repeat} "
-        "--terminal 3 3>&2 > {log:q} 2>&1"
+        "--repeat {params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"

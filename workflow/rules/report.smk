@@ -7,7 +7,7 @@ rule make_report:
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
         validation="<results>/validation/summary.json",
         table="<results>/validation/sequences.tsv",
-        metadata=as_given(metadata_sheets()),
+        metadata=metadata_sheets(),
         stamp=STAMPS["report"],
         template=path_inside(FOLDER / "packed_esm" / "report" / "page.html.j2"),
         captions=expand("{folder}/{figure}.rst", folder=path_inside(FOLDER / "report"), figure=FIGURES),
@@ -59,15 +59,16 @@ rule make_report:
     params:
         program=program("make_report.py"),
         code=code_version(FOLDER / "scripts" / "make_report.py"),
-        samples=as_given(sample_arguments("parquet")),
+        samples=sample_arguments("parquet"),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
         captions=lambda wildcards, input: str(Path(input.captions[0]).parent),
-        color_by=config["color_by"],
-        metadata=as_given([f"--metadata={sheet}" for sheet in metadata_sheets()]),
+        color_by=as_given(config["color_by"]),
+        metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
         snakemake=snakemake_version,
+        stale=as_given(stale_results()),
     shell:
         "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --counts {input.counts:q} "
         "--rejected {input.rejected:q} --stats {input.stats:q} --validation {input.validation:q} "
         "--validation-table {input.table:q} --captions {params.captions:q} --figures {params.figures:q} "
         "--html {output.html:q} --color-by={params.color_by:q} {params.metadata:q} "
-        "--snakemake-version {params.snakemake:q} > {log:q} 2>&1"
+        "--snakemake-version {params.snakemake:q} --stale={params.stale:q} > {log:q} 2>&1"

@@ -27,7 +27,7 @@ def asked():
     stages = {
         "chunk": Stage(names | records | length | {"chunks": number_of_chunks()}, {} if TRANSLATED else given),
         "embed": Stage(settings_of(*keys, "on_nonfinite") | length, sources),
-        "validate": Stage(settings_of("validation")),
+        "validate": Stage({key: value for key, value in config["validation"].items() if key != "repeat"}),
         "report": Stage(settings_of("color_by", "metadata"), metadata),
     }
     return ({"translate": Stage(names | records | translation, given)} if TRANSLATED else {}) | stages
@@ -35,14 +35,13 @@ def asked():
 
 def digests_of_jobs():
     """Return {stage: {source: sha256}} of what jobs have read, as far as they say."""
-    found = {}
-    counts, stats = Path(RESULTS, "counts.json"), sorted(Path(RESULTS, "chunks").glob("*.json"))
-    if counts.exists() and not TRANSLATED:
-        sources = json.loads(counts.read_text()).get("fasta_sha256", {})
-        found["chunk"] = {f"FASTA of sample {sample}": digest for sample, digest in sources.items()}
-    if stats:
-        found["embed"] = {"checkpoint": json.loads(stats[0].read_text())["settings"]["model_sha256"]}
-    return found
+    fastas = {} if TRANSLATED else said_in(Path(RESULTS, "counts.json"), "fasta_sha256") or {}
+    stats = sorted(Path(RESULTS, "chunks").glob("*.json"))
+    checkpoint_sha256 = said_in(stats[0], "settings", "model_sha256") if stats else None
+    return {
+        "chunk": {f"FASTA of sample {sample}": digest for sample, digest in fastas.items()},
+        "embed": {"checkpoint": checkpoint_sha256} if checkpoint_sha256 else {},
+    }
 
 
 def check_results():
@@ -84,8 +83,10 @@ def expected_results():
 
 
 def stale_results():
-    """Return the files in the results that are of other samples, settings or counts."""
-    return not_expected(Path(RESULTS), expected_results())
+    """Return a sentence that names the files in the results that are of other samples, settings or counts, or none."""
+    files = not_expected(Path(RESULTS), expected_results())
+    more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""
+    return f"{len(files):,} files are not of this configuration: {', '.join(files[:5])}{more}" if files else ""
 
 
 def earlier_layout():

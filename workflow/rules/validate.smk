@@ -1,12 +1,12 @@
 rule validate:
     input:
-        fasta=as_given(list(SAMPLES.values())),
+        fasta=list(SAMPLES.values()),
         embeddings=expand("<results>/embeddings/{sample}.parquet", sample=SAMPLES),
         residues=residue_files().values(),
         residue_values=residue_values(),
         manifest="<results>/manifest.parquet",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
-        model=as_given(model_files()),
+        model=model_files(),
         stamp=STAMPS["validate"],
     output:
         table="<results>/validation/sequences.tsv",
@@ -25,10 +25,10 @@ rule validate:
     params:
         program=program("validate.py"),
         code=code_version(FOLDER / "scripts" / "validate.py"),
-        samples=as_given(sample_arguments("fasta", "parquet")),
+        samples=sample_arguments("fasta", "parquet"),
         residues=[text for key, path in residue_files().items() for text in ("--residues", *key, path)],
         validation=validation_arguments(),
-        embedding=as_given(embedding_arguments()),
+        embedding=embedding_arguments(),
     shell:
         "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "

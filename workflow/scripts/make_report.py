@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--metadata", type=Path, help="TSV with the columns id or Entry, perhaps sample, and others")
     parser.add_argument("--snakemake-version", help="of what runs this, for the page")
+    parser.add_argument("--stale", default="", help="what to say of files in the results that are not of this run")
     return parser
 
 
@@ -60,6 +61,7 @@ def report(args: argparse.Namespace) -> None:
         args.color_by,
         args.metadata,
         {"snakemake": args.snakemake_version} if args.snakemake_version else None,
+        args.stale,
     )
 
 

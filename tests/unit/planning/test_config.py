@@ -128,7 +128,7 @@ def test_the_version_of_a_program_changes_with_its_own_modules_only(tmp_path):
         ("model/attention", {"embed_chunk", "validate"}),
         ("validation/reference", {"validate"}),
         ("sequences/chunking", {"chunk_fasta"}),
-        ("store/names", {"merge_residues", "export_sample", "validate"}),
+        ("store/names", {"merge_residues", "export_sample", "validate", "make_report"}),
         ("system/files", set(names)),
     ):
         path = tmp_path / "workflow" / "packed_esm" / f"{module}.py"

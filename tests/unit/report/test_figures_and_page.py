@@ -275,7 +275,7 @@ def write_page(folder, fasta, of_sequences=None, **options):
         64,
     )
     rows = embedded(read_manifest(paths["manifest"]))
-    with SampleWriter(folder / "s.parquet", {"tokens_per_pack": 64}) as writer:
+    with SampleWriter(folder / "s.parquet", {"tokens_per_pack": 64, "layers": [6], "pooling": ["mean"]}) as writer:
         columns = {"mean_6": clusters(len(rows))}
         checksums = np.zeros(len(rows), np.uint32)
         writer.write(

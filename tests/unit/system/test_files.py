@@ -81,7 +81,7 @@ OURS = [KeyError("ours"), AttributeError("ours"), TypeError("ours"), ValueError(
 @pytest.mark.parametrize("error", OURS, ids=lambda error: type(error).__name__)
 def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch, error):
     write_json(tmp_path / "a.json", {"one": 1})
-    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", 0, i) for i in range(3)]
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, 0, f"SQ.{i}", "accepted", "", 0, i) for i in range(3)]
     write_manifest(tmp_path / "m.parquet", pd.DataFrame(rows, columns=SCHEMA.names), {"s": "00"})
     for function, place in (
         (lambda: read_json(tmp_path / "a.json"), "system.files._json_checksum"),
@@ -131,7 +131,7 @@ def test_json_that_is_no_table_is_named(tmp_path):
 @pytest.mark.parametrize("change", ["column", "type", "metadata", "missing"])
 def test_a_manifest_of_another_kind_is_named(tmp_path, change):
     path = tmp_path / "m.parquet"
-    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, f"SQ.{i}", "accepted", "", 0, i) for i in range(3)]
+    rows = [("s", i, f"p{i}", f"p{i} x", i, 5, 0, f"SQ.{i}", "accepted", "", 0, i) for i in range(3)]
     write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {"s": "00"})
     table = pq.read_table(path)
     if change == "column":

@@ -63,6 +63,20 @@ def read_record(path: Path) -> dict:
     return record if isinstance(record, dict) else {}
 
 
+def said_in(path: Path, *keys: str) -> object:
+    """Return what a JSON file that a job wrote has under nested keys; None where it has not, or is damaged.
+
+    The job that reads the file names the damage.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return value
+
+
 def write_record(path: Path, record: dict) -> None:
     """Write the record, where it differs from what is there."""
     if record != read_record(path):

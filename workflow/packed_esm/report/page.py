@@ -64,6 +64,7 @@ def write_report(
     color_by: str = "",
     metadata_path: Path | None = None,
     workflow_versions: dict[str, str] | None = None,
+    stale: str = "",
 ) -> None:
     """Draw the figures (PNG, in the folder `figures`) and write the page (HTML, one file, works offline).
 
@@ -77,6 +78,7 @@ def write_report(
         color_by: colour the proteins by this column of the metadata, or `key=value` of their descriptions.
         metadata_path: a sheet with a column `id`, or UniProt's `Entry`.
         workflow_versions: of what runs the workflow, for the page.
+        stale: what to say of files in the results that are not of this run.
 
     Raises:
         SheetError: a mistake in the metadata sheet, or it has no row of any protein.
@@ -110,6 +112,7 @@ def write_report(
         rejected=rejected.head(MAX_REJECTS_SHOWN).to_dict("records"),
         rejected_total=len(rejected),
         rejected_path=rejected_path,
+        stale=stale,
         settings=validation["settings"],
         software=_software(stats, package_versions() | (workflow_versions or {})),
         legend=legend,
