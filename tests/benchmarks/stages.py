@@ -40,7 +40,7 @@ STAGES = ("start", "read", "load", "warm_up", "embed", "write")
 
 def start_up(device: str) -> dict[str, float]:
     """Return the seconds of what `start` and `load` are made of, each in a process of its own."""
-    library = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import packed_esm.chunk_job"
+    library = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import packed_esm.embedding.job"
     commands = {
         "interpreter": [sys.executable, "-c", "pass"],
         "and torch": [sys.executable, "-c", "import torch"],

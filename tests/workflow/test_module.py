@@ -66,6 +66,16 @@ def test_every_kind_of_result_can_be_the_input_of_another_workflow(project):
     assert np.stack(table["max_2"]).shape == (12, 32)
 
 
+def test_the_caller_of_a_module_says_where_results_lie(project):
+    project.write_samples(s=">a\nMKVLLAGG\n>b\nMKV\n")
+    caller = write_caller(project, {"samples": "samples.tsv"}, ["mine/embeddings/s.parquet"])
+    text = caller["snakefile"].read_text()
+    caller["snakefile"].write_text(text.replace("    config:", '    pathvars: results="mine"\n    config:'))
+    project.passes(**caller)
+    assert (project.folder / "mine/settings.json").exists() and not (project.folder / "results").exists()
+    assert "Nothing to be done" in project.passes(**caller).output
+
+
 def test_a_module_that_is_no_local_clone_says_to_make_one(project):
     clone = project.folder / "remote"
     (clone / "workflow").mkdir(parents=True)

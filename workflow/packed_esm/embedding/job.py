@@ -51,7 +51,7 @@ def embed_fasta(
         stats_path: JSON with seconds, memory, device and counters.
         options: how to embed.
         reuse: Parquet files of earlier runs; what they have with the same settings is not embedded again.
-        residues: {feature: path} of the HDF5 files for each residue, names of `residues.FEATURES`.
+        residues: {feature: path} of the HDF5 files for each residue, names of FEATURES.
         residue_dtype: of representations there.
         repeat: share of the sequences to embed twice, 0 to 1, see `Repeat`; it determines no byte of `out`.
         repeat_seed: of their choice; by default from the operating system. The statistics have it.

@@ -20,7 +20,7 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
 
     Args:
         qkv: [rows, 3, H, D]; may be overwritten. The two values that turn together stand together, so that they are
-            one complex number: `packed_layer` orders the rows of the weights so.
+            one complex number: `model.block` orders the rows of the weights so.
         rotation: complex64 [rows, D / 2], exp(i angle). The products are fp32, whatever the dtype of qkv.
     """
     q, k, v = qkv.unbind(1)

@@ -19,7 +19,7 @@ POOL_ROWS, POOL_COLUMNS = 64, 64
 def add_norm(
     x: torch.Tensor, delta: torch.Tensor | None, norm: nn.LayerNorm, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `operations.add_norm`."""
+    """See `torch_ops.add_norm`."""
     rows, width = x.shape
     total = x if delta is None else torch.empty_like(x)
     normed = torch.empty_like(x, dtype=dtype)
@@ -44,7 +44,7 @@ def add_norm(
 
 
 def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """See `operations.rotate`; q and k are turned in place."""
+    """See `torch_ops.rotate`; q and k are turned in place."""
     rows, _, heads, head_dim = qkv.shape
     pairs = heads * head_dim  # of q and k together
     grid = (rows, triton.cdiv(pairs, ROTATE_BLOCK))

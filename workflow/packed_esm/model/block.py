@@ -42,7 +42,7 @@ class TransformerBlock(nn.Module):
         Args:
             x: fp32 [rows, E], the residual stream.
             delta: [rows, E] in `dtype`, or None for nothing.
-            rotation: complex64 [rows, D / 2], as `operations.rotate` takes it; None where nothing turns (ESM-1b).
+            rotation: complex64 [rows, D / 2], as `torch_ops.rotate` takes it; None where nothing turns (ESM-1b).
             attend: attention of q, k, v, [rows, H, D] each.
         """
         x, normed = self._ops.add_norm(x, delta, self.attention_norm, self.dtype)

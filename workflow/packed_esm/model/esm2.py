@@ -43,7 +43,7 @@ class ESM2WithFlashAttention(nn.Module):
         device: where to run.
         dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn: of those
             of the feed-forward, on Hopper and newer; the rest is bf16.
-        attention: `auto`, or one of `packed_attention.BACKENDS`.
+        attention: `auto`, or one of `backends.BACKENDS`.
 
     Raises:
         ValueError: a dtype or attention backend that cannot run here, or rotary frequencies that differ by layer.
