@@ -19,7 +19,7 @@ LIBRARY = "workflow/packed_esm"
 # tests/unit/*/test_*.py that can notice a change, the likeliest first, by fact or else by module; others by its name.
 TESTS = {
     "ESM-1b": ("esm1b",),
-    "loading": ("loading", "reference_model"),
+    "loading": ("loading", "reference_model", "hugging_face"),
     "Hugging Face": ("hugging_face",),
     "malformed": ("malformed",),
     "adapter": ("hugging_face",),
@@ -314,10 +314,10 @@ MUTATIONS = [
     ("colours", "accessions not looked up", "report/colours.py", "np.where(places < 0, by_accession, places)", "places"),
     ("colours", "metadata of nobody taken", "report/colours.py", "(found.places < 0).all():\n        raise", "False:\n        raise"),
     ("colours", "row of another taken where several match", "report/colours.py", "rows.duplicated(keep=False)", "rows.duplicated()"),
-    ("record", "times taken for content", "planning/record.py", "known[\"identity\"] in (None, identity)", "True"),
+    ("record", "times taken for content", "planning/record.py", "identity == known[\"identity\"]:", "True:"),
     ("record", "the same size taken for the same content", "planning/record.py", "if entry[\"sha256\"] == digest:", "if True:"),
-    ("record", "other settings keep the stamp", "planning/record.py", "if \"stamp\" in before and not found", "if \"stamp\" in before"),
-    ("record", "another checkpoint taken from anywhere", "planning/record.py", "if source.fixed and entry[\"path\"] != known[\"path\"]:", "if False:"),
+    ("record", "other settings keep the stamp", "planning/record.py", "uuid.uuid4().hex if found else before[\"stamp\"]", "before[\"stamp\"]"),
+    ("record", "another checkpoint taken from anywhere", "planning/record.py", "if source.fixed and digest and not same_path:", "if False:"),
     ("record", "files of folders that are expected listed", "planning/record.py", "not wanted & {path, *path.parents}", "path not in wanted"),
     ("record", "a dry run writes stamps", "planning/record.py", "path if elsewhere is None else elsewhere / path.name", "path"),
     ("validator", "validator never fails", "validation/run.py", "    if failures:\n        raise", "    if False:\n        raise"),

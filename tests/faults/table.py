@@ -44,7 +44,7 @@ def is_held_elsewhere(row: Row) -> bool:
 
 def cell(text: str) -> str:
     """Return `text` for a cell of a table."""
-    text = " ".join(text.split())
+    text = " ".join(text.replace(str(ROOT), "packed-esm").split())
     text = text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
     return text.replace("|", r"\|").replace("<", "&lt;")
 

@@ -65,7 +65,7 @@ rule make_report:
         color_by=as_given(config["color_by"]),
         metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
         snakemake=snakemake_version,
-        stale=as_given(stale_results()),
+        stale=stale_results,
     shell:
         "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --counts {input.counts:q} "
         "--rejected {input.rejected:q} --stats {input.stats:q} --validation {input.validation:q} "

@@ -20,13 +20,14 @@ def asked():
     records = settings_of("on_invalid", "on_duplicate_id")
     sources = {"checkpoint": Source(tuple(checkpoint()), fixed=True)}
     if "contacts" in config["include"]:
-        sources["contact head"] = Source((CONTACT_HEAD,))
+        sources["contact head"] = Source((CONTACT_HEAD,), small=True)
     keys = ("layers", "pooling", "include", "per_residue", "device", "dtype", "attention", "tokens_per_pack")
     translation = settings_of("genetic_code", "window", "ambiguous_codons")
-    metadata = {"metadata": Source((Path(sheet),)) for sheet in metadata_sheets()}
+    metadata = {"metadata": Source((Path(sheet),), small=True) for sheet in metadata_sheets()}
+    beside = {"contact_head_beside": CONTACT_HEAD.exists() or contact_head_missing()}
     stages = {
         "chunk": Stage(names | records | length | {"chunks": number_of_chunks()}, {} if TRANSLATED else given),
-        "embed": Stage(settings_of(*keys, "on_nonfinite") | length, sources),
+        "embed": Stage(settings_of(*keys, "on_nonfinite") | length | beside, sources),
         "validate": Stage({key: value for key, value in config["validation"].items() if key != "repeat"}),
         "report": Stage(settings_of("color_by", "metadata"), metadata),
     }
@@ -36,8 +37,8 @@ def asked():
 def digests_of_jobs():
     """Return {stage: {source: sha256}} of what jobs have read, as far as they say."""
     fastas = {} if TRANSLATED else said_in(Path(RESULTS, "counts.json"), "fasta_sha256") or {}
-    stats = sorted(Path(RESULTS, "chunks").glob("*.json"))
-    checkpoint_sha256 = said_in(stats[0], "settings", "model_sha256") if stats else None
+    stats = Path(RESULTS, "chunks", f"1-of-{number_of_chunks()}.json")
+    checkpoint_sha256 = said_in(stats, "settings", "model_sha256")
     return {
         "chunk": {f"FASTA of sample {sample}": digest for sample, digest in fastas.items()},
         "embed": {"checkpoint": checkpoint_sha256} if checkpoint_sha256 else {},
@@ -52,7 +53,10 @@ def check_results():
     folder = RECORD.with_suffix("")
     if not workflow.is_main_process:
         return {stage: str(folder / f"{stage}.txt") for stage in asked()}
-    record, changes = compare(read_record(RECORD), asked(), digests_of_jobs())
+    recorded = read_record(RECORD)
+    if RECORD.exists() and not recorded:
+        print(f"{RECORD}: not a whole record of what was asked for; all runs again", file=sys.stderr)
+    record, changes = compare(recorded, asked(), digests_of_jobs())
     for stage, sentences in changes.items():
         print(f"{RESULTS}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
     if runs_jobs():
@@ -64,8 +68,10 @@ def check_results():
 
 
 def runs_jobs():
-    """Return whether this call may run jobs: not a dry run, and not one that only shows or lints."""
+    """Return whether this call may run jobs: not a dry run, one that only shows or lints, or one beside another run."""
     resources = workflow.resource_settings
+    if any(Path(".snakemake/locks").glob("*")):
+        return False
     return not workflow.output_settings.dryrun and (resources.cores or resources.nodes) is not None
 
 
@@ -82,7 +88,7 @@ def expected_results():
     ]
 
 
-def stale_results():
+def stale_results(wildcards=None):
     """Return a sentence that names the files in the results that are of other samples, settings or counts, or none."""
     files = not_expected(Path(RESULTS), expected_results())
     more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""
@@ -91,12 +97,16 @@ def stale_results():
 
 def earlier_layout():
     """Return the results of version 0.3.0, which lay in `results` itself."""
+    if RESULTS == "results":  # a caller may want them there
+        return []
     return [name for name in ("results/embeddings", "results/manifest.parquet") if Path(name).exists()]
 
 
-def record_digests():
-    """Add to the record what the jobs have read, once they are done."""
+def record_digests(done):
+    """Add to the record what the jobs have read; once all are done, what was asked for before is no longer of use."""
     record, _ = compare(read_record(RECORD), asked(), digests_of_jobs())
+    if done:
+        record = {stage: {key: entry[key] for key in entry if key != "previous"} for stage, entry in record.items()}
     write_record(RECORD, record)
 
 

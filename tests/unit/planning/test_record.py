@@ -131,3 +131,50 @@ def test_what_is_not_expected_is_listed_but_for_hidden_files_and_what_lies_in_ex
     assert not_expected(tmp_path, expected) == [
         str(tmp_path / name) for name in ("chunks/1.arrow", "embeddings/b.parquet")
     ]
+
+
+def test_another_checkpoint_is_refused_also_where_it_is_yet_to_be_downloaded(fasta, tmp_path):
+    record, _ = record_of(fasta, record_of(fasta)[0], made=sha256(fasta), fixed=True)
+    with pytest.raises(OptionError, match="set `name` to keep both"):
+        record_of(tmp_path / "later.pt", record, fixed=True)
+    assert record_of(tmp_path / "later.pt", record_of(fasta)[0], fixed=True)[1]  # nothing was made of the first one
+
+
+def test_what_a_job_read_of_a_file_that_was_not_there_before_is_compared(tmp_path):
+    path = tmp_path / "later.fasta"
+    record, _ = record_of(path)
+    path.write_text(">a\nMKV\n")
+    made = sha256(path)
+    rewrite(path, ">a\nMKL\n")
+    assert record_of(path, record, made=made)[1]
+    rewrite(path, ">a\nMKV\n")
+    assert record_of(path, record, made=made)[1] == {}
+
+
+def test_going_back_before_anything_ran_gives_the_stamp_that_was(fasta):
+    record, _ = record_of(fasta)
+    changed, _ = record_of(fasta, record, settings={"on_invalid": "fail"})
+    back, changes = record_of(fasta, changed)
+    assert back["chunk"]["stamp"] == record["chunk"]["stamp"] != changed["chunk"]["stamp"]
+    assert changes == {"chunk": ["as before the last change"]}
+    again, changes = record_of(fasta, back)
+    assert changes == {} and again["chunk"]["stamp"] == record["chunk"]["stamp"]
+    other, _ = record_of(fasta, back, settings={"on_invalid": "replace"})
+    assert other["chunk"]["stamp"] not in (record["chunk"]["stamp"], changed["chunk"]["stamp"])
+
+
+def test_a_small_file_is_compared_by_its_content(fasta):
+    asked = {"report": Stage({}, {"metadata": Source((fasta,), small=True)})}
+    record, _ = compare({}, asked, {})
+    os.utime(fasta)
+    assert compare(record, asked, {})[1] == {}
+    rewrite(fasta, ">a\nMKL\n")
+    assert compare(record, asked, {})[1]
+
+
+@pytest.mark.parametrize(
+    "damage", [{"embed": 1}, {"embed": {"settings": {}, "sources": {"a": {}}, "stamp": "x"}}, {"embed": {}}]
+)
+def test_a_record_of_another_form_counts_as_none(tmp_path, damage):
+    (tmp_path / "settings.json").write_text(json.dumps(damage))
+    assert read_record(tmp_path / "settings.json") == {}

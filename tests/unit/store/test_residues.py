@@ -380,6 +380,18 @@ def test_a_link_to_the_same_sequence_of_a_run_with_other_settings_is_noticed(run
         run.check({"logits": merged}, sequences=2)
 
 
+def test_a_link_to_another_feature_of_the_same_sequence_is_noticed(run):
+    paths = run()
+    merged = run.merge("representations")
+    with h5py.File(merged, "a") as file:
+        name = next(iter(file))
+        link = file.get(name, getlink=True)
+        del file[name]
+        file[name] = h5py.ExternalLink(link.filename.replace("representations", "logits"), link.path)
+    with pytest.raises(EmbeddingFileError, match="but it holds logits, not representations; remove"):
+        run.check(paths | {"representations": merged})
+
+
 def test_the_checksum_is_that_of_the_values_as_numpy_and_h5py_have_them(tmp_path, monkeypatch):
     """XXH3-64 of digest, shape, dtype and bytes, whatever the blocks; the same of array and dataset."""
     values = np.random.default_rng(0).normal(size=(2, 103, 20)).astype("<f2")
@@ -412,7 +424,7 @@ def test_a_dataset_of_another_length_is_noticed(run):
         first = next(iter(file))
         longer = np.concatenate([file[first][...], file[first][:1]])
         del file[first]
-        file.create_dataset(first, data=longer).attrs["digest"] = first
+        file.create_dataset(first, data=longer).attrs.update({"digest": first, "feature": "logits"})
         file[first].attrs["checksum"] = residue_checksum(first, longer)
     with pytest.raises(EmbeddingFileError, match=rf"logits.h5, .*: it should hold {first} .*, but its shape is \("):
         run.merge("logits")

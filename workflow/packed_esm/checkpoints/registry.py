@@ -57,7 +57,7 @@ def contact_head_url(name: str) -> str:
     """Return the address of the contact head of a published checkpoint.
 
     Raises:
-        ValueError: none is published (esm/pretrained.py, `_has_regression_weights`).
+        OptionError: none is published (esm/pretrained.py, `_has_regression_weights`).
     """
     if name == DEMO or name.startswith("esm1v"):
         raise OptionError(
@@ -154,7 +154,7 @@ def _cached(model_id: str) -> Path:
 
 
 def check_layers(model: str, layers: Iterable[int]) -> None:
-    """Raise ValueError for a layer that a named model does not have; of other models the loaded one knows."""
+    """Raise OptionError for a layer that a named model does not have; of other models the loaded one knows."""
     last = MODELS[model].num_layers if model in MODELS else None
     for layer in layers:
         if last is not None and not -(last + 1) <= layer <= last:
@@ -164,7 +164,7 @@ def check_layers(model: str, layers: Iterable[int]) -> None:
 
 
 def check_published(path: Path, shape: ModelShape) -> None:
-    """Raise ValueError where the file of a published name in torch hub's cache is another model.
+    """Raise CheckpointError where the file of a published name in torch hub's cache is another model.
 
     Args:
         path: of the checkpoint.

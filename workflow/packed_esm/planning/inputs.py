@@ -23,7 +23,7 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     The index has the numbers of the lines.
 
     Raises:
-        ValueError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
+        SheetError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
     """
     if not sheet.exists():
         raise SheetError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
@@ -49,7 +49,7 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
     """Return a number of chunks from the sizes of FASTA files.
 
     Raises:
-        ValueError: a file that is not there (yet).
+        OptionError: a file that is not there (yet).
     """
     try:
         return max(1, -(-fasta_bytes(fastas) // residues_per_chunk))
@@ -69,7 +69,7 @@ def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
         own: folder of results of this run, whose name is that of the model.
 
     Raises:
-        ValueError: nothing there, or results of this very run, which it would remove before it reads them.
+        OptionError: nothing there, or results of this very run, which it would remove before it reads them.
     """
     files = []
     for path in map(given_path, paths):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import OptionError
-from ..system.files import sha256, write_text
+from ..system.files import file_identity, sha256, write_text
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,17 @@ class Source:
     Attributes:
         paths: of the files, in order.
         fixed: results of another one are refused, not made again, where it comes from another path.
+        small: it is read at each start; no job says what it has read.
     """
 
     paths: tuple[Path, ...]
     fixed: bool = False
+    small: bool = False
 
     def identity(self) -> list[list[int]] | None:
         """Return device, inode, size, mtime_ns and ctime_ns of each file; None where one is not there."""
-        try:
-            stats = [path.stat() for path in self.paths]
-        except FileNotFoundError:
-            return None
-        return [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]
+        identities = [file_identity(path) for path in self.paths]
+        return None if None in identities else identities
 
     def digest(self) -> str:
         """Return the sha256 of the file; of several, that of their names and sha256 (`checkpoint_sha256`)."""
@@ -55,12 +54,19 @@ class Stage:
 
 
 def read_record(path: Path) -> dict:
-    """Return the record, {stage: {"settings", "sources", "stamp"}}; empty where there is none or it is no JSON."""
+    """Return the record, {stage: {"settings", "sources", "stamp"}}; empty where there is none that makes sense."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        for entry in record.values():
+            entries = [entry, *([entry["previous"]] if "previous" in entry else [])]
+            sources = [source for one in entries for source in one["sources"].values()]
+            if not all(isinstance(one["settings"], dict) and isinstance(one["stamp"], str) for one in entries):
+                return {}
+            if not all({"path", "identity", "sha256"} <= source.keys() for source in sources):
+                return {}
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return record
 
 
 def said_in(path: Path, *keys: str) -> object:
@@ -98,19 +104,33 @@ def compare(
     """
     record, changes = {}, {}
     for name, stage in asked.items():
-        before = recorded.get(name, {})
-        found = [] if name not in recorded else _differences(before.get("settings", {}), stage.settings)
-        sources = {}
-        for source_name, source in stage.sources.items():
-            known = before.get("sources", {}).get(source_name)
-            made = digests.get(name, {}).get(source_name)
-            sources[source_name], changed = _compare_source(source_name, known, source, made)
-            found += changed
-        stamp = before["stamp"] if "stamp" in before and not found else uuid.uuid4().hex
-        record[name] = {"settings": stage.settings, "sources": sources, "stamp": stamp}
+        before, made = recorded.get(name), digests.get(name, {})
+        record[name], found = _compare_stage(stage, before, made)
+        if found and "previous" in before:
+            back, differing = _compare_stage(stage, before["previous"], made)
+            record[name], found = (record[name], found) if differing else (back, ["as before the last change"])
         if found:
             changes[name] = found
+            record[name]["previous"] = {key: value for key, value in before.items() if key != "previous"}
+        elif before and "previous" in before:
+            record[name]["previous"] = before["previous"]
     return record, changes
+
+
+def _compare_stage(stage: Stage, before: Mapping | None, made: Mapping[str, str]) -> tuple[dict, list[str]]:
+    """Return (entry of the record, sentences of what changed) of a stage; what did not change keeps its stamp."""
+    if before is None:
+        sources = {
+            name: _compare_source(name, None, source, made.get(name))[0] for name, source in stage.sources.items()
+        }
+        return {"settings": stage.settings, "sources": sources, "stamp": uuid.uuid4().hex}, []
+    found = _differences(before["settings"], stage.settings)
+    sources = {}
+    for name, source in stage.sources.items():
+        sources[name], changed = _compare_source(name, before["sources"].get(name), source, made.get(name))
+        found += changed
+    stamp = uuid.uuid4().hex if found else before["stamp"]
+    return {"settings": stage.settings, "sources": sources, "stamp": stamp}, found
 
 
 def write_stamps(folder: Path, record: Mapping, elsewhere: Path | None = None) -> dict[str, str]:
@@ -147,22 +167,29 @@ def _compare_source(name: str, known: Mapping | None, source: Source, made: str 
     """Return (entry of the record, sentences of what changed) of a source; `made`: the digest that a job made."""
     identity = source.identity()
     entry = {"path": str(source.paths[0]), "identity": identity, "sha256": None}
+    if source.small and identity is not None:
+        entry["sha256"] = source.digest()
     if known is None:
         return entry, []
-    if identity is None or known["identity"] in (None, identity):
-        return entry | {"sha256": known["sha256"] or (made if known["identity"] == identity else None)}, []
-    digest = known["sha256"] or made
-    sizes = [[one[2] for one in files] for files in (identity, known["identity"])]
-    if digest and sizes[0] == sizes[1]:
+    digest, same_path = known["sha256"] or made, entry["path"] == known["path"]
+    if identity is not None and identity == known["identity"]:
+        return entry | {"sha256": digest}, []
+    if same_path and (identity is None or (digest is None and known["identity"] is None)):
+        return entry | {"sha256": digest}, []  # yet to be made by a rule, or made since
+    if digest and identity is not None and _sizes(known["identity"]) in (None, _sizes(identity)):
         entry["sha256"] = source.digest()
         if entry["sha256"] == digest:
             return entry, []
-    if source.fixed and entry["path"] != known["path"]:
+    if source.fixed and digest and not same_path:
         raise OptionError(
             f"model: the results that are there are of another {name} ({known['path']}), not of {entry['path']}; "
             "set `name` to keep both, or move them away"
         )
     return entry, [f"{name}: {entry['path']} is not the file that was read"]
+
+
+def _sizes(identity: Sequence[Sequence[int]] | None) -> list[int] | None:
+    return None if identity is None else [one[2] for one in identity]
 
 
 def _differences(one: Mapping, other: Mapping) -> list[str]:

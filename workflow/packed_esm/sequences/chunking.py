@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..system.files import replacing, sha256, write_json
+from ..errors import FastaError
+from ..system.files import file_identity, replacing, sha256, write_json
 from .alphabet import residue_count
 from .fasta import MAX_RESIDUES
 from .manifest import ACCEPTED, REJECTED, SCHEMA, STATUSES, write_manifest
@@ -47,6 +48,7 @@ def chunk_samples(
         OptionError: a word that an option does not have.
     """
     reading = Reading()
+    identities = [file_identity(path) for _, path in samples]
     for name, path in samples:
         like_nucleotides = read_sample(name, path, reading, on_invalid, on_duplicate_id, limit, max_record_residues)
         if like_nucleotides and not translated:
@@ -65,6 +67,9 @@ def chunk_samples(
     places = [place.get(digest, (-1, -1)) for digest in manifest.digest]
     manifest["chunk"], manifest["row"] = zip(*places, strict=True) if places else ([], [])
     sources = {name: sha256(path) for name, path in samples}
+    for (_, path), identity in zip(samples, identities, strict=True):
+        if file_identity(path) != identity:
+            raise FastaError(f"{path}: it changed while it was read; run again")
     write_manifest(manifest_path, manifest, sources)
     _write_rejected(rejected_path, manifest)
     counts = _count(manifest, reading.unique, list(sources)) | {"fasta_sha256": sources}

@@ -12,7 +12,7 @@ from ..system.progress import progress_bar
 from .hdf5 import new_hdf5
 from .names import dataset_names
 from .residue_checks import ResidueCheck
-from .residues import RESIDUE_FILE, SETTINGS_ATTRIBUTE, open_residues, residue_settings
+from .residues import FEATURE, RESIDUE_FILE, SETTINGS_ATTRIBUTE, open_residues, residue_feature, residue_settings
 from .settings import SETTINGS_KEY, common_settings, to_metadata
 
 
@@ -32,14 +32,15 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
     """
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     rows["name"] = dataset_names(rows["id"].tolist())
-    settings = common_settings(chunk_paths, residue_settings)
+    settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
     with new_hdf5(out) as file, progress_bar(len(rows), "records", f"merging {sample}") as bar:
         file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
+        file.attrs[FEATURE] = feature or ""
         for number, records in rows.groupby("chunk"):
             # Of the folders as they are: HDF5 follows `..` from the folder that a link to one leads to.
             home = chunk_paths[number].parent.resolve() / chunk_paths[number].name
             link = os.path.relpath(home, out.parent.resolve())
-            check = ResidueCheck(chunk_paths[number], settings)
+            check = ResidueCheck(chunk_paths[number], settings, feature)
             with open_residues(chunk_paths[number]) as chunk:
                 for record in records.itertuples():
                     check.check(chunk, record.digest, record.digest, record.length, f"{record.sample}|{record.id}")

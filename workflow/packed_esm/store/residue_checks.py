@@ -12,6 +12,7 @@ from .names import dataset_names
 from .residues import (
     CHECKSUM,
     DIGEST,
+    FEATURE,
     RESIDUE_FILE,
     SETTINGS_ATTRIBUTE,
     file_settings,
@@ -28,10 +29,11 @@ class ResidueCheck:
     Args:
         path: of the file that names them.
         settings: that all files must have been made with, also those that a link leads to.
+        feature: whose values all must be.
     """
 
-    def __init__(self, path: Path, settings: dict) -> None:
-        self._path = path
+    def __init__(self, path: Path, settings: dict, feature: str | None) -> None:
+        self._path, self._feature = path, feature
         self._settings = settings
         self._homes: dict[str, tuple[h5py.File, list[str]]] = {}  # open, else HDF5 opens it for each link anew
 
@@ -65,6 +67,8 @@ class ResidueCheck:
             return "it is not there" if dataset is None else "it is no dataset"
         if (found := attributes.get(DIGEST)) != digest:
             return f"it holds {found}"
+        if attributes.get(FEATURE) != self._feature:
+            return f"it holds {attributes.get(FEATURE)}, not {self._feature}"
         if dataset.ndim < 2 or dataset.shape[-2] != length or not dataset.size:
             return f"its shape is {dataset.shape}"
         if differing := self._differences(dataset.file):
@@ -86,20 +90,21 @@ class ResidueCheck:
         return self._homes[home.filename][1]
 
 
-def check_residues(path: Path, sample: str, rows: pd.DataFrame) -> None:
+def check_residues(path: Path, sample: str, rows: pd.DataFrame, feature: str) -> None:
     """Check every dataset of a sample's file of residues: name and sequence by the manifest, and the values.
 
     Args:
         path: HDF5 file.
         sample: its name.
         rows: of the manifest, those of the sample that have an embedding.
+        feature: name of FEATURES.
 
     Raises:
         ValidationError: a dataset that is missing, or one too many.
         EmbeddingFileError: see `ResidueCheck.check`; or not a whole file.
     """
     names = dataset_names(rows["id"].tolist())
-    check = ResidueCheck(path, residue_settings(path))
+    check = ResidueCheck(path, residue_settings(path), feature)
     with open_residues(path) as file:
         present = set(file)
     if wrong := sorted(present ^ set(names)):

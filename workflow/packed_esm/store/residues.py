@@ -38,7 +38,7 @@ RESIDUE_FILE = FileKind(
 BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
 WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
-DIGEST, CHECKSUM = "digest", "checksum"  # attributes of a dataset
+DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,9 @@ class ResidueWriter:
     def finish(self, settings: dict) -> None:
         """Write what still waits, and the settings that determine the content."""
         self._write_waiting()
-        for file in self._files.values():
+        for feature, file in self._files.items():
             file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
+            file.attrs[FEATURE] = feature
 
     def _write_waiting(self) -> None:
         while self._waiting:
@@ -140,6 +141,7 @@ class ResidueWriter:
             dataset.id.write_direct_chunk(offset, block.result())
         dataset.attrs[DIGEST] = one.digest
         dataset.attrs[CHECKSUM] = np.uint64(one.checksum)
+        dataset.attrs[FEATURE] = one.feature
         self._waiting_bytes -= dataset.nbytes
 
 
@@ -207,6 +209,16 @@ def residue_settings(path: Path) -> dict:
     """
     with open_residues(path) as file:
         return file_settings(file, path)
+
+
+def residue_feature(path: Path) -> str | None:
+    """Return the feature that a file of residues is of, as it says.
+
+    Raises:
+        EmbeddingFileError: not a whole one.
+    """
+    with open_residues(path) as file, RESIDUE_FILE.reading(path):
+        return file.attrs.get(FEATURE)
 
 
 def file_settings(file: h5py.File, path: Path) -> dict:

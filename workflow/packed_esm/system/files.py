@@ -205,6 +205,15 @@ def _json_checksum(content: dict) -> int:
     return zlib.crc32(json.dumps(content).encode())
 
 
+def file_identity(path: str | Path) -> list[int] | None:
+    """Return device, inode, size, mtime_ns and ctime_ns of a file, which change when it does; None if not there."""
+    try:
+        s = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return [s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns]
+
+
 def sha256(path: str | Path) -> str:
     """Return the sha256 of a file, as hexadecimal digits."""
     with Path(path).open("rb") as handle:

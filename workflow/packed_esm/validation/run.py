@@ -65,8 +65,8 @@ def validate(
     rows = embedded(read_manifest(manifest_path))
     for sample, _, path in samples:
         check_file(path, rows[rows["sample"] == sample])
-    for (sample, _), path in residues.items():
-        check_residues(path, sample, rows[rows["sample"] == sample])
+    for (sample, feature), path in residues.items():
+        check_residues(path, sample, rows[rows["sample"] == sample], feature)
     embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding)
     stats = read_stats(stats_paths, embedder.settings)
     chosen = stratified_sample(rows, options.sequences, options.seed)
