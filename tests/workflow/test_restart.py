@@ -107,7 +107,8 @@ def incomplete(folder: Path) -> set[str]:
 def complete(folder: Path) -> dict[str, int]:
     """Return {path: time of change} of the results that are done."""
     unfinished = incomplete(folder)
-    return {name: path.stat().st_mtime_ns for name, path in results(folder).items() if name not in unfinished}
+    done = {name: path for name, path in results(folder).items() if not name.endswith(".partial")}
+    return {name: path.stat().st_mtime_ns for name, path in done.items() if name not in unfinished}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
