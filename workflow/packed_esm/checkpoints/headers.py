@@ -4,6 +4,8 @@ import hashlib
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import CheckpointError, OptionError
@@ -74,13 +76,19 @@ def read_pickle_of(path: Path) -> bytes:
     Raises:
         CheckpointError: a record that would inflate to more, or a damaged zip.
     """
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    pickles = _checked_pickles(path, records)
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        # No more than is declared, which need not be true: then the checksum of the zip is wrong.
+        return b"".join(archive.open(record).read(record.file_size + 1) for record in pickles[:1])
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise CheckpointError for what zipfile raises where bytes make no sense; put no more than its calls there."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            pickles = _checked_pickles(path, archive.infolist())
-            # No more than is declared, which need not be true: then the checksum of the zip is wrong.
-            return b"".join(archive.open(record).read(record.file_size + 1) for record in pickles[:1])
-    except CheckpointError:
-        raise
+        yield
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: a damaged PyTorch checkpoint ({error}); fetch it again") from error
 
