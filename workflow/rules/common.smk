@@ -20,7 +20,7 @@ sys.path.insert(0, str(FOLDER))
 from packed_esm.checkpoints import registry as models
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.checkpoints.headers import checkpoint_files, has_contact_head, layer_count
-from packed_esm.features import resolve_layers
+from packed_esm.outputs.columns import resolve_layers
 from packed_esm.planning.config import check, coerced
 from packed_esm.planning.inputs import (
     NUCLEOTIDES_PER_RESIDUE,

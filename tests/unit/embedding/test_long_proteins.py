@@ -122,5 +122,5 @@ def test_windows_that_overflow_are_recomputed_in_fp32(tmp_path, caplog):
 
 
 def test_contacts_of_windows_are_refused():
-    with pytest.raises(ValueError, match="contacts are not to be had of windows; use too_long: truncate or reject"):
+    with pytest.raises(ValueError, match="windows of a long protein give no contacts of the whole"):
         Embedder(replace(OPTIONS, include=("contacts",)))

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from packed_esm.errors import SheetError
+from packed_esm.outputs.bounds import tolerance as bounds
 from packed_esm.report import colours, figures, projection
 from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
 from packed_esm.report.page import CONTACTS, FIGURES, OF_SEQUENCES, write_report
@@ -18,7 +18,6 @@ from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table
 from packed_esm.system.files import write_json
-from packed_esm.validation.tolerance import TOLERANCES
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -217,7 +216,7 @@ def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_p
     layers = [["s", f"p{i}", i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)]
     table = pd.DataFrame(layers, columns=columns)
     figures.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
-    tolerance = asdict(TOLERANCES["fp32"])
+    tolerance = bounds("fp32")
     figures.plot_validation(tmp_path / "contacts.png", table.assign(**dict.fromkeys(OF_SEQUENCES, np.nan)), tolerance)
     stats = {str(i): job(fill=None if i else 0.5) for i in range(count)}
     figures.plot_throughput(tmp_path / "t.png", stats)
@@ -289,7 +288,7 @@ def write_page(folder, fasta, of_sequences=None, **options):
     compared = compared.assign(**of_sequences)
     compared.to_csv(folder / "sequences.tsv", sep="\t", index=False)
     summary = {"sequences_compared": len(compared), "rows_checked": len(rows), "settings": {"model": "demo"}}
-    summary |= {"tolerance": asdict(TOLERANCES["fp32"]), "layers": [6], "bit_equal": True}
+    summary |= {"tolerance": bounds("fp32"), "layers": [6], "bit_equal": True}
     summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
     write_json(folder / "summary.json", summary | {f"worst_{name}": x for name, x in of_sequences.items()})
     write_report(

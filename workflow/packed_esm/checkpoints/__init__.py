@@ -1,5 +1,5 @@
 """Published models: their names, shapes, files and downloads, and loading them into fair-esm's classes.
 
 Knows checkpoint files, and nothing of packs.
-May import: errors, sequences, system, torch.
+May import: errors, outputs, sequences, system, torch.
 """

@@ -6,10 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import OptionError
+from ..outputs.table import LM_HEAD, included
 from .registry import contact_head_path
-
-LM, CONTACTS = "lm_head", "contact_head"
-_NEEDED_FOR = {"logits": LM, "log_likelihood": LM, "contacts": CONTACTS}
 
 
 def absent_heads(model: nn.Module) -> frozenset[str]:
@@ -20,12 +18,12 @@ def absent_heads(model: nn.Module) -> frozenset[str]:
 def require_heads(model: nn.Module, include: Iterable[str], path: Path) -> None:
     """Raise OptionError where `include` needs a head that the checkpoint at `path` has not; embeddings need none."""
     for name in include:
-        if _NEEDED_FOR.get(name) in absent_heads(model):
-            raise OptionError(f"include: {name} needs {_remedy(_NEEDED_FOR[name], path)}")
+        if included(name).head in absent_heads(model):
+            raise OptionError(f"include: {name} needs {_remedy(included(name).head, path)}")
 
 
 def _remedy(head: str, path: Path) -> str:
-    if head == LM:
+    if head == LM_HEAD:
         return (
             f"a language-model head (lm_head), and {path} has none; leave it out, or use a checkpoint that has one "
             "(of EsmForMaskedLM, or fair-esm's own)"

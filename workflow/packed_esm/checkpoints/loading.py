@@ -9,9 +9,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import CheckpointError
+from ..outputs import table as outputs
 from .fair_esm import require_fair_esm
 from .headers import checkpoint_files
-from .heads import CONTACTS, LM
 from .hugging_face import read_hugging_face
 from .names import CONTACT_HEAD, LM_HEAD
 from .pt_files import ESM1B, read_pt
@@ -60,12 +60,12 @@ def _complete_heads(state: State, expected: State) -> frozenset[str]:
     if not LM_HEAD - {"lm_head.weight"} & state.keys() or (
         LM_HEAD - state.keys() == {"lm_head.weight"}  # not tied, and its own matrix is missing
     ):
-        absent.add(LM)
+        absent.add(outputs.LM_HEAD)
         state |= {name: torch.full(expected[name].shape, torch.nan) for name in LM_HEAD}
     if not CONTACT_HEAD & state.keys():
         state |= {name: torch.zeros(expected[name].shape) for name in CONTACT_HEAD}
     if not state.get("contact_head.regression.weight", torch.ones(1)).any():
-        absent.add(CONTACTS)
+        absent.add(outputs.CONTACT_HEAD)
     return frozenset(absent)
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+NAME = "torch"  # what the settings call these operations
 UNCUT_NUMBERS = 2**14  # half of ATen's GRAIN_SIZE, below which one thread does it all
 
 

@@ -8,9 +8,10 @@ import triton
 import triton.language as tl
 from torch import nn
 
-from ..features import POOLINGS
 from .device import on_device
 
+NAME = "triton"  # what the settings call these operations, with its version
+POOLED = ("mean", "bos", "max", "eos", "std")  # the poolings that `pool` computes, in its order
 ROTATE_BLOCK = 1024
 NORM_BLOCK = 4096
 POOL_ROWS, POOL_COLUMNS = 64, 64
@@ -66,9 +67,9 @@ def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch
 
 
 def pool(representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what `pooling.pool_packed` does, for all of POOLINGS in their order."""
+    """Return what `pooling.pool_packed` does, for all of POOLED in their order."""
     width = representation.shape[1]
-    pooled = torch.empty(len(POOLINGS), count, width, device=representation.device)
+    pooled = torch.empty(len(POOLED), count, width, device=representation.device)
     blocks = triton.cdiv(width, POOL_COLUMNS)
     bad = torch.empty(count, blocks, device=representation.device, dtype=torch.bool)
     _pool[(count, blocks)](
