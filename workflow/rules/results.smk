@@ -36,11 +36,13 @@ def asked():
 
 def digests_of_jobs():
     """Return {stage: {source: sha256}} of what jobs have read, as far as they say."""
-    fastas = {} if TRANSLATED else said_in(Path(RESULTS, "counts.json"), "fasta_sha256") or {}
+    chunked = {} if TRANSLATED else said_in(Path(RESULTS, "counts.json"), "fasta_sha256") or {}
+    translated = {name: said_in(Path(RESULTS, "translated", f"{name}.json"), "fasta_sha256") for name in GIVEN}
     stats = Path(RESULTS, "chunks", f"1-of-{number_of_chunks()}.json")
     checkpoint_sha256 = said_in(stats, "settings", "model_sha256")
     return {
-        "chunk": {f"FASTA of sample {sample}": digest for sample, digest in fastas.items()},
+        "translate": {f"FASTA of sample {sample}": digest for sample, digest in translated.items() if digest},
+        "chunk": {f"FASTA of sample {sample}": digest for sample, digest in chunked.items()},
         "embed": {"checkpoint": checkpoint_sha256} if checkpoint_sha256 else {},
     }
 
@@ -83,7 +85,7 @@ def expected_results():
         *(f"{RESULTS}/chunks/{item}.{ending}" for item in items for ending in endings),
         *(f"{RESULTS}/{name}" for name in ("settings.json", "settings", "figures", "validation")),
         *(f"{RESULTS}/{name}" for name in ("manifest.parquet", "rejected.tsv", "counts.json")),
-        *(f"{RESULTS}/translated/{sample}.{ending}" for sample in GIVEN for ending in ("fasta", "tsv") if TRANSLATED),
+        *(f"{RESULTS}/translated/{sample}.{ending}" for sample in GIVEN for ending in ("fasta", "tsv", "json") if TRANSLATED),
         *final_results(),
     ]
 
