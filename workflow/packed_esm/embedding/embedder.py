@@ -49,7 +49,9 @@ class Embedder:
             for name in asked:
                 check_one_of(key, name, known)
         if options.windows and "contacts" in options.include:
-            raise OptionError("include: contacts are not to be had of windows; use too_long: truncate or reject")
+            raise OptionError(
+                "include: contacts cannot be combined with windows; use long_proteins.action: truncate or reject"
+            )
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
             digest = beside.submit(checkpoint_sha256, options.model)
             # Not where the weights stay in the mapped file: it may be overwritten while they are used.
