@@ -73,8 +73,8 @@ class Embedder:
         for output in outputs if self.options.windows else ():
             if not output.layout.joins_windows:
                 raise OptionError(
-                    f"include: windows of a long protein give no {output.name} of the whole; use another way for long "
-                    "proteins (truncate or reject), or leave it out"
+                    f"include: {output.name} cannot be combined with windows; use long_proteins.action: truncate or "
+                    "reject"
                 )
 
     def _needs(self, head: str) -> bool:

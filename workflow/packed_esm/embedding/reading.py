@@ -64,5 +64,5 @@ def check_lengths(fasta: Path, embedder: Embedder, sequences: Sequences) -> None
         if longest is not None and min(len(one) - 2, windows.size if windows else len(one)) > longest:
             raise FastaError(
                 f"{fasta}: {name} has {len(one) - 2} residues, but {embedder.options.model.name} has positions for "
-                f"{longest}; set max_length: {longest} and too_long, or use an ESM-2"
+                f"{longest}; set long_proteins.max_length: {longest} and long_proteins.action, or use an ESM-2"
             )
