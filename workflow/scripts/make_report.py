@@ -45,24 +45,26 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def report(args: argparse.Namespace) -> None:
-    from packed_esm.report.page import write_report
+    from packed_esm.report.page import PageOptions, write_report
+    from packed_esm.report.run_files import RunFiles
 
-    write_report(
-        [(name, Path(path)) for name, path in args.sample],
-        args.manifest,
-        args.counts,
-        args.rejected,
-        args.stats,
-        args.validation,
-        args.validation_table,
-        args.captions,
-        args.figures,
-        args.html,
-        args.color_by,
-        args.metadata,
-        {"snakemake": args.snakemake_version} if args.snakemake_version else None,
-        args.stale,
+    files = RunFiles(
+        samples=[(name, Path(path)) for name, path in args.sample],
+        manifest=args.manifest,
+        counts=args.counts,
+        rejected=args.rejected,
+        stats=args.stats,
+        validation=args.validation,
+        validation_table=args.validation_table,
     )
+    options = PageOptions(
+        captions=args.captions,
+        color_by=args.color_by,
+        metadata=args.metadata,
+        workflow_versions={"snakemake": args.snakemake_version} if args.snakemake_version else {},
+        stale=args.stale,
+    )
+    write_report(files, options, args.figures, args.html)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -35,6 +36,15 @@ plt.rcParams.update(
 )
 
 
+@dataclass(frozen=True)
+class View:
+    """Points in a plane, float [n, 2], and the labels of its axes."""
+
+    points: np.ndarray
+    x_label: str
+    y_label: str
+
+
 def with_other(groups: Sequence[str]) -> np.ndarray:
     """Return the groups with all but the largest, as many as there are colours, called `other`."""
     sizes = pd.Series(groups, dtype=object).value_counts()
@@ -51,18 +61,12 @@ def legend_entries(colouring: Colouring) -> list[tuple[str, str, int]]:
     return [(name, PALETTE[i], int(sizes[name])) for i, name in enumerate(names)]
 
 
-def plot_points(
-    path: Path,
-    views: Sequence[tuple[np.ndarray, str, str]],
-    colouring: Colouring,
-    samples: Sequence[str],
-    title: str,
-) -> None:
-    """Draw proteins as points: a panel for each view, and, where there are several samples, one for each sample.
+def plot_points(path: Path, views: Sequence[View], colouring: Colouring, samples: Sequence[str], title: str) -> None:
+    """Draw proteins as points: a panel for each view and, where there are several samples, one for each sample.
 
     Args:
         path: PNG.
-        views: (places, float [n, 2]; labels of the axes); the panels of samples show the first one.
+        views: of the n proteins; the panels of samples show the first one.
         colouring: values of the n proteins.
         samples: the sample of each of them.
         title: of the figure.
@@ -75,16 +79,16 @@ def plot_points(
     figure, axes = plt.subplots(rows, columns, figsize=(3.3 * columns + 1.8, 3.1 * rows), layout="constrained")
     for panel in axes.flat[len(panels) :]:
         panel.set_axis_off()
-    for panel, ((points, x_label, y_label), sample) in zip(axes.flat, panels, strict=False):
-        inside = np.ones(len(points), bool) if sample is None else np.asarray(samples) == sample
+    for panel, (view, sample) in zip(axes.flat, panels, strict=False):
+        inside = np.ones(len(view.points), bool) if sample is None else np.asarray(samples) == sample
         if sample is None and shown:
             panel.set_title("all samples")
         elif sample is not None:
-            panel.scatter(*points[~inside].T, s=5, color="0.9", linewidths=0)
+            panel.scatter(*view.points[~inside].T, s=5, color="0.9", linewidths=0)
             panel.set_title(f"{sample} ({inside.sum():,})", parse_math=False)
-        drawn = _scatter(panel, points[inside], colouring, inside)
-        panel.set_xlabel(x_label)
-        panel.set_ylabel(y_label)
+        drawn = _scatter(panel, view.points[inside], colouring, inside)
+        panel.set_xlabel(view.x_label)
+        panel.set_ylabel(view.y_label)
     _add_key(figure, axes, colouring, drawn)
     if shown and len(shown) < len(names):
         title += f"; {len(shown)} of {len(names)} samples have a panel"
@@ -164,29 +168,14 @@ OF_A_SEQUENCE = {
 def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
     """Draw the errors of each validated sequence against fair-esm, by length and by layer, with the tolerances."""
     rows = _errors_from_zero(table)
-    of_sequences = rows.drop_duplicates(["sample", "id"]) if len(rows) else rows
+    bounds = _errors_from_zero(pd.DataFrame([tolerance])).iloc[0]
     shown = [name for name in OF_A_SEQUENCE if name in rows and rows[name].notna().any()]
     lines = 1 + -(-len(shown) // 3)
     figure, axes = plt.subplots(
         lines, 3, figsize=(12.5, 3.8 * lines), layout="constrained", width_ratios=[3, 3, 2], squeeze=False
     )
-    layers = sorted(rows["layer"].unique()) if len(rows) else []
-    colours = plt.get_cmap(SCALE)(np.linspace(0, 0.85, len(layers)))
-    bounds = _errors_from_zero(pd.DataFrame([tolerance])).iloc[0]
-    for panel, x, column, label in (
-        (axes[0, 0], "length", "relative_l2", "relative L2 of the sequence"),
-        (axes[0, 1], "length", "one_minus_cosine", "1 - cosine of its worst residue"),
-        (axes[0, 2], "layer", "one_minus_cosine", "1 - cosine of its worst residue"),
-    ):
-        for place, (layer, colour) in enumerate(zip(layers, colours, strict=True)):
-            group = rows[rows["layer"] == layer]
-            aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(group))  # so that points do not hide each other
-            across = group[x] if x == "length" else place + aside
-            _plot_errors(panel, across, group[column], colour, f"layer {layer}")
-        _finish_errors(panel, bounds[column], label, len(rows) and x == "length")
-        panel.set_xlabel("residues" if x == "length" else "layer")
-    axes[0, 2].set_xticks(range(len(layers)), layers)
-    axes[0, 2].set_xlim(-0.6, max(1, len(layers)) - 0.4)
+    _plot_layers(axes[0], rows, bounds)
+    of_sequences = rows.drop_duplicates(["sample", "id"]) if len(rows) else rows
     for panel, column in zip(axes[1:].flat, shown, strict=False):
         _plot_errors(panel, of_sequences["length"], of_sequences[column], PALETTE[0], "")
         _finish_errors(panel, bounds[column], OF_A_SEQUENCE[column], len(rows))
@@ -195,6 +184,26 @@ def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, flo
         panel.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     _save(figure, path)
+
+
+def _plot_layers(panels: Sequence[plt.Axes], rows: pd.DataFrame, bounds: pd.Series) -> None:
+    """Draw the errors of the layers: two panels by length, and one by layer."""
+    layers = sorted(rows["layer"].unique()) if len(rows) else []
+    colours = plt.get_cmap(SCALE)(np.linspace(0, 0.85, len(layers)))
+    for panel, x, column, label in (
+        (panels[0], "length", "relative_l2", "relative L2 of the sequence"),
+        (panels[1], "length", "one_minus_cosine", "1 - cosine of its worst residue"),
+        (panels[2], "layer", "one_minus_cosine", "1 - cosine of its worst residue"),
+    ):
+        for place, (layer, colour) in enumerate(zip(layers, colours, strict=True)):
+            group = rows[rows["layer"] == layer]
+            aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(group))  # so that points do not hide each other
+            across = group[x] if x == "length" else place + aside
+            _plot_errors(panel, across, group[column], colour, f"layer {layer}")
+        _finish_errors(panel, bounds[column], label, len(rows) and x == "length")
+        panel.set_xlabel("residues" if x == "length" else "layer")
+    panels[2].set_xticks(range(len(layers)), layers)
+    panels[2].set_xlim(-0.6, max(1, len(layers)) - 0.4)
 
 
 def _errors_from_zero(table: pd.DataFrame) -> pd.DataFrame:
