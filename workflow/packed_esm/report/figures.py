@@ -17,14 +17,14 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.colors import to_hex  # noqa: E402
 from matplotlib.ticker import LogLocator, NullFormatter  # noqa: E402
 
-# Told apart by colour-blind readers (Petroff, arXiv:2107.02270).
+# Colour-blind readers can tell them apart (Petroff, arXiv:2107.02270).
 PALETTE = [to_hex(colour) for colour in matplotlib.color_sequences["petroff10"]]
 SCALE = "viridis"
 NO_VALUE_COLOUR = "0.8"
 MAX_GROUPS = 9  # with `other`, the ten colours of the palette
-MAX_SAMPLES = 6  # with a panel of their own in the plots of embeddings
+MAX_SAMPLES = 6  # that get a panel of their own in the plots of embeddings
 MAX_LABEL = 24  # characters in a legend; the page has the names in full
-SMALLEST = 1e-16  # on a logarithmic scale zero stands here
+SMALLEST = 1e-16  # a logarithmic scale shows zero here
 plt.rcParams.update(
     {
         "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
@@ -46,7 +46,7 @@ class View:
 
 
 def with_other(groups: Sequence[str]) -> np.ndarray:
-    """Return the groups with all but the largest, as many as there are colours, called `other`."""
+    """Return the groups; if there are more than colours, the smallest are renamed `other`."""
     sizes = pd.Series(groups, dtype=object).value_counts()
     shown = set(sizes.index if len(sizes) <= MAX_GROUPS + 1 else sizes.index[:MAX_GROUPS])
     return np.array([group if group in shown else "other" for group in groups], dtype=object)
@@ -99,7 +99,7 @@ def plot_points(path: Path, views: Sequence[View], colouring: Colouring, samples
 def _scatter(
     panel: plt.Axes, points: np.ndarray, colouring: Colouring, inside: np.ndarray
 ) -> matplotlib.collections.Collection | None:
-    """Draw points, the rare groups over the frequent ones; return what a colour bar needs."""
+    """Draw points, rare groups above frequent ones; return the collection for a colour bar, None without one."""
     values = colouring.values[inside]
     style = {"s": 16 if len(colouring.values) < 3000 else 5, "alpha": 0.8, "linewidths": 0}
     if colouring.numeric:
@@ -119,20 +119,20 @@ def _add_key(
     colouring: Colouring,
     drawn: matplotlib.collections.Collection | None,
 ) -> None:
-    """Put the colour bar, or the legend, at the right of the panels."""
+    """Put the colour bar or the legend to the right of the panels."""
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, label=_short(colouring.name).replace("$", r"\$"), shrink=0.8)
         return
     entries = legend_entries(colouring)
     handles = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for _, colour, _ in entries]
     labels = [f"{_short(name)} ({count:,})" for name, _, count in entries]
-    # The names are the user's: what would be mathematics to matplotlib is none.
+    # Names come from the user: matplotlib must not read mathematics into them.
     for text in figure.legend(handles, labels, loc="outside right center").get_texts():
         text.set_parse_math(False)
 
 
 def plot_message(path: Path, message: str) -> None:
-    """Write a figure that says why there is none."""
+    """Write a figure with a message in place of a plot."""
     figure, axes = plt.subplots(figsize=(7, 1.2), layout="constrained")
     axes.set_axis_off()
     axes.text(0.5, 0.5, message, ha="center", va="center", transform=axes.transAxes)
@@ -156,7 +156,7 @@ def plot_lengths(path: Path, lengths: Mapping[str, np.ndarray]) -> None:
     _save(figure, path)
 
 
-# Of logits and contacts, in the table of the validation only where they are among the results.
+# Columns of the validation table that exist only if logits or contacts are among the results.
 OF_A_SEQUENCE = {
     "logits_kl_max": "logits: KL divergence at a residue, nats",
     "contacts_abs_per_residue": "contacts: differences of a residue",
@@ -207,7 +207,7 @@ def _plot_layers(panels: Sequence[plt.Axes], rows: pd.DataFrame, bounds: pd.Seri
 
 
 def _errors_from_zero(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns and, of those that are 1 at best, what is missing to 1 as `one_minus_...`."""
+    """Return the table with a column `one_minus_...` for each measure whose best value is 1."""
     from_one = {
         "one_minus_cosine": ("min_residue_cosine", "residue_cosine"),
         "one_minus_precision": ("contacts_precision",),
@@ -245,7 +245,7 @@ def plot_throughput(path: Path, stats: Mapping[str, Mapping]) -> None:
 
 
 def plot_stages(path: Path, stats: Mapping[str, Mapping]) -> None:
-    """Draw the seconds of each embed job, stage upon stage."""
+    """Draw the seconds of each embed job, its stages stacked."""
     figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
     bottom = np.zeros(len(stats))
     for stage in next(iter(stats.values()))["seconds"] if stats else ():
@@ -273,7 +273,7 @@ def _width(stats: Mapping) -> float:
 
 
 def _name_chunks(panel: plt.Axes, stats: Mapping) -> None:
-    """Label the places of the chunks, as far as there is room."""
+    """Name the chunks on the axis, or only count them if they are many."""
     many = len(stats) > 40
     panel.set_xlabel(f"{len(stats):,} chunks" if many else "chunk")
     panel.set_xticks(*(([],) if many else (range(len(stats)), list(stats))))
@@ -287,6 +287,6 @@ def _short(text: str) -> str:
 
 def _save(figure: plt.Figure, path: Path) -> None:
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # letters that the font lacks: the page has the names
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font lacks some letters; the page has the names
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
     plt.close(figure)

@@ -52,7 +52,7 @@ def read_points(run: Run, colouring: Colouring) -> Points:
     """Return the first embedding column of all proteins, or of MAX_POINTS of them drawn at random.
 
     Args:
-        run: what a run left.
+        run: the files of a run.
         colouring: values of all its proteins.
     """
     total = len(run.proteins)
@@ -68,14 +68,14 @@ def plot_embeddings(points: Points, pca: Path, umap: Path) -> None:
     """Draw principal components and UMAP as PNG; where there are too few proteins, the figure says so."""
     count = len(points.matrix)
     if count < MIN_PCA_POINTS:
-        plot_message(pca, f"Principal components: of {count} proteins there are none to draw.")
-        plot_message(umap, f"UMAP: {count} proteins are too few, it needs {MIN_POINTS}.")
+        plot_message(pca, f"Principal components: {count} proteins are too few, {MIN_PCA_POINTS} are needed.")
+        plot_message(umap, f"UMAP: {count} proteins are too few, {MIN_POINTS} are needed.")
         return
     scores, share = principal_components(points.matrix, COMPONENTS)
     plot_points(pca, _component_views(scores, share), points.colouring, points.samples, points.title)
     places = umap_points(points.matrix, scores)
     if places is None:
-        plot_message(umap, f"UMAP: fewer than {MIN_POINTS} embeddings differ, which is too few.")
+        plot_message(umap, f"UMAP: fewer than {MIN_POINTS} embeddings differ, {MIN_POINTS} are needed.")
     else:
         plot_points(umap, [View(places, "UMAP 1", "UMAP 2")], points.colouring, points.samples, points.title)
 

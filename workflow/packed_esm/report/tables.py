@@ -1,17 +1,18 @@
-"""The tables of the page, from what a run left."""
+"""The tables of the page, computed from the files of a run."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
-OF_SEQUENCES = {  # in the validation's summary, what is compared besides layers and pooled vectors
-    "representations_relative_l2": "residues as stored, relative L2",
-    "log_likelihood_relative_l2": "log-likelihood, relative",
+# Outputs that the validation compares besides layers and pooled vectors, by their names in its summary.
+OF_SEQUENCES = {
+    "representations_relative_l2": "stored residue vectors, relative L2",
+    "log_likelihood_relative_l2": "log-likelihood, relative difference",
     "logits_relative_l2": "logits, relative L2",
     "logits_kl_max": "logits, KL divergence at a residue, nats",
     "logits_kl_mean": "logits, KL divergence, mean over residues, nats",
-    "contacts_abs_per_residue": "contacts, differences of a residue (sum of probabilities)",
-    "contacts_precision": "contacts, precision of the L likeliest as a share of fair-esm's",
+    "contacts_abs_per_residue": "contacts, absolute differences of probabilities, summed for a residue",
+    "contacts_precision": "contacts, precision of the top L relative to fair-esm",
     "contacts_correlation": "contacts, correlation",
 }
 WORST_SHOWN = 10
