@@ -46,7 +46,9 @@ CONFIGS = [
     config("a list that does not end", "layers, 0: '[0, 1' is not of type 'integer'", layers="[0, 1"),
     config("no layer", "layers: [] should be non-empty", layers="[]"),
     config(
-        "layer 99 of a named model", "layers: 99 is none of demo; it has 0 (embedding) to 6, or -7 to -1", layers="[99]"
+        "layer 99 of a named model",
+        "layers: 99 is not a layer of demo; it has 0 (embedding) to 6, or -7 to -1",
+        layers="[99]",
     ),
     config("a negative budget", "tokens_per_pack: -5 is less than the minimum of 64", tokens_per_pack="-5"),
     config("no chunk", "chunks: 0 is less than the minimum of 1", chunks=0),
@@ -75,7 +77,7 @@ SNAKEMAKE = [
         ("<x>.fasta", ""),
         "line 2, fasta: '<x>.fasta'",
     ),
-    Row("layer 99, through snakemake", STOPS, ("s.fasta", "layers=[99]"), "layers: 99 is none of demo"),
+    Row("layer 99, through snakemake", STOPS, ("s.fasta", "layers=[99]"), "layers: 99 is not a layer of demo"),
     Row(
         "a key misspelt, through snakemake",
         STOPS,

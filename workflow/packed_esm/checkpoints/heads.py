@@ -1,4 +1,4 @@
-"""The heads of a model: those that a checkpoint came without, and what needs which."""
+"""The heads of a model: which a checkpoint does not have, and which output needs which head."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,12 +11,12 @@ from .registry import contact_head_path
 
 
 def absent_heads(model: nn.Module) -> frozenset[str]:
-    """Return which of lm_head and contact_head a loaded model came without."""
+    """Return which of lm_head and contact_head the checkpoint of a loaded model did not have."""
     return getattr(model, "absent_heads", frozenset())
 
 
 def require_heads(model: nn.Module, include: Iterable[str], path: Path) -> None:
-    """Raise OptionError where `include` needs a head that the checkpoint at `path` has not; embeddings need none."""
+    """Raise OptionError if `include` needs a head that the checkpoint at `path` does not have; embeddings need none."""
     for name in include:
         if included(name).head in absent_heads(model):
             raise OptionError(f"include: {name} needs {_remedy(included(name).head, path)}")
