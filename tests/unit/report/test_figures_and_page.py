@@ -11,17 +11,19 @@ import pytest
 from conftest import ROOT
 from packed_esm.errors import SheetError
 from packed_esm.outputs.bounds import tolerance as bounds
+from packed_esm.outputs.table import OF_SEQUENCES
 from packed_esm.report import colours, figures, projection
 from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
 from packed_esm.report.page import FIGURES, PageOptions, write_report
-from packed_esm.report.run_files import CONTACTS, RunFiles
-from packed_esm.report.tables import OF_SEQUENCES
+from packed_esm.report.run_files import RunFiles
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table
 from packed_esm.system.files import write_json
 
 SCRIPT = "<script>alert(1)</script>"
+COMPARED = {measure.name: measure.title for measure in OF_SEQUENCES}
+CONTACTS = ("contacts_abs_per_residue", "contacts_precision", "contacts_correlation")
 
 
 def clusters(count, seed=0):
@@ -219,7 +221,7 @@ def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_p
     table = pd.DataFrame(layers, columns=columns)
     figures.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
     tolerance = bounds("fp32")
-    figures.plot_validation(tmp_path / "contacts.png", table.assign(**dict.fromkeys(OF_SEQUENCES, np.nan)), tolerance)
+    figures.plot_validation(tmp_path / "contacts.png", table.assign(**dict.fromkeys(COMPARED, np.nan)), tolerance)
     stats = {str(i): job(fill=None if i else 0.5) for i in range(count)}
     figures.plot_throughput(tmp_path / "t.png", stats)
     figures.plot_stages(tmp_path / "s.png", stats)
@@ -336,10 +338,10 @@ def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_show
 def test_what_is_compared_of_logits_and_contacts_is_on_the_page(tmp_path):
     plain = Page(write_page(tmp_path, sequences(6)))
     picture = (tmp_path / "figures/validation.png").read_bytes()
-    assert not any(what in plain.text for what in OF_SEQUENCES.values())
-    found = dict.fromkeys(OF_SEQUENCES, 3e-7) | {"contacts_precision": 0.99999, "contacts_correlation": 0.9999999}
+    assert not any(what in plain.text for what in COMPARED.values())
+    found = dict.fromkeys(COMPARED, 3e-7) | {"contacts_precision": 0.99999, "contacts_correlation": 0.9999999}
     page = Page(write_page(tmp_path, sequences(6), found))
-    assert all(what in page.text for what in OF_SEQUENCES.values())
+    assert all(what in page.text for what in COMPARED.values())
     assert "3.0e-07" in page.text and "0.99999000" in page.text
     assert (tmp_path / "figures/validation.png").read_bytes() != picture
     Page(write_page(tmp_path, sequences(6), found | dict.fromkeys(CONTACTS)))  # no map was compared

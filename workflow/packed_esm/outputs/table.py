@@ -44,6 +44,10 @@ class Measure:
     rounded: bool = False
     axis: str = ""
 
+    def from_best(self, values: Any) -> Any:  # noqa: ANN401
+        """Return how far values, or bounds, are from the best: of a likeness, what is missing to 1."""
+        return 1 - values if self.best == 1 else values
+
 
 @dataclass(frozen=True)
 class Pooling:
@@ -152,7 +156,7 @@ SCALARS: Mapping[str, Scalar] = _by_name(
             head=LM_HEAD,
             of_tokens=lambda out, input_ids: out["logits"].log_softmax(-1).gather(1, input_ids[:, None].long()),
             errors=_log_likelihood_errors,
-            measures=(Measure("log_likelihood_relative_l2", "log-likelihood, relative"),),
+            measures=(Measure("log_likelihood_relative_l2", "log-likelihood, relative difference"),),
         ),
     )
 )
@@ -162,7 +166,7 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
         ResidueOutput(
             "representations",
             LAYER_ROWS,
-            (Measure("representations_relative_l2", "residues as stored, relative L2", rounded=True),),
+            (Measure("representations_relative_l2", "stored residue vectors, relative L2", rounded=True),),
             lambda got, want: {"representations_relative_l2": relative_error(got, want)},
             in_include=False,
         ),
@@ -189,14 +193,14 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
             (
                 Measure(
                     "contacts_abs_per_residue",
-                    "contacts, differences of a residue (sum of probabilities)",
+                    "contacts, absolute differences of probabilities, summed for a residue",
                     "contacts_abs_per_residue",
                     may_be_absent=True,
                     axis="contacts: differences of a residue",
                 ),
                 Measure(
                     "contacts_precision",
-                    "contacts, precision of the L likeliest as a share of fair-esm's",
+                    "contacts, precision of the top L relative to fair-esm",
                     "contacts_precision",
                     best=1,
                     may_be_absent=True,
@@ -221,7 +225,16 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
 INCLUDE = (*SCALARS, *(name for name, output in RESIDUES.items() if output.in_include))
 RESIDUE_DTYPES = ("float16", "float32")  # of representations of each residue
 
-OF_LAYERS = (Measure("relative_l2", "relative L2"), Measure("min_residue_cosine", "cosine", "residue_cosine", best=1))
+OF_LAYERS = (
+    Measure("relative_l2", "relative L2", axis="relative L2 of the sequence"),
+    Measure(
+        "min_residue_cosine",
+        "cosine of the worst residue",
+        "residue_cosine",
+        best=1,
+        axis="1 - cosine of its worst residue",
+    ),
+)
 OF_SEQUENCES = tuple(measure for output in (*SCALARS.values(), *RESIDUES.values()) for measure in output.measures)
 MEASURES: Mapping[str, Measure] = _by_name((*OF_LAYERS, *(x.measure for x in POOLINGS.values()), *OF_SEQUENCES))
 

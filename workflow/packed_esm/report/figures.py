@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from ..outputs.table import OF_LAYERS, OF_SEQUENCES, Measure
 from ..system.files import replacing
 from .colours import Colouring
 
@@ -156,29 +157,18 @@ def plot_lengths(path: Path, lengths: Mapping[str, np.ndarray]) -> None:
     _save(figure, path)
 
 
-# Columns of the validation table that exist only if logits or contacts are among the results.
-OF_A_SEQUENCE = {
-    "logits_kl_max": "logits: KL divergence at a residue, nats",
-    "contacts_abs_per_residue": "contacts: differences of a residue",
-    "one_minus_precision": "contacts: 1 - precision of the top L",
-    "one_minus_correlation": "contacts: 1 - correlation",
-}
-
-
 def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
     """Draw the errors of each validated sequence against fair-esm, by length and by layer, with the tolerances."""
-    rows = _errors_from_zero(table)
-    bounds = _errors_from_zero(pd.DataFrame([tolerance])).iloc[0]
-    shown = [name for name in OF_A_SEQUENCE if name in rows and rows[name].notna().any()]
+    shown = [x for x in OF_SEQUENCES if x.axis and x.name in table and table[x.name].notna().any()]
     lines = 1 + -(-len(shown) // 3)
     figure, axes = plt.subplots(
         lines, 3, figsize=(12.5, 3.8 * lines), layout="constrained", width_ratios=[3, 3, 2], squeeze=False
     )
-    _plot_layers(axes[0], rows, bounds)
-    of_sequences = rows.drop_duplicates(["sample", "id"]) if len(rows) else rows
-    for panel, column in zip(axes[1:].flat, shown, strict=False):
-        _plot_errors(panel, of_sequences["length"], of_sequences[column], PALETTE[0], "")
-        _finish_errors(panel, bounds[column], OF_A_SEQUENCE[column], len(rows))
+    _plot_layers(axes[0], table, tolerance)
+    of_sequences = table.drop_duplicates(["sample", "id"]) if len(table) else table
+    for panel, measure in zip(axes[1:].flat, shown, strict=False):
+        _plot_errors(panel, of_sequences["length"], of_sequences, measure, PALETTE[0], "")
+        _finish_errors(panel, measure, tolerance, len(table))
         panel.set_xlabel("residues")
     for panel in axes[1:].flat[len(shown) :]:
         panel.set_axis_off()
@@ -186,45 +176,39 @@ def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, flo
     _save(figure, path)
 
 
-def _plot_layers(panels: Sequence[plt.Axes], rows: pd.DataFrame, bounds: pd.Series) -> None:
+def _plot_layers(panels: Sequence[plt.Axes], rows: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
     """Draw the errors of the layers: two panels by length, and one by layer."""
     layers = sorted(rows["layer"].unique()) if len(rows) else []
     colours = plt.get_cmap(SCALE)(np.linspace(0, 0.85, len(layers)))
-    for panel, x, column, label in (
-        (panels[0], "length", "relative_l2", "relative L2 of the sequence"),
-        (panels[1], "length", "one_minus_cosine", "1 - cosine of its worst residue"),
-        (panels[2], "layer", "one_minus_cosine", "1 - cosine of its worst residue"),
+    error, cosine = OF_LAYERS
+    for panel, x, measure in (
+        (panels[0], "length", error),
+        (panels[1], "length", cosine),
+        (panels[2], "layer", cosine),
     ):
         for place, (layer, colour) in enumerate(zip(layers, colours, strict=True)):
             group = rows[rows["layer"] == layer]
             aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(group))  # so that points do not hide each other
             across = group[x] if x == "length" else place + aside
-            _plot_errors(panel, across, group[column], colour, f"layer {layer}")
-        _finish_errors(panel, bounds[column], label, len(rows) and x == "length")
+            _plot_errors(panel, across, group, measure, colour, f"layer {layer}")
+        _finish_errors(panel, measure, tolerance, len(rows) and x == "length")
         panel.set_xlabel("residues" if x == "length" else "layer")
     panels[2].set_xticks(range(len(layers)), layers)
     panels[2].set_xlim(-0.6, max(1, len(layers)) - 0.4)
 
 
-def _errors_from_zero(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with a column `one_minus_...` for each measure whose best value is 1."""
-    from_one = {
-        "one_minus_cosine": ("min_residue_cosine", "residue_cosine"),
-        "one_minus_precision": ("contacts_precision",),
-        "one_minus_correlation": ("contacts_correlation",),
-    }
-    missing = {new: 1 - table[old] for new, names in from_one.items() for old in names if old in table}
-    return table.assign(**missing)
+def _plot_errors(
+    panel: plt.Axes, across: pd.Series, rows: pd.DataFrame, measure: Measure, colour: str, label: str
+) -> None:
+    errors = measure.from_best(rows[measure.name]).clip(lower=SMALLEST)
+    panel.scatter(across, errors, s=16, alpha=0.8, linewidths=0, color=colour, label=label)
 
 
-def _plot_errors(panel: plt.Axes, across: pd.Series, errors: pd.Series, colour: str, label: str) -> None:
-    panel.scatter(across, errors.clip(lower=SMALLEST), s=16, alpha=0.8, linewidths=0, color=colour, label=label)
-
-
-def _finish_errors(panel: plt.Axes, bound: float, label: str, by_length: bool) -> None:
+def _finish_errors(panel: plt.Axes, measure: Measure, tolerance: Mapping[str, float], by_length: bool) -> None:
+    bound = measure.from_best(tolerance[measure.bound])
     panel.axhline(bound, color=PALETTE[2], linewidth=1.2, linestyle="--", label="tolerance")
     panel.set_yscale("log")
-    panel.set_ylabel(label)
+    panel.set_ylabel(measure.axis)
     if by_length:
         _residue_axis(panel)
 

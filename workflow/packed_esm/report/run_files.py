@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..outputs.table import MEASURES
 from ..sequences.manifest import embedded, read_manifest
 from ..system.files import read_json
-
-CONTACTS = ("contacts_abs_per_residue", "contacts_precision", "contacts_correlation")  # columns of the validation table
 
 
 @dataclass(frozen=True)
@@ -84,5 +83,5 @@ def _read_comparison(path: Path) -> pd.DataFrame:
         sep="\t",
         dtype={"sample": str, "id": str},
         keep_default_na=False,  # a sample may be called NA
-        na_values=dict.fromkeys(CONTACTS, ""),  # these cells are empty where a contact map has no such measure
+        na_values={measure.name: "" for measure in MEASURES.values() if measure.may_be_absent},
     )

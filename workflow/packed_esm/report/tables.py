@@ -4,17 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-# Outputs that the validation compares besides layers and pooled vectors, by their names in its summary.
-OF_SEQUENCES = {
-    "representations_relative_l2": "stored residue vectors, relative L2",
-    "log_likelihood_relative_l2": "log-likelihood, relative difference",
-    "logits_relative_l2": "logits, relative L2",
-    "logits_kl_max": "logits, KL divergence at a residue, nats",
-    "logits_kl_mean": "logits, KL divergence, mean over residues, nats",
-    "contacts_abs_per_residue": "contacts, absolute differences of probabilities, summed for a residue",
-    "contacts_precision": "contacts, precision of the top L relative to fair-esm",
-    "contacts_correlation": "contacts, correlation",
-}
+from ..outputs.table import OF_SEQUENCES
+
 WORST_SHOWN = 10
 
 
@@ -27,8 +18,8 @@ def worst_comparisons(compared: pd.DataFrame) -> list[dict]:
 
 
 def worst_of_outputs(validation: Mapping) -> list[tuple[str, str]]:
-    """Return (label, worst value as text) of each output in OF_SEQUENCES that the validation compared."""
-    found = [(label, validation.get(f"worst_{name}")) for name, label in OF_SEQUENCES.items()]
+    """Return (title, worst value as text) of each measure of OF_SEQUENCES that the validation compared."""
+    found = [(measure.title, validation.get(f"worst_{measure.name}")) for measure in OF_SEQUENCES]
     return [(label, f"{worst:.8f}" if worst > 0.5 else f"{worst:.1e}") for label, worst in found if worst is not None]
 
 
