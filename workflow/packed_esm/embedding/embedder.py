@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import __version__
 from ..checkpoints.headers import checkpoint_sha256
 from ..checkpoints.heads import require_heads
 from ..checkpoints.loading import load_esm2
@@ -23,6 +22,7 @@ from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
 from ..sequences.tokens import tokenize
+from ..store.settings import BITS
 from .device import choose_device, choose_dtype, default_tokens_per_pack
 from .long_proteins import WindowJoin, cut
 from .options import DTYPES, EmbedOptions
@@ -89,7 +89,7 @@ class Embedder:
             "device": self.device.type,
             "kernels": self.model.kernels,
             "tokens_per_pack": self.tokens_per_pack,
-            "packed_esm": __version__,
+            "bits": BITS,
             "torch": torch.__version__,
         }
 

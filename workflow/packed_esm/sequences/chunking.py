@@ -65,9 +65,7 @@ def chunk_samples(
     manifest = pd.DataFrame(reading.rows, columns=names)
     places = [place.get(digest, (-1, -1)) for digest in manifest.digest]
     manifest["chunk"], manifest["row"] = zip(*places, strict=True) if places else ([], [])
-    sources = {
-        name: sha256_as_read(path, identity) for (name, path), identity in zip(samples, identities, strict=True)
-    }
+    sources = {name: sha256_as_read(path, identity) for (name, path), identity in zip(samples, identities, strict=True)}
     write_manifest(manifest_path, manifest, sources)
     _write_rejected(rejected_path, manifest)
     counts = _count(manifest, reading.unique, list(sources)) | {"fasta_sha256": sources}
