@@ -18,7 +18,7 @@ rule chunk_fasta:
         runtime=chunking_minutes,
     params:
         program=program("chunk_fasta.py"),
-        code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),
+        bits=BITS,
         samples=sample_arguments("fasta"),
         on_invalid=config["on_invalid"],
         on_duplicate_id=config["on_duplicate_id"],

@@ -28,8 +28,9 @@ from packed_esm.planning.inputs import (
     estimated_chunks,
     given_path,
     read_sample_sheet,
+    stable_path,
 )
-from packed_esm.planning.programs import code_version, put_running_python_first
+from packed_esm.planning.programs import put_running_python_first
 from packed_esm.planning.record import (
     Source,
     Stage,
@@ -43,6 +44,7 @@ from packed_esm.planning.record import (
 from packed_esm.report import summary
 from packed_esm.report.colours import check_metadata
 from packed_esm.sequences.windows import ResidueWindows
+from packed_esm.store.settings import BITS
 
 if Path("config/config.yaml").exists():
 
@@ -56,6 +58,7 @@ def read_samples():
     if not sheet.exists() and shipped.exists():
         print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
         sheet = shipped
+    sheet = stable_path(sheet)
     table = read_sample_sheet(sheet)
     schema = yaml.safe_load((FOLDER / "schemas" / "samples.schema.yaml").read_text())
     for line, row in zip(table.index, table.to_dict("records")):
@@ -109,13 +112,20 @@ def path_inside(path):
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def of_clone(path):
+    """Return a function of params that gives a path in this clone; of `output`, so that a clone may move."""
+    return lambda wildcards, output: path_inside(FOLDER / path)
+
+
 def program(name):
-    """Return the path of a program of this workflow."""
-    return path_inside(FOLDER / "scripts" / name)
+    """Return a function of params that gives the path of a program of this workflow."""
+    return of_clone(f"scripts/{name}")
 
 
 def model_files():
-    """Return the files of the checkpoint."""
+    """Return the files of the checkpoint; none of the clone's own, which may move: the stamp says whether it changed."""
+    if config["model"] == models.DEMO:
+        return []
     wanted = CONTACT_HEAD.exists() or contact_head_missing()
     without_braces("model", checkpoint())
     return [path_inside(path) for path in (*checkpoint(), *([CONTACT_HEAD] if wanted and not MODEL.is_dir() else []))]

@@ -10,7 +10,6 @@ if config["model"] in models.MODELS and not MODEL.exists():
             CPU_ENV
         params:
             program=program("download_model.py"),
-            code=code_version(FOLDER / "scripts" / "download_model.py"),
             name=config["model"],
         shell:
             "python {params.program:q} --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
@@ -28,7 +27,6 @@ if contact_head_missing():
             CPU_ENV
         params:
             program=program("download_model.py"),
-            code=code_version(FOLDER / "scripts" / "download_model.py"),
             name=config["model"],
         shell:
             "python {params.program:q} --contact-head --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
@@ -58,7 +56,7 @@ rule embed_chunk:
         runtime=embedding_minutes,
     params:
         program=program("embed_chunk.py"),
-        code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
+        bits=BITS,
         residues=residue_arguments,
         embedding=embedding_arguments(),
         repeat=repeated_share,

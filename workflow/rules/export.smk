@@ -18,7 +18,7 @@ if exports("any"):
             runtime=exporting_minutes,
         params:
             program=program("export_sample.py"),
-            code=code_version(FOLDER / "scripts" / "export_sample.py"),
+            bits=BITS,
             files=export_arguments,
         shell:
             "python {params.program:q} --embeddings {input.embeddings:q} --manifest {input.manifest:q} "

@@ -13,7 +13,7 @@ rule merge_residues:
         runtime=merging_minutes,
     params:
         program=program("merge_residues.py"),
-        code=code_version(FOLDER / "scripts" / "merge_residues.py"),
+        bits=BITS,
     shell:
         "python {params.program:q} --manifest {input.manifest:q} --sample {wildcards.sample:q} "
         "--chunks {input.chunks:q} --out {output:q} > {log:q} 2>&1"
@@ -36,7 +36,7 @@ rule merge_sample:
         runtime=merging_minutes,
     params:
         program=program("merge_sample.py"),
-        code=code_version(FOLDER / "scripts" / "merge_sample.py"),
+        bits=BITS,
     shell:
         "python {params.program:q} --manifest {input.manifest:q} --sample {wildcards.sample:q} "
         "--chunks {input.chunks:q} --out {output:q} > {log:q} 2>&1"

@@ -9,8 +9,6 @@ rule make_report:
         table="<results>/validation/sequences.tsv",
         metadata=metadata_sheets(),
         stamp=STAMPS["report"],
-        template=path_inside(FOLDER / "packed_esm" / "report" / "page.html.j2"),
-        captions=expand("{folder}/{figure}.rst", folder=path_inside(FOLDER / "report"), figure=FIGURES),
     output:
         html="<results>/report.html",
         pca=report(
@@ -58,10 +56,9 @@ rule make_report:
         runtime=report_minutes,
     params:
         program=program("make_report.py"),
-        code=code_version(FOLDER / "scripts" / "make_report.py"),
         samples=sample_arguments("parquet"),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
-        captions=lambda wildcards, input: str(Path(input.captions[0]).parent),
+        captions=of_clone("report"),
         color_by=as_given(config["color_by"]),
         metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
         snakemake=snakemake_version,

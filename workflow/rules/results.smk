@@ -24,14 +24,18 @@ def asked():
     keys = ("layers", "pooling", "include", "per_residue", "device", "dtype", "attention", "tokens_per_pack")
     translation = settings_of("genetic_code", "window", "ambiguous_codons")
     metadata = {"metadata": Source((Path(sheet),), small=True) for sheet in metadata_sheets()}
+    page = {f"caption of {figure}": FOLDER / "report" / f"{figure}.rst" for figure in FIGURES}
+    page["template of the page"] = FOLDER / "packed_esm" / "report" / "page.html.j2"
+    metadata |= {name: Source((path,), small=True) for name, path in page.items()}
+    bits = {"bits": BITS}
     beside = {"contact_head_beside": CONTACT_HEAD.exists() or contact_head_missing()}
     stages = {
-        "chunk": Stage(names | records | length | {"chunks": number_of_chunks()}, {} if TRANSLATED else given),
-        "embed": Stage(settings_of(*keys, "on_nonfinite") | length | beside, sources),
+        "chunk": Stage(bits | names | records | length | {"chunks": number_of_chunks()}, {} if TRANSLATED else given),
+        "embed": Stage(bits | settings_of(*keys, "on_nonfinite") | length | beside, sources),
         "validate": Stage({key: value for key, value in config["validation"].items() if key != "repeat"}),
         "report": Stage(settings_of("color_by", "metadata"), metadata),
     }
-    return ({"translate": Stage(names | records | translation, given)} if TRANSLATED else {}) | stages
+    return ({"translate": Stage(bits | names | records | translation, given)} if TRANSLATED else {}) | stages
 
 
 def digests_of_jobs():

@@ -17,7 +17,7 @@ rule translate:
         runtime=translating_minutes,
     params:
         program=program("translate.py"),
-        code=code_version(FOLDER / "scripts" / "translate.py"),
+        bits=BITS,
         translation=translation_arguments(),
         record_limit=record_limit_arguments(),
     shell:

@@ -24,7 +24,7 @@ rule validate:
         runtime=validation_minutes,
     params:
         program=program("validate.py"),
-        code=code_version(FOLDER / "scripts" / "validate.py"),
+        bits=BITS,
         samples=sample_arguments("fasta", "parquet"),
         residues=[text for key, path in residue_files().items() for text in ("--residues", *key, path)],
         validation=validation_arguments(),

@@ -1,8 +1,5 @@
-"""Configuration values from a command line, the sample sheet, and the version of the code."""
+"""Configuration values from a command line, and the sample sheet."""
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +7,6 @@ import yaml
 from conftest import ROOT
 from packed_esm.planning.config import coerced
 from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, given_path, read_sample_sheet
-from packed_esm.planning.programs import code_version
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -104,36 +100,3 @@ def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
     assert estimated_chunks(paths, 1000) == 5 and estimated_chunks(paths[:1], 10_000) == 1
     with pytest.raises(ValueError, match="there is no .*; mend the sample sheet, or set `chunks`"):
         estimated_chunks(["nowhere.fasta"], 1000)
-
-
-def test_the_version_of_a_program_changes_with_its_own_modules_only(tmp_path):
-    shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns("__pycache__", "models"))
-    names = ("chunk_fasta", "embed_chunk", "merge_sample", "merge_residues", "export_sample", "validate", "make_report")
-
-    def versions():
-        code = (
-            "import sys; from pathlib import Path; sys.path.insert(0, '.')\n"
-            "from packed_esm.planning.programs import code_version\n"
-            "print(*(code_version(Path('scripts', f'{n}.py')) for n in sys.argv[1:]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, *names], cwd=tmp_path / "workflow", capture_output=True, text=True
-        )
-        return dict(zip(names, done.stdout.split(), strict=True))
-
-    before = versions()
-    assert before["embed_chunk"] == code_version(ROOT / "workflow/scripts/embed_chunk.py")
-    for module, changed in (
-        ("report/figures", {"make_report"}),
-        ("model/attention", {"embed_chunk", "validate"}),
-        ("validation/reference", {"validate"}),
-        ("sequences/chunking", {"chunk_fasta"}),
-        ("store/names", {"merge_residues", "export_sample", "validate", "make_report"}),
-        ("system/files", set(names)),
-    ):
-        path = tmp_path / "workflow" / "packed_esm" / f"{module}.py"
-        text = path.read_text()
-        path.write_text(text + "\n# changed\n")
-        after = versions()
-        assert {name for name in names if after[name] != before[name]} == changed, module
-        path.write_text(text)

@@ -17,6 +17,16 @@ def given_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser() raises for a name that nobody has
 
 
+def stable_path(path: Path) -> Path:
+    """Return a path relative to the working directory where it is inside, so that both ways to write it are the same.
+
+    It also survives that the project moves.
+    """
+    folder = path.parent.resolve()
+    inside = path.is_absolute() and folder.is_relative_to(Path.cwd())
+    return folder.relative_to(Path.cwd()) / path.name if inside else path
+
+
 def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     """Return the sample sheet (TSV), every cell as text, so that `NA` and `001` stay what they are.
 
