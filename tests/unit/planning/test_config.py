@@ -6,7 +6,14 @@ import pytest
 import yaml
 from conftest import ROOT
 from packed_esm.planning.config import coerced
-from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, given_path, read_sample_sheet
+from packed_esm.planning.inputs import (
+    earlier_files,
+    estimated_chunks,
+    fasta_bytes,
+    given_path,
+    read_sample_sheet,
+    stable_path,
+)
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -100,3 +107,14 @@ def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
     assert estimated_chunks(paths, 1000) == 5 and estimated_chunks(paths[:1], 10_000) == 1
     with pytest.raises(ValueError, match="there is no .*; mend the sample sheet, or set `chunks`"):
         estimated_chunks(["nowhere.fasta"], 1000)
+
+
+def test_a_path_inside_the_working_directory_is_the_same_however_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "project/data").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    for folder in (tmp_path / "project", tmp_path / "linked"):
+        assert stable_path(folder / "s.tsv") == Path("s.tsv") == stable_path(Path("s.tsv"))
+        assert stable_path(folder / "data/s.tsv") == Path("data/s.tsv")
+    for path in (tmp_path / "s.tsv", Path("../s.tsv")):
+        assert stable_path(path) == path
