@@ -28,8 +28,8 @@ FILE = ROOT / "tests" / "golden.json"
 sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "workflow")]
 
 from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
-from packed_esm.features import FEATURES, INCLUDE, POOLINGS  # noqa: E402
-from packed_esm.sequences.alphabet import RESIDUES  # noqa: E402
+from packed_esm.outputs.table import INCLUDE, POOLINGS, RESIDUES  # noqa: E402
+from packed_esm.sequences import alphabet  # noqa: E402
 from packed_esm.store.settings import BITS  # noqa: E402
 
 LENGTHS = (1, 2, 30, 127, 300)
@@ -114,7 +114,7 @@ def _are_close(got: np.ndarray, want: np.ndarray) -> bool:
 
 def _proteins() -> str:
     rng = np.random.default_rng(0)
-    text = [f">p{length}\n{''.join(rng.choice(list(RESIDUES), size=length))}\n" for length in LENGTHS]
+    text = [f">p{length}\n{''.join(rng.choice(list(alphabet.RESIDUES), size=length))}\n" for length in LENGTHS]
     return "".join([*text, ">masked\nMK<mask>LLAG<mask>\n"])
 
 
@@ -137,9 +137,9 @@ def _compute(folder: Path) -> None:
 
     (folder / "p.fasta").write_text(_proteins())
     model = _with_contact_head(folder)
-    outputs = _embed(folder, model, INCLUDE, FEATURES)
+    outputs = _embed(folder, model, INCLUDE, list(RESIDUES))
     whole = [name for name in INCLUDE if name != "contacts"]  # which windows do not have
-    in_windows = _embed(folder, model, whole, [f for f in FEATURES if f != "contacts"], "--windows", *WINDOWS)
+    in_windows = _embed(folder, model, whole, [name for name in RESIDUES if name != "contacts"], "--windows", *WINDOWS)
     outputs |= {f"{name} in windows": values for name, values in in_windows.items()}
     made_with = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
     np.savez(folder / "outputs.npz", made_with=made_with, **outputs)

@@ -3,7 +3,7 @@
 import golden
 import numpy as np
 import pytest
-from packed_esm.features import FEATURES, INCLUDE, POOLINGS
+from packed_esm.outputs.table import INCLUDE, POOLINGS, RESIDUES
 from packed_esm.store.settings import BITS
 
 ONE = {"mean_6": np.linspace(1, 2, 100, dtype=np.float32)}
@@ -32,7 +32,7 @@ def test_no_bit_of_an_output_changes_without_a_new_number(outputs, capsys):
 def test_every_output_has_its_digest_and_values(outputs):
     file, (made_with, arrays) = golden.read(), outputs
     assert arrays.keys() == file["values"].keys() == file["digests"].get(made_with, arrays).keys(), "run golden.py"
-    asked = {f"{pooling}_{layer}" for pooling in POOLINGS for layer in golden.LAYERS} | {*INCLUDE, *FEATURES}
+    asked = {f"{pooling}_{layer}" for pooling in POOLINGS for layer in golden.LAYERS} | {*INCLUDE, *RESIDUES}
     assert asked <= arrays.keys()
     digests = golden.digests_of(arrays)
     assert len({digests[name] for name in asked}) == len(asked)  # no output is another one's copy

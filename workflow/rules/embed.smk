@@ -1,4 +1,4 @@
-if config["model"] in models.MODELS and not MODEL.exists():
+if settings["model"] in models.MODELS and not MODEL.exists():
 
     rule download_model:
         output:
@@ -10,7 +10,7 @@ if config["model"] in models.MODELS and not MODEL.exists():
             CPU_ENV
         params:
             program=program("download_model.py"),
-            name=config["model"],
+            name=settings["model"],
         shell:
             "python {params.program:q} --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -27,7 +27,7 @@ if contact_head_missing():
             CPU_ENV
         params:
             program=program("download_model.py"),
-            name=config["model"],
+            name=settings["model"],
         shell:
             "python {params.program:q} --contact-head --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -51,7 +51,7 @@ rule embed_chunk:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=0 if config["device"] == "cpu" else 1,
+        gpu=0 if settings["device"] == "cpu" else 1,
         mem_mb=embedding_memory_mb,
         runtime=embedding_minutes,
     params:

@@ -75,7 +75,7 @@ def test_every_codon_of_every_genetic_code_is_ncbis_on_both_strands(genetic_code
 
 def test_the_schema_has_the_genetic_codes_that_biopython_has():
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    assert schema["properties"]["genetic_code"]["enum"] == sorted(ambiguous_dna_by_id)
+    assert schema["properties"]["translation"]["properties"]["genetic_code"]["enum"] == sorted(ambiguous_dna_by_id)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 299, 300, 301])

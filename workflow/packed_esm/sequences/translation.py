@@ -61,10 +61,10 @@ def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndar
     Raises:
         OptionError: no such genetic code, or another word in `ambiguous_codons`.
     """
-    check_one_of("ambiguous_codons", ambiguous_codons, AMBIGUOUS_CODONS)
+    check_one_of("translation.ambiguous_codons", ambiguous_codons, AMBIGUOUS_CODONS)
     if genetic_code not in ambiguous_dna_by_id:
         numbers = ", ".join(map(str, sorted(ambiguous_dna_by_id)))
-        raise OptionError(f"genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
+        raise OptionError(f"translation.genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
     codons = ["".join(letters) for letters in itertools.product(NUCLEOTIDES, repeat=CODON)]
     strands = ("".join(codons), "".join(map(reverse_complement, codons)))
     # J (I or L) is no token of ESM-2.
@@ -152,7 +152,7 @@ def translate_fasta(
     """
     check_one_of("on_invalid", on_invalid, ON_INVALID)
     if window is not None and window < CODON:
-        raise OptionError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
+        raise OptionError(f"translation.window: {window} nucleotides are no codon; give {CODON} or more, or none")
     codons = codon_table(genetic_code, ambiguous_codons)
     ids, rejects = RecordIds(fasta, on_duplicate_id), RejectLog(fasta, table.name)
     counts = {"records": 0, "rejected": 0, "windows": 0, "proteins": 0}

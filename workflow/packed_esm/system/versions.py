@@ -1,4 +1,4 @@
-"""Versions of the software that has a part in a result."""
+"""Versions of the software that affects results."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Return {package: version} of this library, of Python, and of those of PACKAGES that are installed here."""
+    """Return {package: version} of this library, of Python and of each of PACKAGES that is installed."""
     found = {"packed_esm": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
