@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from packed_esm.planning.config import check, coerced
 from packed_esm.planning.inputs import read_sample_sheet
-from packed_esm.sequences.ids import ON_DUPLICATE_ID
-from packed_esm.sequences.records import ON_INVALID
+from packed_esm.sequences.options import ON_DUPLICATE_ID, ON_INVALID
 
 from .any_input import check_any_bytes
 

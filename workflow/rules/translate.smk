@@ -17,8 +17,7 @@ rule translate:
     params:
         program=program("translate.py"),
         code=code_version(FOLDER / "scripts" / "translate.py"),
-        translation=translation_arguments(),
-        record_limit=record_limit_arguments(),
+        options=translation_arguments(settings),
     shell:
         "python {params.program:q} --fasta={input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
-        "{params.translation:q} {params.record_limit:q} > {log:q} 2>&1"
+        "{params.options:q} > {log:q} 2>&1"

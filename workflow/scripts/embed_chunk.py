@@ -11,9 +11,12 @@ from pathlib import Path
 
 import _embedding
 import _program
+from _options import add_options
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from packed_esm.embedding.options import RepeatOptions
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fasta", type=Path, required=True, help="normalised sequences, as chunk_fasta.py writes them")
     parser.add_argument("--out", type=Path, required=True, help="Arrow file of embeddings")
@@ -39,13 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=["float16", "float32"],
         help="of representations (default: %(default)s)",
     )
-    parser.add_argument(
-        "--repeat",
-        type=float,
-        default=0.02,
-        metavar="SHARE",
-        help="share of the sequences to embed twice, 0 to 1; other bits fail the job (default: %(default)s)",
-    )
+    add_options(parser, RepeatOptions)
     _embedding.add_embedding_options(parser)
     return parser
 

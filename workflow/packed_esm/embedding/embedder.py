@@ -23,9 +23,9 @@ from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
 from ..sequences.tokens import tokenize
-from .device import choose_device, choose_dtype, default_tokens_per_pack
+from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
 from .long_proteins import WindowJoin, cut
-from .options import DTYPES, EmbedOptions
+from .options import EmbedOptions
 from .packing import Pack, iterate_packs
 from .results import EachSequence, Embeddings, MakePacks, StartedPack
 

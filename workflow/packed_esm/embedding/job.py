@@ -20,7 +20,7 @@ from ..store.residues import ResidueWriter, residue_checksum
 from ..system.files import write_json
 from ..system.progress import progress_bar
 from .embedder import Embedder
-from .options import EmbedOptions
+from .options import EmbedOptions, RepeatOptions
 from .repeat import Repeat, chance
 from .residue_arrays import residue_arrays
 from .results import Embeddings
@@ -40,7 +40,7 @@ def embed_fasta(
     reuse: Sequence[Path] = (),
     residues: Mapping[str, Path] | None = None,
     residue_dtype: str = "float16",
-    repeat: float = 0.02,
+    repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
 ) -> dict:
     """Embed the records of a FASTA file into an Arrow file, in their order; return (and write) the statistics.
