@@ -52,8 +52,9 @@ class Options:
     def __post_init__(self) -> None:
         for name, (one, _) in options_of(type(self)).items():
             value = getattr(self, name)
-            for word in (value if isinstance(value, list | tuple) else (value,)) if one.words else ():
-                check_one_of(one.key, word, one.words)
+            for word in value if isinstance(value, list | tuple) else (value,):
+                if one.words:
+                    check_one_of(one.key, word, one.words)
 
 
 def options_of(options: type[Options]) -> dict[str, tuple[Option, Any]]:

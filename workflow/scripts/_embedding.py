@@ -1,19 +1,14 @@
 """The options that say how to embed, for the programs that do."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from _options import add_options, options_from
-
-if TYPE_CHECKING:
-    from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.options import EmbedOptions
+from packed_esm.sequences.options import LongProteins
 
 
 def add_embedding_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to embed."""
-    from packed_esm.embedding.options import EmbedOptions
-    from packed_esm.sequences.options import LongProteins
-
     add_options(parser.add_argument_group("embedding"), EmbedOptions)
     add_options(parser.add_argument_group("long proteins (embedded in windows where action is split)"), LongProteins)
     parser.add_argument(
@@ -25,12 +20,10 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of torch (default: all)")
 
 
-def embedding_options(args: argparse.Namespace) -> "EmbedOptions":
+def embedding_options(args: argparse.Namespace) -> EmbedOptions:
     """Return what `add_embedding_options` parsed."""
     import torch
     from packed_esm.checkpoints.registry import find_model
-    from packed_esm.embedding.options import EmbedOptions
-    from packed_esm.sequences.options import LongProteins
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -3,18 +3,15 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import MISSING
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import _program  # noqa: F401 - the library on the path
-from packed_esm.options import Option, options_of
+from packed_esm.options import Option, Options, options_of
 
-if TYPE_CHECKING:
-    from packed_esm.options import Options
-
-Group = TypeVar("Group", bound="Options")
+Group = TypeVar("Group", bound=Options)
 
 
-def add_options(parser: argparse._ActionsContainer, *groups: type["Options"]) -> None:
+def add_options(parser: argparse._ActionsContainer, *groups: type[Options]) -> None:
     """Add a flag for each option of these dataclasses."""
     for option, default in (one for group in groups for one in options_of(group).values()):
         parser.add_argument(option.flag, **_arguments(option, default))

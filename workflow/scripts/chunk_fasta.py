@@ -11,11 +11,10 @@ from pathlib import Path
 
 import _program
 from _options import add_options, options_from
+from packed_esm.sequences.options import ChunkOptions, LongProteins, RecordOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from packed_esm.sequences.options import ChunkOptions, LongProteins, RecordOptions
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--sample",
@@ -44,7 +43,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def chunk(args: argparse.Namespace) -> None:
     from packed_esm.sequences.chunking import chunk_samples
-    from packed_esm.sequences.options import ChunkOptions, LongProteins, RecordOptions
 
     samples = [(name, Path(path)) for name, path in args.sample]
     records, long_proteins = options_from(args, RecordOptions), options_from(args, LongProteins)

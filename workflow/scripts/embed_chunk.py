@@ -12,11 +12,10 @@ from pathlib import Path
 import _embedding
 import _program
 from _options import add_options
+from packed_esm.embedding.options import RepeatOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from packed_esm.embedding.options import RepeatOptions
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fasta", type=Path, required=True, help="normalised sequences, as chunk_fasta.py writes them")
     parser.add_argument("--out", type=Path, required=True, help="Arrow file of embeddings")

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import _program
 from _options import add_options, options_from
+from packed_esm.sequences.options import RecordOptions, TranslationOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from packed_esm.sequences.options import RecordOptions, TranslationOptions
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fasta", type=Path, required=True, help="nucleotides, plain or gzip")
     parser.add_argument("--out", type=Path, required=True, help="FASTA: the proteins")
@@ -25,7 +24,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace) -> None:
-    from packed_esm.sequences.options import RecordOptions, TranslationOptions
     from packed_esm.sequences.translation import translate_fasta
 
     translation, records = options_from(args, TranslationOptions), options_from(args, RecordOptions)

@@ -13,11 +13,10 @@ from pathlib import Path
 import _embedding
 import _program
 from _options import add_options, options_from
+from packed_esm.validation.tolerance import ValidationOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from packed_esm.validation.tolerance import ValidationOptions
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--sample",
@@ -49,7 +48,6 @@ def check(args: argparse.Namespace) -> None:
 
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
         from packed_esm.validation.run import validate
-        from packed_esm.validation.tolerance import ValidationOptions
 
         summary = validate(
             [(name, Path(fasta), Path(parquet)) for name, fasta, parquet in args.sample],

@@ -27,8 +27,8 @@ def embedding_arguments(settings: Mapping[str, Any]) -> list[str]:
     Raises:
         OptionError: windows of long proteins that cannot be.
     """
-    long_proteins = options(settings, LongProteins)
-    return arguments(settings, EmbedOptions, *([LongProteins] if long_proteins.windows else []))
+    windows = options(settings, LongProteins).windows
+    return arguments(settings, EmbedOptions, *([LongProteins] if windows else []))
 
 
 def repeat_arguments(settings: Mapping[str, Any]) -> list[str]:
@@ -56,9 +56,11 @@ def options(settings: Mapping[str, Any], group: type[Options]) -> Options:
     Raises:
         OptionError: values that do not go together.
     """
-    values = {name: setting(settings, option.key) for name, (option, _) in options_of(group).items()}
-    none = {name: option.none for name, (option, _) in options_of(group).items()}
-    return group(**{name: None if value == none[name] else value for name, value in values.items()})
+    given = {}
+    for name, (option, _) in options_of(group).items():
+        value = setting(settings, option.key)
+        given[name] = None if value == option.none else value
+    return group(**given)
 
 
 def keys_of(*groups: type[Options]) -> list[str]:
