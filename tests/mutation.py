@@ -126,7 +126,7 @@ MUTATIONS = [
     ("configuration", "sections can be changed", "planning/config.py", "return MappingProxyType({key: _frozen(item) for key, item in value.items()})", "return {key: _frozen(item) for key, item in value.items()}"),
     ("configuration", "an old name taken for a misspelt one", "planning/config.py", "if key in RENAMED:", "if False:"),
     ("arguments", "windows told where long proteins are truncated", "planning/arguments.py", "[LongProteins] if windows else []", "[LongProteins]"),
-    ("arguments", "an overlap too long goes on", "sequences/options.py", "        _ = self.windows  # raises what is wrong with them\n", ""),
+    ("options", "an overlap too long goes on", "sequences/options.py", "        _ = self.windows  # raises what is wrong with them\n", ""),
     ("sheets", "a byte order mark kept", "system/sheets.py", 'line.removeprefix("\\ufeff") if number == 1 else line', "line"),
     ("sheets", "cells beyond the header dropped, empty or not", "system/sheets.py", "while end > least and not row[end - 1]:", "while end > least and least:"),
     ("sheets", "home folders not expanded", "planning/inputs.py", "return Path(os.path.expanduser(text))", "return Path(text)"),

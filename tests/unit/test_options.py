@@ -80,6 +80,13 @@ def test_an_option_has_the_default_the_words_the_type_and_the_help_of_the_schema
     assert option.kind is (type(words[0]) if words else KINDS[value["type"]])
 
 
+def test_an_overlap_as_long_as_a_window_is_refused_where_there_are_windows():
+    for overlap in (60, -1):
+        with pytest.raises(OptionError, match=f"long_proteins.overlap: {overlap} must be at least 0 and less than"):
+            LongProteins(60, "split", overlap)
+        assert LongProteins(60, "truncate", overlap).windows is None
+
+
 def test_every_group_of_options_is_compared():
     assert set(GROUPS) == set(Options.__subclasses__())
 
