@@ -34,7 +34,7 @@ from packed_esm.store.settings import BITS  # noqa: E402
 
 LENGTHS = (1, 2, 30, 127, 300)
 LAYERS = ("0", "3", "6")
-WINDOWS = ("100", "20")  # residues, overlap
+WINDOWS = ("--max-length", "100", "--action", "split", "--overlap", "20")
 VALUES = 32  # of each output, in the file
 TOLERANCE = 1e-6  # relative, over the values of an output
 ENVIRONMENT = {
@@ -139,7 +139,7 @@ def _compute(folder: Path) -> None:
     model = _with_contact_head(folder)
     outputs = _embed(folder, model, INCLUDE, list(RESIDUES))
     whole = [name for name in INCLUDE if name != "contacts"]  # which windows do not have
-    in_windows = _embed(folder, model, whole, [name for name in RESIDUES if name != "contacts"], "--windows", *WINDOWS)
+    in_windows = _embed(folder, model, whole, [name for name in RESIDUES if name != "contacts"], *WINDOWS)
     outputs |= {f"{name} in windows": values for name, values in in_windows.items()}
     made_with = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
     np.savez(folder / "outputs.npz", made_with=made_with, **outputs)

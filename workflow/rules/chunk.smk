@@ -20,14 +20,9 @@ rule chunk_fasta:
         program=program("chunk_fasta.py"),
         bits=BITS,
         samples=sample_arguments("fasta"),
-        on_invalid=settings["on_invalid"],
-        on_duplicate_id=settings["on_duplicate_id"],
-        translated=["--translated"] if TRANSLATED else [],
-        limit=length_arguments(),
-        record_limit=record_limit_arguments(),
+        options=chunk_arguments(settings),
         embed_dim=models.shape_of(str(settings["model"])).embed_dim,
     shell:
         "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
-        "--rejected {output.rejected:q} --counts {output.counts:q} --on-invalid {params.on_invalid} "
-        "--on-duplicate-id {params.on_duplicate_id} --embed-dim {params.embed_dim} {params.translated:q} "
-        "{params.limit:q} {params.record_limit:q} > {log:q} 2>&1"
+        "--rejected {output.rejected:q} --counts {output.counts:q} --embed-dim {params.embed_dim} "
+        "{params.options:q} > {log:q} 2>&1"

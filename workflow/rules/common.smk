@@ -19,7 +19,17 @@ sys.path.insert(0, str(FOLDER))
 from packed_esm.checkpoints import registry as models
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.checkpoints.headers import checkpoint_files, has_contact_head, layer_count
+from packed_esm.embedding.options import EmbedOptions
 from packed_esm.outputs.columns import resolve_layers
+from packed_esm.planning.arguments import (
+    chunk_arguments,
+    embedding_arguments,
+    keys_of,
+    repeat_arguments,
+    setting,
+    translation_arguments,
+    validation_arguments,
+)
 from packed_esm.planning.config import check, plain, read_config
 from packed_esm.planning.inputs import (
     NUCLEOTIDES_PER_RESIDUE,
@@ -42,8 +52,9 @@ from packed_esm.planning.record import (
 )
 from packed_esm.report import summary
 from packed_esm.report.colours import check_metadata
-from packed_esm.sequences.windows import ResidueWindows
+from packed_esm.sequences.options import LongProteins, RecordOptions, TranslationOptions
 from packed_esm.store.settings import BITS
+from packed_esm.validation.tolerance import ValidationOptions
 
 if Path("config/config.yaml").exists():
 
@@ -147,48 +158,6 @@ def contact_head_missing():
     return False
 
 
-def translation_arguments():
-    """Return the command line options that say how to translate."""
-    options = {
-        **settings["translation"],
-        "on_invalid": settings["on_invalid"],
-        "on_duplicate_id": settings["on_duplicate_id"],
-    }
-    return [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", str(value))]
-
-
-def length_arguments():
-    """Return the command line options that say what becomes of records that are too long."""
-    options = settings["long_proteins"]
-    if options["max_length"] == "none":
-        return []
-    return [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", str(value))]
-
-
-def record_limit_arguments():
-    """Return the command line option that says how long a record may be; auto is the program's own default."""
-    limit = settings["max_record_residues"]
-    return [] if limit == "auto" else ["--max-record-residues", str(limit)]
-
-
-def window_arguments():
-    """Return the command line options of the windows in which long proteins are embedded."""
-    max_length, action, overlap = (settings["long_proteins"][key] for key in ("max_length", "action", "overlap"))
-    if max_length == "none" or action != "split":
-        return []
-    ResidueWindows(max_length, overlap)  # raises what is wrong with them
-    return ["--windows", max_length, overlap]
-
-
-def embedding_arguments():
-    """Return the command line options that say how to embed."""
-    arguments = [f"--model={settings['model']}", "--layers", *settings["layers"], "--pooling", *settings["pooling"]]
-    arguments += ["--include", *settings["include"], *window_arguments()]
-    for key in ("device", "dtype", "attention", "tokens_per_pack", "on_nonfinite"):
-        arguments += [f"--{key.replace('_', '-')}", settings[key]]
-    return [str(argument) for argument in arguments]
-
-
 def residue_features():
     """Return the features of which there are files for each residue."""
     wanted = ["representations"] if settings["per_residue"] != "none" else []
@@ -206,8 +175,8 @@ def residue_arguments(wildcards, output):
 
 
 def repeated_share(wildcards, output):
-    """Return the share of the sequences to embed twice; as a function of `output`, so that its change reruns nothing."""
-    return settings["validation"]["repeat"]
+    """Return what to embed twice; as a function of `output`, so that its change reruns nothing."""
+    return repeat_arguments(settings)
 
 
 def residue_values():
@@ -221,12 +190,6 @@ def residue_files():
     """Return {(sample, feature): path} of the files for each residue."""
     every = [(sample, feature) for sample in SAMPLES for feature in RESIDUE_FEATURES]
     return {(sample, feature): f"{RESULTS}/residues/{sample}.{feature}.h5" for sample, feature in every}
-
-
-def validation_arguments():
-    """Return the command line options that say how to validate; `repeat` is for embedding."""
-    options = [(key, value) for key, value in settings["validation"].items() if key != "repeat"]
-    return [text for key, value in options for text in (f"--{key.replace('_', '-')}", str(value))]
 
 
 def sample_arguments(*columns):

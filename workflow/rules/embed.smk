@@ -58,9 +58,9 @@ rule embed_chunk:
         program=program("embed_chunk.py"),
         bits=BITS,
         residues=residue_arguments,
-        embedding=embedding_arguments(),
+        embedding=embedding_arguments(settings),
         repeat=repeated_share,
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
-        "--repeat {params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"
+        "{params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"

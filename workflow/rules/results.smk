@@ -9,20 +9,20 @@ RECORD = Path(RESULTS) / "settings.json"
 
 def settings_of(*keys):
     """Return the keys of the configuration with their values."""
-    return {key: plain(settings[key]) for key in keys}
+    return {key: plain(setting(settings, key)) for key in keys}
 
 
 def asked():
     """Return {stage: what it is asked for}."""
     given = {f"FASTA of sample {sample}": Source((Path(fasta),)) for sample, fasta in GIVEN.items()}
     names = {"samples": list(GIVEN), "input": settings["input"]}
-    length = settings_of("long_proteins")
-    records = settings_of("on_invalid", "on_duplicate_id")
+    records = settings_of(*keys_of(RecordOptions))
+    long_proteins = settings_of(*keys_of(LongProteins))
     sources = {"checkpoint": Source(tuple(checkpoint()), fixed=True)}
     if "contacts" in settings["include"]:
         sources["contact head"] = Source((CONTACT_HEAD,), small=True)
-    keys = ("layers", "pooling", "include", "per_residue", "device", "dtype", "attention", "tokens_per_pack")
-    translation = settings_of("translation")
+    embedding = settings_of(*(key for key in keys_of(EmbedOptions) if key != "model"), "per_residue")
+    translation = settings_of(*keys_of(TranslationOptions))
     metadata = {"metadata": Source((Path(sheet),), small=True) for sheet in metadata_sheets()}
     page = {f"caption of {figure}": FOLDER / "report" / f"{figure}.rst" for figure in FIGURES}
     page["template of the page"] = FOLDER / "packed_esm" / "report" / "page.html.j2"
@@ -30,9 +30,11 @@ def asked():
     bits = {"bits": BITS}
     beside = {"contact_head_beside": CONTACT_HEAD.exists() or contact_head_missing()}
     stages = {
-        "chunk": Stage(bits | names | records | length | {"chunks": number_of_chunks()}, {} if TRANSLATED else given),
-        "embed": Stage(bits | settings_of(*keys, "on_nonfinite") | length | beside, sources),
-        "validate": Stage({key: value for key, value in settings["validation"].items() if key != "repeat"}),
+        "chunk": Stage(
+            bits | names | records | long_proteins | {"chunks": number_of_chunks()}, {} if TRANSLATED else given
+        ),
+        "embed": Stage(bits | embedding | long_proteins | beside, sources),
+        "validate": Stage(settings_of(*keys_of(ValidationOptions))),
         "report": Stage(settings_of("color_by", "metadata"), metadata),
     }
     return ({"translate": Stage(bits | names | records | translation, given)} if TRANSLATED else {}) | stages

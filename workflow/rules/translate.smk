@@ -18,8 +18,7 @@ rule translate:
     params:
         program=program("translate.py"),
         bits=BITS,
-        translation=translation_arguments(),
-        record_limit=record_limit_arguments(),
+        options=translation_arguments(settings),
     shell:
         "python {params.program:q} --fasta={input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
-        "--counts {output.counts:q} {params.translation:q} {params.record_limit:q} > {log:q} 2>&1"
+        "--counts {output.counts:q} {params.options:q} > {log:q} 2>&1"

@@ -27,8 +27,8 @@ rule validate:
         bits=BITS,
         samples=sample_arguments("fasta", "parquet"),
         residues=[text for key, path in residue_files().items() for text in ("--residues", *key, path)],
-        validation=validation_arguments(),
-        embedding=embedding_arguments(),
+        validation=validation_arguments(settings),
+        embedding=embedding_arguments(settings),
     shell:
         "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "

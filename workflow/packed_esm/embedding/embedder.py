@@ -24,9 +24,9 @@ from ..outputs.columns import Column, columns_of
 from ..outputs.table import CONTACT_HEAD, INCLUDE, POOLINGS, RESIDUES, SCALARS, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
-from .device import choose_device, choose_dtype, default_tokens_per_pack
+from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
 from .long_proteins import WindowJoin, cut
-from .options import DTYPES, EmbedOptions
+from .options import EmbedOptions
 from .packing import Pack, iterate_packs
 from .results import EachSequence, Embeddings, MakePacks, StartedPack
 
