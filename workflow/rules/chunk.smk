@@ -1,6 +1,6 @@
 rule chunk_fasta:
     input:
-        fasta=list(SAMPLES.values()),
+        fasta=results.proteins.values(),
         stamp=STAMPS["chunk"],
     output:
         chunks=scatter.chunk("<results>/chunks/{scatteritem}.fasta"),
@@ -14,14 +14,14 @@ rule chunk_fasta:
     conda:
         CPU_ENV
     resources:
-        mem_mb=chunking_memory_mb,
-        runtime=chunking_minutes,
+        mem_mb=needed.chunking_mb,
+        runtime=needed.chunking_minutes,
     params:
-        program=program("chunk_fasta.py"),
+        program=in_clone("scripts/chunk_fasta.py"),
         bits=BITS,
-        samples=sample_arguments("fasta"),
-        options=chunk_arguments(settings),
-        embed_dim=models.shape_of(str(settings["model"])).embed_dim,
+        samples=arguments.sample_arguments(samples, results.proteins),
+        options=arguments.chunk_arguments(settings),
+        embed_dim=model.shape.embed_dim,
     shell:
         "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
         "--rejected {output.rejected:q} --counts {output.counts:q} --embed-dim {params.embed_dim} "

@@ -1,13 +1,13 @@
 rule make_report:
     input:
-        embeddings=expand("<results>/embeddings/{sample}.parquet", sample=SAMPLES),
+        embeddings=results.embeddings.values(),
         manifest="<results>/manifest.parquet",
         counts="<results>/counts.json",
         rejected="<results>/rejected.tsv",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
         validation="<results>/validation/summary.json",
         table="<results>/validation/sequences.tsv",
-        metadata=metadata_sheets(),
+        metadata=metadata,
         stamp=STAMPS["report"],
     output:
         html="<results>/report.html",
@@ -52,15 +52,15 @@ rule make_report:
     conda:
         CPU_ENV
     resources:
-        mem_mb=report_memory_mb,
-        runtime=report_minutes,
+        mem_mb=needed.report_mb,
+        runtime=needed.report_minutes,
     params:
-        program=program("make_report.py"),
-        samples=sample_arguments("parquet"),
+        program=in_clone("scripts/make_report.py"),
+        samples=arguments.sample_arguments(samples, results.embeddings),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
-        captions=of_clone("report"),
+        captions=in_clone("report"),
         color_by=as_given(settings["color_by"]),
-        metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
+        metadata=[f"--metadata={sheet}" for sheet in metadata],
         snakemake=snakemake_version,
         stale=stale_results,
     shell:

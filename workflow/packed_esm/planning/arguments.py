@@ -1,6 +1,6 @@
 """The arguments of the programs, made of the settings of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..embedding.options import EmbedOptions, RepeatOptions
@@ -74,3 +74,26 @@ def setting(settings: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
     for name in key.split("."):
         value = value[name]
     return value
+
+
+def sample_arguments(samples: Iterable[str], *paths: Mapping[str, str]) -> list[str]:
+    """Return `--sample NAME PATH ...` for each sample, with its path in each of the mappings."""
+    return [
+        text for sample in samples for text in ("--sample", sample, *(path_argument(path[sample]) for path in paths))
+    ]
+
+
+def residue_arguments(paths: Mapping[str | tuple[str, str], str]) -> list[str]:
+    """Return `--residues [SAMPLE] FEATURE PATH` for each file; `paths`: {feature or (sample, feature): path}."""
+    keyed = [((key,) if isinstance(key, str) else key, path) for key, path in paths.items()]
+    return [text for key, path in keyed for text in ("--residues", *key, path_argument(path))]
+
+
+def residue_dtype_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return what embed_chunk.py is told of the dtype of representations, where they are kept."""
+    return [] if settings["per_residue"] == "none" else ["--residue-dtype", settings["per_residue"]]
+
+
+def path_argument(path: str) -> str:
+    """Return a path as an argument that no program takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
