@@ -113,3 +113,16 @@ def test_an_overlap_as_long_as_a_window_stops_before_anything_runs():
     wrong = settings(long_proteins={"max_length": 60, "action": "split", "overlap": 60})
     with pytest.raises(OptionError, match="long_proteins.overlap: 60 must be at least 0 and less than max_length, 60"):
         arguments.embedding_arguments(wrong)
+
+
+def test_samples_and_residue_files_are_told_with_their_names_and_no_path_is_taken_for_an_option():
+    fasta, parquet = {"s": "-s.fasta", "t": "t.fasta"}, {"s": "s.parquet", "t": "t.parquet"}
+    asked = arguments.sample_arguments(["s", "t"], fasta, parquet)
+    assert asked == ["--sample", "s", "./-s.fasta", "s.parquet", "--sample", "t", "t.fasta", "t.parquet"]
+    assert arguments.residue_arguments({"logits": "-l.h5"}) == ["--residues", "logits", "./-l.h5"]
+    assert arguments.residue_arguments({("s", "logits"): "l.h5"}) == ["--residues", "s", "logits", "l.h5"]
+
+
+def test_the_dtype_of_representations_is_told_where_they_are_kept():
+    assert arguments.residue_dtype_arguments(settings()) == []
+    assert arguments.residue_dtype_arguments(settings(per_residue="float32")) == ["--residue-dtype", "float32"]
