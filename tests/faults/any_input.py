@@ -9,9 +9,9 @@ from packed_esm.errors import FastaError
 from packed_esm.sequences.alphabet import refget_digest, residue_count
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
-from packed_esm.sequences.ids import ON_DUPLICATE_ID
 from packed_esm.sequences.manifest import read_manifest
-from packed_esm.sequences.records import ON_INVALID, Reading, read_sample
+from packed_esm.sequences.options import ON_DUPLICATE_ID, ON_INVALID, ChunkOptions, RecordOptions
+from packed_esm.sequences.records import Reading, read_sample
 from packed_esm.system.files import read_json
 
 
@@ -29,19 +29,18 @@ def check_reading(fasta: Path, data: bytes, on_invalid: str, on_duplicate_id: st
     fasta.write_bytes(data)
     reading = Reading()
     try:
-        read_sample("s", fasta, reading, on_invalid, on_duplicate_id)
+        read_sample("s", fasta, reading, ChunkOptions(RecordOptions(on_invalid, on_duplicate_id)))
     except FastaError as error:
         assert str(fasta) in str(error) and "\n" not in str(error), error
         return str(error)
     assert len(reading.rows) == headers(data)
     digests = set()
     for position, row in enumerate(reading.rows):
-        _, place, _, _, _, length, masks, digest, status, reason = row
-        assert place == position and status in ("accepted", "replaced", "rejected")
-        assert bool(reason) == (status != "accepted") and bool(digest) == (status != "rejected")
-        assert not digest or residue_count(reading.unique[digest][0]) == length > 0
-        assert 0 <= masks <= length
-        digests |= {digest} if digest else set()
+        assert row.position == position and row.status in ("accepted", "replaced", "rejected")
+        assert bool(row.reason) == (row.status != "accepted") and bool(row.digest) == (row.status != "rejected")
+        assert not row.digest or residue_count(reading.unique[row.digest].sequence) == row.length > 0
+        assert 0 <= row.masks <= row.length
+        digests |= {row.digest} if row.digest else set()
     assert digests == set(reading.unique)
     return "embedded"
 
@@ -53,7 +52,8 @@ def check_any_bytes(folder: Path, data: bytes, on_invalid: str, on_duplicate_id:
     fasta.write_bytes(data)
     chunks = [folder / "1.fasta", folder / "2.fasta"]
     try:
-        chunk_samples([("s", fasta)], chunks, manifest_path, rejected, counts_path, on_invalid, on_duplicate_id)
+        options = ChunkOptions(RecordOptions(on_invalid, on_duplicate_id))
+        chunk_samples([("s", fasta)], chunks, manifest_path, rejected, counts_path, options)
     except FastaError as error:
         assert str(fasta) in str(error) and "\n" not in str(error), error
         return str(error)

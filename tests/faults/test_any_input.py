@@ -8,16 +8,15 @@ import yaml
 from conftest import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from packed_esm.planning.config import check, coerced
+from packed_esm.planning.config import check, read_config
 from packed_esm.planning.inputs import read_sample_sheet
-from packed_esm.sequences.ids import ON_DUPLICATE_ID
-from packed_esm.sequences.records import ON_INVALID
+from packed_esm.sequences.options import ON_DUPLICATE_ID, ON_INVALID
 
 from .any_input import check_any_bytes
 
-SCHEMAS = {
-    name: yaml.safe_load((ROOT / f"workflow/schemas/{name}.schema.yaml").read_text()) for name in ("config", "samples")
-}
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+PROPERTIES = yaml.safe_load(SCHEMA.read_text())["properties"]
+SAMPLES_SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/samples.schema.yaml").read_text())
 ALWAYS_THE_SAME = settings(
     max_examples=100,
     derandomize=True,
@@ -63,7 +62,7 @@ def test_any_sample_sheet_is_read_as_it_stands_or_refused_by_name(tmp_path, shee
     try:
         table = read_sample_sheet(path)
         for line, row in zip(table.index, table.to_dict("records"), strict=True):
-            check(row, SCHEMAS["samples"], f"{path}, line {line}")
+            check(row, SAMPLES_SCHEMA, f"{path}, line {line}")
     except ValueError as error:
         assert str(path) in str(error)
         return
@@ -82,20 +81,19 @@ VALUES = st.recursive(
 
 
 @ALWAYS_THE_SAME
-@given(config=st.dictionaries(st.sampled_from([*SCHEMAS["config"]["properties"], "modle"]), VALUES, max_size=3))
+@given(config=st.dictionaries(st.sampled_from([*PROPERTIES, "modle", "window"]), VALUES, max_size=3))
 def test_any_config_is_taken_or_refused_by_its_key(config):
     try:
-        value = coerced(config, SCHEMAS["config"])
-        check(value, SCHEMAS["config"], "config")
+        settings = read_config(config, SCHEMA)
     except ValueError as error:
         assert str(error).startswith("config") and (any(key in str(error) for key in config))
         return
-    assert set(value) <= set(SCHEMAS["config"]["properties"])
+    assert set(settings) == set(PROPERTIES)
     for key in ("layers", "pooling", "reuse"):
-        assert isinstance(value.get(key, []), list)
+        assert isinstance(settings[key], tuple)
 
 
 @pytest.mark.parametrize("value", ["[", "{a: [", "\t- x", "&a *b"])
 def test_text_that_is_no_yaml_is_refused_by_its_key(value):
     with pytest.raises(ValueError, match="config, layers"):
-        check(coerced({"layers": value}, SCHEMAS["config"]), SCHEMAS["config"], "config")
+        read_config({"layers": value}, SCHEMA)

@@ -49,18 +49,38 @@ def touched(*arguments):
     return change
 
 
-def edited(*names):
-    """Return a change: each of the files is edited, in turn and alone."""
-
+def edited(name):
     def change(folder):
-        for name in names:
-            path = folder / CLONE / name
-            before = path.read_text()
-            path.write_text(before + "\n# edited\n")
-            yield (), ()
-            path.write_text(before)
+        path = folder / CLONE / name
+        path.write_text(path.read_text() + "\n# edited\n")
+        return [((), ())]
 
     return change
+
+
+def commented(folder):
+    """All at once: what reruns for none of them reruns for no single one."""
+    files = [path for pattern in ("*.py", "*.smk", "Snakefile") for path in (folder / CLONE).rglob(pattern)]
+    assert len(files) > 80
+    for path in files:
+        path.write_text(path.read_text() + "\n# edited\n")
+    return [((), ())]
+
+
+def number_raised(name, constant, new):
+    def change(folder):
+        path = folder / CLONE / name
+        text, times = re.subn(rf"^{constant} = .*$", f"{constant} = {new}", path.read_text(), flags=re.MULTILINE)
+        assert times == 1
+        path.write_text(text)
+        return [((), ())]
+
+    return change
+
+
+def clone_moved(folder):
+    (folder / "clone").rename(folder / "moved")
+    return [((), ())]
 
 
 def configured(**keys):
@@ -114,18 +134,12 @@ CHANGES = {
     "a FASTA file is touched, its content the same (up to 1 MB)": touched(),
     "a FASTA file is touched, its content the same (larger)": touched("--max-checksum-file-size", "10"),
     "the caption of a figure": edited("report/pca.rst"),
-    "the template of the page, or `report/figures.py`": edited(
-        "packed_esm/report/page.html.j2", "packed_esm/report/figures.py"
-    ),
-    "`validation/reference.py` or `scripts/validate.py`": edited(
-        "packed_esm/validation/reference.py", "scripts/validate.py"
-    ),
-    "`store/merge.py` or `scripts/merge_sample.py`": edited("packed_esm/store/merge.py", "scripts/merge_sample.py"),
-    "`store/export.py` or `scripts/export_sample.py`": edited("packed_esm/store/export.py", "scripts/export_sample.py"),
-    "`model/esm2.py` or `scripts/embed_chunk.py`": edited("packed_esm/model/esm2.py", "scripts/embed_chunk.py"),
-    "`sequences/chunking.py` or `scripts/chunk_fasta.py`": edited(
-        "packed_esm/sequences/chunking.py", "scripts/chunk_fasta.py"
-    ),
+    "the template of the page": edited("packed_esm/report/page.html.j2"),
+    "a comment in any file of the library, of the scripts or of the rules": commented,
+    "the version": number_raised("packed_esm/__init__.py", "__version__", '"99.0"'),
+    "`BITS` is raised": number_raised("packed_esm/store/settings.py", "BITS", "99"),
+    "the clone is moved": clone_moved,
+    "the path of the sample sheet is written absolutely": lambda folder: [((f"samples={folder}/samples.tsv",), ())],
     "`color_by`": configured(color_by="OX"),
     "`formats`": configured(formats="[npy, h5]"),
     "`metadata`, or what it names": metadata,
@@ -151,9 +165,9 @@ def test_every_row_has_its_change():
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_reruns_what_the_table_says(project, finished, change):
     shutil.copytree(finished, project.folder, dirs_exist_ok=True)
-    snakefile = project.folder / CLONE / "Snakefile"
     for config, arguments in CHANGES[change](project.folder):
         changed = dict(item.split("=", 1) for item in config)
+        (snakefile,) = project.folder.glob("*/workflow/Snakefile")
         done = project.passes("--dry-run", *arguments, config=settings(**changed), snakefile=snakefile)
         again = set(re.findall(r"^(\w+) +\d+$", done.output, re.MULTILINE)) - {"all", "total"}
         assert again == table()[change], (config, done.output)

@@ -1,6 +1,6 @@
 rule chunk_fasta:
     input:
-        fasta=list(SAMPLES.values()),
+        fasta=results.proteins.values(),
         stamp=STAMPS["chunk"],
     output:
         chunks=scatter.chunk("<results>/chunks/{scatteritem}.fasta"),
@@ -14,20 +14,15 @@ rule chunk_fasta:
     conda:
         CPU_ENV
     resources:
-        mem_mb=chunking_memory_mb,
-        runtime=chunking_minutes,
+        mem_mb=needed.chunking_mb,
+        runtime=needed.chunking_minutes,
     params:
-        program=program("chunk_fasta.py"),
-        code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),
-        samples=sample_arguments("fasta"),
-        on_invalid=settings["on_invalid"],
-        on_duplicate_id=settings["on_duplicate_id"],
-        translated=["--translated"] if TRANSLATED else [],
-        limit=length_arguments(),
-        record_limit=record_limit_arguments(),
-        embed_dim=models.shape_of(str(settings["model"])).embed_dim,
+        program=in_clone("scripts/chunk_fasta.py"),
+        bits=BITS,
+        samples=arguments.sample_arguments(samples, results.proteins),
+        options=arguments.chunk_arguments(settings),
+        embed_dim=model.shape.embed_dim,
     shell:
         "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
-        "--rejected {output.rejected:q} --counts {output.counts:q} --on-invalid {params.on_invalid} "
-        "--on-duplicate-id {params.on_duplicate_id} --embed-dim {params.embed_dim} {params.translated:q} "
-        "{params.limit:q} {params.record_limit:q} > {log:q} 2>&1"
+        "--rejected {output.rejected:q} --counts {output.counts:q} --embed-dim {params.embed_dim} "
+        "{params.options:q} > {log:q} 2>&1"

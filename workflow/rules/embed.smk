@@ -1,34 +1,32 @@
-if settings["model"] in models.MODELS and not MODEL.exists():
+if model.is_missing:
 
     rule download_model:
         output:
-            path_inside(MODEL),
+            given.path_inside(model.path),
         log:
             "<logs>/download_model.log",
         localrule: True
         conda:
             CPU_ENV
         params:
-            program=program("download_model.py"),
-            code=code_version(FOLDER / "scripts" / "download_model.py"),
+            program=in_clone("scripts/download_model.py"),
             name=settings["model"],
         shell:
             "python {params.program:q} --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
-if contact_head_missing():
+if model.is_contact_head_missing:
 
     rule download_contact_head:
         output:
-            path_inside(CONTACT_HEAD),
+            given.path_inside(model.contact_head),
         log:
             "<logs>/download_contact_head.log",
         localrule: True
         conda:
             CPU_ENV
         params:
-            program=program("download_model.py"),
-            code=code_version(FOLDER / "scripts" / "download_model.py"),
+            program=in_clone("scripts/download_model.py"),
             name=settings["model"],
         shell:
             "python {params.program:q} --contact-head --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
@@ -37,14 +35,14 @@ if contact_head_missing():
 rule embed_chunk:
     input:
         fasta="<results>/chunks/{scatteritem}.fasta",
-        model=model_files(),
+        model=model_files,
         stamp=STAMPS["embed"],
         # Their content determines nothing but the time it takes: a newer one is no reason to embed again.
-        reuse=ancient(EARLIER_RESULTS),
+        reuse=ancient(earlier_results),
     output:
         embeddings="<results>/chunks/{scatteritem}.arrow",
         stats="<results>/chunks/{scatteritem}.json",
-        residues=[f"{RESULTS}/chunks/{{scatteritem}}.{feature}.h5" for feature in RESIDUE_FEATURES],
+        residues=collect("<results>/chunks/{{scatteritem}}.{feature}.h5", feature=results.features),
     log:
         "<logs>/embed_chunk/{scatteritem}.log",
     benchmark:
@@ -53,16 +51,16 @@ rule embed_chunk:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=0 if settings["device"] == "cpu" else 1,
-        mem_mb=embedding_memory_mb,
-        runtime=embedding_minutes,
+        gpu=needed.gpus,
+        mem_mb=needed.embedding_mb,
+        runtime=needed.embedding_minutes,
     params:
-        program=program("embed_chunk.py"),
-        code=code_version(FOLDER / "scripts" / "embed_chunk.py"),
+        program=in_clone("scripts/embed_chunk.py"),
+        bits=BITS,
         residues=residue_arguments,
-        embedding=embedding_arguments(),
-        repeat=repeated_share,
+        embedding=arguments.embedding_arguments(settings),
+        repeat=unrecorded(arguments.repeat_arguments(settings)),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
-        "--repeat {params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"
+        "{params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"

@@ -1,12 +1,12 @@
-if exports("any"):
+if settings["formats"]:
 
     rule export_sample:
         input:
             embeddings="<results>/embeddings/{sample}.parquet",
             manifest="<results>/manifest.parquet",
-            residues=exported_residues,
+            residues=lambda wildcards: results.exported_residues(wildcards.sample).values(),
         output:
-            [directory(path) if path.endswith(".pt") else path for *_, path in exports("{sample}")],
+            [directory(path) if path.endswith(".pt") else path for *_, path in results.exports("{sample}")],
         log:
             "<logs>/export_sample/{sample}.log",
         benchmark:
@@ -14,11 +14,11 @@ if exports("any"):
         conda:
             CPU_ENV
         resources:
-            mem_mb=exporting_memory_mb,
-            runtime=exporting_minutes,
+            mem_mb=needed.exporting_mb,
+            runtime=needed.exporting_minutes,
         params:
-            program=program("export_sample.py"),
-            code=code_version(FOLDER / "scripts" / "export_sample.py"),
+            program=in_clone("scripts/export_sample.py"),
+            bits=BITS,
             files=export_arguments,
         shell:
             "python {params.program:q} --embeddings {input.embeddings:q} --manifest {input.manifest:q} "

@@ -9,11 +9,11 @@ rule merge_residues:
     conda:
         CPU_ENV
     resources:
-        mem_mb=merging_memory_mb,
-        runtime=merging_minutes,
+        mem_mb=needed.merging_mb,
+        runtime=needed.merging_minutes,
     params:
-        program=program("merge_residues.py"),
-        code=code_version(FOLDER / "scripts" / "merge_residues.py"),
+        program=in_clone("scripts/merge_residues.py"),
+        bits=BITS,
     shell:
         "python {params.program:q} --manifest {input.manifest:q} --sample {wildcards.sample:q} "
         "--chunks {input.chunks:q} --out {output:q} > {log:q} 2>&1"
@@ -32,11 +32,11 @@ rule merge_sample:
     conda:
         CPU_ENV
     resources:
-        mem_mb=merging_memory_mb,
-        runtime=merging_minutes,
+        mem_mb=needed.merging_mb,
+        runtime=needed.merging_minutes,
     params:
-        program=program("merge_sample.py"),
-        code=code_version(FOLDER / "scripts" / "merge_sample.py"),
+        program=in_clone("scripts/merge_sample.py"),
+        bits=BITS,
     shell:
         "python {params.program:q} --manifest {input.manifest:q} --sample {wildcards.sample:q} "
         "--chunks {input.chunks:q} --out {output:q} > {log:q} 2>&1"

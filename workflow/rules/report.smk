@@ -1,16 +1,14 @@
 rule make_report:
     input:
-        embeddings=expand("<results>/embeddings/{sample}.parquet", sample=SAMPLES),
+        embeddings=results.embeddings.values(),
         manifest="<results>/manifest.parquet",
         counts="<results>/counts.json",
         rejected="<results>/rejected.tsv",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
         validation="<results>/validation/summary.json",
         table="<results>/validation/sequences.tsv",
-        metadata=metadata_sheets(),
+        metadata=metadata,
         stamp=STAMPS["report"],
-        template=path_inside(FOLDER / "packed_esm" / "report" / "page.html.j2"),
-        captions=expand("{folder}/{figure}.rst", folder=path_inside(FOLDER / "report"), figure=FIGURES),
     output:
         html="<results>/report.html",
         pca=report(
@@ -54,16 +52,15 @@ rule make_report:
     conda:
         CPU_ENV
     resources:
-        mem_mb=report_memory_mb,
-        runtime=report_minutes,
+        mem_mb=needed.report_mb,
+        runtime=needed.report_minutes,
     params:
-        program=program("make_report.py"),
-        code=code_version(FOLDER / "scripts" / "make_report.py"),
-        samples=sample_arguments("parquet"),
+        program=in_clone("scripts/make_report.py"),
+        samples=arguments.sample_arguments(samples, results.embeddings),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
-        captions=lambda wildcards, input: str(Path(input.captions[0]).parent),
+        captions=in_clone("report"),
         color_by=as_given(settings["color_by"]),
-        metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
+        metadata=[f"--metadata={sheet}" for sheet in metadata],
         snakemake=snakemake_version,
         stale=stale_results,
     shell:

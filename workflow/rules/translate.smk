@@ -1,7 +1,7 @@
 rule translate:
     input:
-        fasta=nucleotides_of_sample,
-        stamp=STAMPS["translate"] if TRANSLATED else [],
+        fasta=lookup(dpath="{sample}", within=samples),
+        stamp=STAMPS.get("translate", []),
     output:
         fasta="<results>/translated/{sample}.fasta",
         table="<results>/translated/{sample}.tsv",
@@ -13,13 +13,12 @@ rule translate:
     conda:
         CPU_ENV
     resources:
-        mem_mb=translating_memory_mb,
-        runtime=translating_minutes,
+        mem_mb=needed.translating_mb,
+        runtime=needed.translating_minutes,
     params:
-        program=program("translate.py"),
-        code=code_version(FOLDER / "scripts" / "translate.py"),
-        translation=translation_arguments(),
-        record_limit=record_limit_arguments(),
+        program=in_clone("scripts/translate.py"),
+        bits=BITS,
+        options=arguments.translation_arguments(settings),
     shell:
         "python {params.program:q} --fasta={input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
-        "--counts {output.counts:q} {params.translation:q} {params.record_limit:q} > {log:q} 2>&1"
+        "--counts {output.counts:q} {params.options:q} > {log:q} 2>&1"

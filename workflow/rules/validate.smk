@@ -1,12 +1,16 @@
 rule validate:
     input:
-        fasta=list(SAMPLES.values()),
-        embeddings=expand("<results>/embeddings/{sample}.parquet", sample=SAMPLES),
-        residues=residue_files().values(),
-        residue_values=residue_values(),
+        fasta=results.proteins.values(),
+        embeddings=results.embeddings.values(),
+        residues=results.residues.values(),
+        residue_values=[
+            path
+            for feature in results.features
+            for path in gather.chunk(f"<results>/chunks/{{scatteritem}}.{feature}.h5")
+        ],
         manifest="<results>/manifest.parquet",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
-        model=model_files(),
+        model=model_files,
         stamp=STAMPS["validate"],
     output:
         table="<results>/validation/sequences.tsv",
@@ -19,16 +23,16 @@ rule validate:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=0 if settings["device"] == "cpu" else 1,
-        mem_mb=validation_memory_mb,
-        runtime=validation_minutes,
+        gpu=needed.gpus,
+        mem_mb=needed.validation_mb,
+        runtime=needed.validation_minutes,
     params:
-        program=program("validate.py"),
-        code=code_version(FOLDER / "scripts" / "validate.py"),
-        samples=sample_arguments("fasta", "parquet"),
-        residues=[text for key, path in residue_files().items() for text in ("--residues", *key, path)],
-        validation=validation_arguments(),
-        embedding=embedding_arguments(),
+        program=in_clone("scripts/validate.py"),
+        bits=BITS,
+        samples=arguments.sample_arguments(samples, results.proteins, results.embeddings),
+        residues=arguments.residue_arguments(results.residues),
+        validation=arguments.validation_arguments(settings),
+        embedding=arguments.embedding_arguments(settings),
     shell:
         "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import _embedding
 import _program
+from _options import add_options
+from packed_esm.embedding.options import RepeatOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,13 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=["float16", "float32"],
         help="of representations (default: %(default)s)",
     )
-    parser.add_argument(
-        "--repeat",
-        type=float,
-        default=0.02,
-        metavar="SHARE",
-        help="share of the sequences to embed twice, 0 to 1; other bits fail the job (default: %(default)s)",
-    )
+    add_options(parser, RepeatOptions)
     _embedding.add_embedding_options(parser)
     return parser
 

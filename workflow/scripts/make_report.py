@@ -35,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", type=Path, required=True, help="the page to write")
     parser.add_argument(
         "--color-by",
-        default="",
-        help="a column of the metadata, or a key=value of the FASTA descriptions (default: the sample)",
+        default="family",
+        help="a column of the metadata, or a key=value of the FASTA descriptions (default: %(default)s)",
     )
     parser.add_argument(
         "--metadata",

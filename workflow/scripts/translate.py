@@ -10,11 +10,8 @@ import sys
 from pathlib import Path
 
 import _program
-
-
-def window(text: str) -> int | None:
-    """Return the number, or None for `none`."""
-    return None if text == "none" else int(text)
+from _options import add_options, options_from
+from packed_esm.sequences.options import RecordOptions, TranslationOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,53 +20,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="FASTA: the proteins")
     parser.add_argument("--table", type=Path, required=True, help="TSV: what became of each record")
     parser.add_argument("--counts", type=Path, help="JSON: counts, and the sha256 of the FASTA file (default: none)")
-    parser.add_argument("--genetic-code", type=int, default=1, help="NCBI's number (default: %(default)s)")
-    parser.add_argument(
-        "--window", type=window, default=300, help="nucleotides, or none: whole records (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--ambiguous-codons",
-        default="resolve",
-        choices=["resolve", "skip"],
-        help="what all their readings have in common, else X; or no residue (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--on-invalid",
-        default="reject",
-        choices=["reject", "fail", "replace"],
-        help="an invalid record: list it, stop, or put T for U, else N (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--on-duplicate-id",
-        default="fail",
-        choices=["fail", "suffix"],
-        help="an id that stands twice: stop, or add _2, _3 ... (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-record-residues",
-        type=int,
-        default=3_000_000_000,
-        help="nucleotides of a record beyond which the file is refused, before they fill the memory "
-        "(default: %(default)s)",
-    )
+    add_options(parser, TranslationOptions, RecordOptions)
     return parser
 
 
 def work(args: argparse.Namespace) -> None:
     from packed_esm.sequences.translation import translate_fasta
 
-    counts = translate_fasta(
-        args.fasta,
-        args.out,
-        args.table,
-        args.genetic_code,
-        args.window,
-        args.ambiguous_codons,
-        args.on_invalid,
-        args.on_duplicate_id,
-        args.max_record_residues,
-        args.counts,
-    )
+    translation, records = options_from(args, TranslationOptions), options_from(args, RecordOptions)
+    counts = translate_fasta(args.fasta, args.out, args.table, translation, records, args.counts)
     print(
         f"{_program.printable(str(args.fasta))}: {counts['records']} records, {counts['rejected']} of them rejected; "
         f"{counts['proteins']} proteins from six frames of {counts['windows']} windows"

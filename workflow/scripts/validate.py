@@ -12,6 +12,8 @@ from pathlib import Path
 
 import _embedding
 import _program
+from _options import add_options, options_from
+from packed_esm.validation.tolerance import ValidationOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,16 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")
     parser.add_argument("--table", type=Path, required=True, help="TSV: a row a sequence and layer")
     parser.add_argument("--summary", type=Path, required=True, help="JSON: what was found")
-    parser.add_argument("--sequences", type=int, default=32, help="how many to compare (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice (default: %(default)s)")
-    parser.add_argument("--max-relative-l2", type=_number_or_auto, help="of a sequence (default: auto, by dtype)")
-    parser.add_argument("--min-residue-cosine", type=_number_or_auto, help="of any residue (default: auto, by dtype)")
+    add_options(parser, ValidationOptions)
     _embedding.add_embedding_options(parser)
     return parser
-
-
-def _number_or_auto(text: str) -> float | None:
-    return None if text == "auto" else float(text)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -53,7 +48,6 @@ def check(args: argparse.Namespace) -> None:
 
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
         from packed_esm.validation.run import validate
-        from packed_esm.validation.tolerance import ValidationOptions
 
         summary = validate(
             [(name, Path(fasta), Path(parquet)) for name, fasta, parquet in args.sample],
@@ -61,7 +55,7 @@ def check(args: argparse.Namespace) -> None:
             args.stats,
             args.table,
             args.summary,
-            ValidationOptions(args.sequences, args.seed, args.max_relative_l2, args.min_residue_cosine),
+            options_from(args, ValidationOptions),
             _embedding.embedding_options(args),
             {(name, feature): Path(path) for name, feature, path in args.residues},
         )

@@ -10,8 +10,7 @@ from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.sequences.chunking import chunk_samples
-from packed_esm.sequences.records import LengthLimit
-from packed_esm.sequences.windows import ResidueWindows
+from packed_esm.sequences.options import ChunkOptions, LongProteins
 from packed_esm.store.embeddings import ChunkFile
 from packed_esm.store.merge import merge_sample
 from packed_esm.store.merge_residues import merge_residues
@@ -30,14 +29,14 @@ TEXTS = {
 LAYERS = [0, 3, 6]
 
 
-def prepared(tmp_path, options, limit=LengthLimit()):  # noqa: B008
+def prepared(tmp_path, options, long_proteins=LongProteins()):  # noqa: B008
     """Chunk, embed and merge TEXTS; return (manifest, columns in the order of TEXTS, a function that validates)."""
     fasta = tmp_path / "s.fasta"
     written = "".join(f">{name}\n{text}\n" for name, text in TEXTS.items())
     fasta.write_text(written.replace("V<mask>", "V<MA\nsk>"))
     chunk, manifest_path, stats, arrow = (tmp_path / name for name in ("1.fasta", "m.parquet", "1.json", "1.arrow"))
-    samples = [("s", fasta)]
-    chunk_samples(samples, [chunk], manifest_path, tmp_path / "r.tsv", tmp_path / "c.json", limit=limit)
+    samples, chunking = [("s", fasta)], ChunkOptions(long_proteins=long_proteins)
+    chunk_samples(samples, [chunk], manifest_path, tmp_path / "r.tsv", tmp_path / "c.json", chunking)
     residues = {"representations": tmp_path / "1.h5"}
     embed_fasta(chunk, arrow, stats, options, (), residues, "float32")
     merge_sample(manifest_path, "s", [arrow], tmp_path / "s.parquet")
@@ -72,8 +71,8 @@ def test_a_masked_sequence_is_embedded_as_fair_esm_does_and_validated(tmp_path, 
 
 @pytest.mark.parametrize("layer", [3, 6])
 def test_windows_count_a_mask_as_one_residue(tmp_path, layer):
-    limit, windows = LengthLimit(8, "split", 3), ResidueWindows(8, 3)
-    options = EmbedOptions(DEMO_PATH, [layer], device="cpu", windows=windows)
-    manifest, columns, check = prepared(tmp_path, options, limit)
+    long_proteins = LongProteins(8, "split", 3)
+    options = EmbedOptions(DEMO_PATH, [layer], device="cpu", windows=long_proteins.windows)
+    manifest, columns, check = prepared(tmp_path, options, long_proteins)
     assert manifest.set_index("id")["reason"]["half"] == "40 residues in 8 windows of 8"
     assert np.isfinite(columns[f"mean_{layer}"]).all() and check()["passed"]

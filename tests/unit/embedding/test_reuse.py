@@ -1,8 +1,10 @@
 """Earlier results: taken by digest where all settings agree, never otherwise, and never unchecked."""
 
+import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import random_sequence
@@ -19,6 +21,7 @@ from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store.embeddings import SampleWriter, embedding_table, row_checksums
 from packed_esm.store.merge import merge_sample
+from packed_esm.store.settings import BITS, SETTINGS_KEY, fingerprint
 
 SETTINGS = {"model": "m", "layers": [6, 0], "pooling": ["mean"], "tokens_per_pack": 512}
 SEQUENCES = ["M" * n for n in range(1, 31)]
@@ -85,6 +88,29 @@ def test_a_file_with_any_other_setting_gives_nothing_and_a_warning_says_which(tm
     assert not look_up([path], DIGESTS, SETTINGS, empty(30)).found.any()
     (key,) = other
     assert f"nothing is taken from {path}, made with other settings: {key}: " in caplog.text
+
+
+def rewritten_metadata(path, change):
+    """Write a sample's file again with other metadata."""
+    table = pq.read_table(path)
+    metadata = json.loads(table.schema.metadata[SETTINGS_KEY])
+    pq.write_table(table.replace_schema_metadata({SETTINGS_KEY: json.dumps(change(metadata))}), path)
+
+
+def test_a_file_of_another_version_is_taken_and_one_of_other_bits_is_not(tmp_path):
+    settings = SETTINGS | {"bits": BITS}
+    path = write_sample(tmp_path / "a.parquet", [1, 2], settings)
+    rewritten_metadata(path, lambda metadata: metadata | {"version": "99.0"})
+    assert look_up([path], DIGESTS, settings, empty(30)).found.sum() == 2
+    assert not look_up([path], DIGESTS, settings | {"bits": BITS + 1}, empty(30)).found.any()
+
+
+def test_a_file_of_version_0_3_0_is_of_the_first_bits(tmp_path):
+    """It had the version among the settings, and no number."""
+    path, old = write_sample(tmp_path / "a.parquet", [1, 2]), SETTINGS | {"packed_esm": "0.3.0"}
+    rewritten_metadata(path, lambda metadata: {"settings": old, "fingerprint": fingerprint(old)})
+    assert look_up([path], DIGESTS, SETTINGS | {"bits": 1}, empty(30)).found.sum() == 2
+    assert not look_up([path], DIGESTS, SETTINGS | {"bits": 2}, empty(30)).found.any()
 
 
 def test_damage_is_named_with_a_remedy_that_removes_nothing(tmp_path):

@@ -1,8 +1,5 @@
-"""The configuration and its three copies, the sample sheet, and the version of the code."""
+"""The configuration and its three copies, and the sample sheet."""
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +7,14 @@ import yaml
 from conftest import ROOT
 from packed_esm.errors import OptionError
 from packed_esm.planning.config import coerced, keys, plain, read_config
-from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, given_path, read_sample_sheet
-from packed_esm.planning.programs import code_version
+from packed_esm.planning.inputs import (
+    earlier_files,
+    estimated_chunks,
+    fasta_bytes,
+    given_path,
+    read_sample_sheet,
+    stable_path,
+)
 
 SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
@@ -201,34 +204,12 @@ def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
         estimated_chunks(["nowhere.fasta"], 1000)
 
 
-def test_the_version_of_a_program_changes_with_its_own_modules_only(tmp_path):
-    shutil.copytree(ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns("__pycache__", "models"))
-    names = ("chunk_fasta", "embed_chunk", "merge_sample", "merge_residues", "export_sample", "validate", "make_report")
-
-    def versions():
-        code = (
-            "import sys; from pathlib import Path; sys.path.insert(0, '.')\n"
-            "from packed_esm.planning.programs import code_version\n"
-            "print(*(code_version(Path('scripts', f'{n}.py')) for n in sys.argv[1:]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, *names], cwd=tmp_path / "workflow", capture_output=True, text=True
-        )
-        return dict(zip(names, done.stdout.split(), strict=True))
-
-    before = versions()
-    assert before["embed_chunk"] == code_version(ROOT / "workflow/scripts/embed_chunk.py")
-    for module, changed in (
-        ("report/figures", {"make_report"}),
-        ("model/attention", {"embed_chunk", "validate"}),
-        ("validation/reference", {"validate"}),
-        ("sequences/chunking", {"chunk_fasta"}),
-        ("store/names", {"merge_residues", "export_sample", "validate", "make_report"}),
-        ("system/files", set(names)),
-    ):
-        path = tmp_path / "workflow" / "packed_esm" / f"{module}.py"
-        text = path.read_text()
-        path.write_text(text + "\n# changed\n")
-        after = versions()
-        assert {name for name in names if after[name] != before[name]} == changed, module
-        path.write_text(text)
+def test_a_path_inside_the_working_directory_is_the_same_however_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "project/data").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    for folder in (tmp_path / "project", tmp_path / "linked"):
+        assert stable_path(folder / "s.tsv") == Path("s.tsv") == stable_path(Path("s.tsv"))
+        assert stable_path(folder / "data/s.tsv") == Path("data/s.tsv")
+    for path in (tmp_path / "s.tsv", Path("../s.tsv")):
+        assert stable_path(path) == path

@@ -18,6 +18,7 @@ from packed_esm.report.page import FIGURES, PageOptions, write_report
 from packed_esm.report.run_files import RunFiles
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
+from packed_esm.sequences.options import ChunkOptions
 from packed_esm.store.embeddings import SampleWriter, embedding_table
 from packed_esm.system.files import write_json
 
@@ -273,9 +274,7 @@ def write_page(folder, fasta, of_sequences=None, **options):
         [("s", folder / "s.fasta")],
         [paths["1-of-1.fasta"]],
         *(paths[n] for n in ("manifest", "rejected.tsv", "counts.json")),
-        "reject",
-        "fail",
-        64,
+        ChunkOptions(embed_dim=64),
     )
     rows = embedded(read_manifest(paths["manifest"]))
     with SampleWriter(folder / "s.parquet", {"tokens_per_pack": 64, "layers": [6], "pooling": ["mean"]}) as writer:

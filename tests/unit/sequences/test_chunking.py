@@ -7,19 +7,20 @@ from packed_esm.errors import FastaError
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import assign_to_chunks, chunk_samples, estimated_flops
 from packed_esm.sequences.fasta import read_records
-from packed_esm.sequences.records import LengthLimit
+from packed_esm.sequences.options import ChunkOptions, LongProteins, RecordOptions
 from packed_esm.system.files import read_json
 
 
-def chunk(tmp_path, texts, chunks=2, **options):
+def chunk(tmp_path, texts, chunks=2, long_proteins=LongProteins(), translated=False, **records):  # noqa: B008
     """Chunk samples s0, s1 ... of the given FASTA texts; return (manifest, records of each chunk, rejected, counts)."""
+    options = ChunkOptions(RecordOptions(**records), long_proteins, translated=translated)
     samples = []
     for i, text in enumerate(texts):
         (tmp_path / f"{i}.fasta").write_text(text)
         samples.append((f"s{i}", tmp_path / f"{i}.fasta"))
     paths = [tmp_path / f"{i}-of-{chunks}.fasta" for i in range(chunks)]
     outputs = (tmp_path / "m.parquet", tmp_path / "r.tsv", tmp_path / "c.json")
-    counts = chunk_samples(samples, paths, *outputs, **options)
+    counts = chunk_samples(samples, paths, *outputs, options)
     assert counts == read_json(outputs[2])
     rejected = pd.read_csv(outputs[1], sep="\t", dtype=str, keep_default_na=False)
     return pd.read_parquet(outputs[0]), [list(read_records(p)) for p in paths], rejected, counts
@@ -141,8 +142,8 @@ def test_chunks_have_equal_work(chunks):
 )
 def test_a_record_that_is_too_long_is_listed_with_what_became_of_it(tmp_path, action, status, lengths, reason):
     text = ">long\nMKVLAAGGS\n>fits\nMKVS\n>odd\nMKVLAAG*S\n"
-    limit = LengthLimit(4, action, 3)
-    manifest, (records,), rejected, counts = chunk(tmp_path, [text], 1, on_invalid="replace", limit=limit)
+    limit = LongProteins(4, action, 3)
+    manifest, (records,), rejected, counts = chunk(tmp_path, [text], 1, on_invalid="replace", long_proteins=limit)
     assert [len(record.sequence) for record in records] == lengths
     assert all(refget_digest(record.sequence) == record.id for record in records)
     assert manifest["status"].tolist() == [status, "accepted", status]
@@ -192,8 +193,8 @@ def test_records_as_other_programs_write_them_are_kept_or_listed_with_what_to_do
 
 def test_a_mask_is_one_residue_where_a_record_is_cut_or_replaced(tmp_path):
     text = ">a\nM<MASK>KV<mask>L\n>b\nM<mask>#<mask>K\n"
-    limit = LengthLimit(4, "truncate")
-    manifest, (records,), *_ = chunk(tmp_path, [text], 1, on_invalid="replace", limit=limit)
+    limit = LongProteins(4, "truncate")
+    manifest, (records,), *_ = chunk(tmp_path, [text], 1, on_invalid="replace", long_proteins=limit)
     assert [record.sequence for record in records] == ["M<mask>KV", "M<mask>X<mask>"]
     assert manifest["length"].tolist() == [4, 4] and manifest["masks"].tolist() == [1, 2]
     assert all(refget_digest(record.sequence) == record.id for record in records)

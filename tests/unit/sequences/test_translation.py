@@ -15,6 +15,7 @@ from packed_esm.errors import FastaError
 from packed_esm.sequences import translation
 from packed_esm.sequences.alphabet import invalid_characters
 from packed_esm.sequences.fasta import read_records
+from packed_esm.sequences.options import RecordOptions, TranslationOptions
 from packed_esm.sequences.translation import FRAMES, codon_table, nucleotide_windows, six_frames, translate_fasta
 from packed_esm.system.files import read_json, sha256
 
@@ -23,10 +24,11 @@ def dna(length, seed=0, letters="ACGT"):
     return "".join(np.random.default_rng(seed).choice(list(letters), size=length))
 
 
-def translated(tmp_path, text, **options):
+def translated(tmp_path, text, on_invalid="reject", on_duplicate_id="fail", counts_path=None, **translation):
     """Return (counts, {id: protein}, rows of the table) of a FASTA text."""
     (tmp_path / "in.fasta").write_text(text)
-    counts = translate_fasta(tmp_path / "in.fasta", tmp_path / "out.fasta", tmp_path / "t.tsv", **options)
+    options = (TranslationOptions(**translation), RecordOptions(on_invalid, on_duplicate_id), counts_path)
+    counts = translate_fasta(tmp_path / "in.fasta", tmp_path / "out.fasta", tmp_path / "t.tsv", *options)
     proteins = {r.id: r.sequence for r in read_records(tmp_path / "out.fasta")}
     with (tmp_path / "t.tsv").open(newline="") as handle:
         return counts, proteins, list(csv.DictReader(handle, delimiter="\t"))

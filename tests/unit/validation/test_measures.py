@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import pack, random_sequence
-from packed_esm.embedding.options import DTYPES
+from packed_esm.embedding.device import DTYPES
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from packed_esm.outputs.bounds import BOUNDS, tolerance
 from packed_esm.outputs.measures import contacts_errors, logits_errors, relative_error, residue_errors

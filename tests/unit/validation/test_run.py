@@ -9,8 +9,9 @@ import pytest
 import torch
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding import long_proteins
+from packed_esm.embedding.device import DTYPES
 from packed_esm.embedding.job import embed_fasta
-from packed_esm.embedding.options import DTYPES, EmbedOptions
+from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import RepeatError, ValidationError
 from packed_esm.model import esm2
 from packed_esm.outputs.bounds import BOUNDS

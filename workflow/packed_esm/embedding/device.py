@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from ..errors import OptionError, check_one_of
-from .options import DTYPES
+from ..kernels.fp8 import FP8
 
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
 CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
 # Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
 GPU_BYTES_PER_TOKEN_AND_DIM = 64

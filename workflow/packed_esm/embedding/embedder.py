@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import __version__
 from ..checkpoints.headers import checkpoint_sha256
 from ..checkpoints.heads import require_heads
 from ..checkpoints.loading import load_esm2
@@ -24,9 +23,10 @@ from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
 from ..outputs.columns import Column, columns_of
 from ..outputs.table import CONTACT_HEAD, INCLUDE, POOLINGS, RESIDUES, SCALARS, included
 from ..sequences.tokens import tokenize
-from .device import choose_device, choose_dtype, default_tokens_per_pack
+from ..store.settings import BITS
+from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
 from .long_proteins import WindowJoin, cut
-from .options import DTYPES, EmbedOptions
+from .options import EmbedOptions
 from .packing import Pack, iterate_packs
 from .results import EachSequence, Embeddings, MakePacks, StartedPack
 
@@ -102,7 +102,7 @@ class Embedder:
             "device": self.device.type,
             "kernels": self.model.kernels,
             "tokens_per_pack": self.tokens_per_pack,
-            "packed_esm": __version__,
+            "bits": BITS,
             "torch": torch.__version__,
         }
 

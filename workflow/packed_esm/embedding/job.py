@@ -16,7 +16,7 @@ from .attempts import Attempts, Embedded
 from .clock import Clock
 from .embedder import Embedder
 from .kept_residues import KeptResidues
-from .options import EmbedOptions
+from .options import EmbedOptions, RepeatOptions
 from .reading import Sequences, check_lengths, read_tokens
 from .repeat import Repeat, chance
 from .statistics import job_statistics
@@ -32,7 +32,7 @@ def embed_fasta(
     reuse: Sequence[Path] = (),
     residues: Mapping[str, Path] | None = None,
     residue_dtype: str = "float16",
-    repeat: float = 0.02,
+    repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
 ) -> dict:
     """Embed the records of a FASTA file into an Arrow file, in their order; return (and write) the statistics.

@@ -1,37 +1,90 @@
 """How to embed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-import torch
-
-from ..errors import check_one_of
-from ..kernels.fp8 import FP8
+from ..options import Options, option
+from ..outputs.table import INCLUDE, POOLINGS
 from ..sequences.windows import ResidueWindows
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
 ON_NONFINITE = ("recompute", "fail")
 
 
 @dataclass(frozen=True)
-class EmbedOptions:
+class EmbedOptions(Options):
     """How to embed.
 
-    `layers` as fair-esm counts them, negative allowed; `include`: what else to compute, names of INCLUDE;
-    `tokens_per_pack` None: by device and model; `windows`: for longer proteins, see `long_proteins`.
+    `layers` as fair-esm counts them, negative allowed; `tokens_per_pack` None: by device and model; `windows`: for
+    longer proteins, see `long_proteins`.
     """
 
-    model: Path
-    layers: Sequence[int] = (-1,)
-    poolings: Sequence[str] = ("mean",)
-    include: Sequence[str] = ()
-    device: str = "auto"
-    dtype: str = "auto"
-    attention: str = "auto"
-    tokens_per_pack: int | None = None
-    on_nonfinite: str = "recompute"
+    model: Path = option(
+        MISSING,
+        "model",
+        "demo, the name of a published model, the path of a fair-esm .pt file, of a Hugging Face folder or of a LoRA "
+        "adapter, or the id of a model in Hugging Face's cache",
+    )
+    layers: Sequence[int] = option(
+        (-1,),
+        "layers",
+        "Layers to keep; 0 is the embedding, N the last layer after the final norm, negative numbers count from the "
+        "end",
+        kind=int,
+    )
+    poolings: Sequence[str] = option(
+        ("mean",),
+        "pooling",
+        "How the residues of a protein become one vector; std divides by the number of residues",
+        words=tuple(POOLINGS),
+    )
+    include: Sequence[str] = option(
+        (),
+        "include",
+        "What else to compute; log_likelihood is a column, logits and contacts go to residue files",
+        words=INCLUDE,
+    )
+    device: str = option(
+        "auto",
+        "device",
+        "Where to embed and validate; auto takes a GPU if there is one",
+        words=("auto", "cpu", "cuda"),
+    )
+    dtype: str = option(
+        "auto",
+        "dtype",
+        "Data type of the matrix products; auto is fp32 on a CPU and fp16 on a GPU, fp8 needs Hopper or newer",
+        words=("auto", "fp32", "fp16", "bf16", "fp8"),
+    )
+    attention: str = option(
+        "auto",
+        "attention",
+        "Attention backend; auto takes the fastest that runs",
+        words=("auto", "triton", "flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded"),
+    )
+    tokens_per_pack: int | None = option(
+        None,
+        "tokens_per_pack",
+        "Tokens of one forward pass; auto depends on the device and the model",
+        kind=int,
+        none="auto",
+    )
+    on_nonfinite: str = option(
+        "recompute",
+        "on_nonfinite",
+        "What happens to a sequence whose values are not finite; recompute runs it in fp32, fail stops",
+        words=ON_NONFINITE,
+    )
     windows: ResidueWindows | None = None
 
-    def __post_init__(self) -> None:
-        check_one_of("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+
+@dataclass(frozen=True)
+class RepeatOptions(Options):
+    """How many sequences an embed job embeds twice, as a share of all; it determines no embedding."""
+
+    repeat: float = option(
+        0.02,
+        "validation.repeat",
+        "Share of the sequences that each embed job embeds twice; other values the second time fail the job",
+        kind=float,
+    )

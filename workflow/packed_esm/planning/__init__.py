@@ -1,5 +1,5 @@
-"""What the rules ask before anything runs: configuration, sample sheet, number of chunks, memory and time.
+"""What the rules ask before anything runs: configuration, inputs, files of results, stages, memory and time.
 
-Reads no FASTA and no checkpoint.
-May import: checkpoints, errors, system.
+Reads no FASTA, and of a checkpoint no more than names. Knows nothing of Snakemake.
+May import: checkpoints, embedding, errors, options, outputs, report, sequences, store, system, validation.
 """

@@ -1,13 +1,16 @@
 """The files that a run is given: the sample sheet, FASTA files and earlier results."""
 
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ..errors import OptionError, SheetError
 from ..system.sheets import read_sheet
+from .config import check
 
 NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows of viral genomes 0.86 had none
 
@@ -15,6 +18,16 @@ NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows o
 def given_path(text: str) -> Path:
     """Return the path that a user wrote, `~` and `~name` at its beginning being home folders, as in a shell."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser() raises for a name that nobody has
+
+
+def stable_path(path: Path) -> Path:
+    """Return a path relative to the working directory where it is inside, so that both ways to write it are the same.
+
+    It also survives that the project moves.
+    """
+    folder = path.parent.resolve()
+    inside = path.is_absolute() and folder.is_relative_to(Path.cwd())
+    return folder.relative_to(Path.cwd()) / path.name if inside else path
 
 
 def read_sample_sheet(sheet: Path) -> pd.DataFrame:
@@ -34,6 +47,74 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
         name = table.loc[line, "sample"]
         raise SheetError(f"{sheet}, line {line}: sample {name!r} stands in more than one row; names must differ")
     return table
+
+
+def find_sheet(text: str, clone: Path) -> Path:
+    """Return the sheet that the key `samples` names: in the working directory, else, with a note, in the clone."""
+    sheet = given_path(text)
+    shipped = clone / sheet
+    if not sheet.exists() and shipped.exists():
+        print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
+        sheet = shipped
+    return stable_path(sheet)
+
+
+def read_samples(sheet: Path, schema: dict, made_later: bool, in_module: bool) -> dict[str, str]:
+    """Return {sample: FASTA path} of a sample sheet; paths are relative to the folder of the sheet.
+
+    Args:
+        sheet: TSV.
+        schema: JSON schema of a row.
+        made_later: FASTA files may be missing, because a rule of another workflow makes them.
+        in_module: another workflow uses this one, for the remedy of a missing file.
+
+    Raises:
+        OptionError: a row that the schema does not allow, a file that is not there, or a path with braces.
+        SheetError: a sheet that cannot be read.
+    """
+    table = read_sample_sheet(sheet)
+    for line, row in zip(table.index, table.to_dict("records"), strict=True):
+        check(row, schema, f"{sheet}, line {line}")
+    rows = zip(table["sample"], table["fasta"], strict=True)
+    samples = {sample: str(sheet.parent / given_path(fasta)) for sample, fasta in rows}
+    for sample, fasta in samples.items():
+        if not made_later and not Path(fasta).exists():
+            remedy = ", or set `chunks` if your workflow makes the file" if in_module else ""
+            raise OptionError(
+                f"{sheet}: there is no {fasta}, the FASTA file of sample {sample!r}; mend the sheet{remedy}"
+            )
+    without_braces("samples", samples.values())
+    return samples
+
+
+def without_braces(key: str, paths: Iterable[str | Path]) -> list[str]:
+    """Return paths of inputs, as text.
+
+    Raises:
+        OptionError: one that Snakemake would take for a pattern, by its key.
+    """
+    texts = [str(path) for path in paths]
+    for path in texts:
+        if {"{", "}"} & set(path):
+            raise OptionError(f"{key}: {path} has braces, which mean wildcards to Snakemake; rename it, or give a link")
+    return texts
+
+
+def path_inside(path: Path) -> str:
+    """Return the path relative to the working directory where it is inside, so that the project may move."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def number_of_chunks(settings: Mapping[str, Any], fastas: Iterable[str]) -> int:
+    """Return the number of chunks, without reading a FASTA.
+
+    Raises:
+        OptionError: it depends on a file that is not there (yet).
+    """
+    if settings["chunks"] != "auto":
+        return settings["chunks"]
+    letters = NUCLEOTIDES_PER_RESIDUE if settings["input"] == "nucleotide" else 1
+    return estimated_chunks(fastas, letters * settings["residues_per_chunk"])
 
 
 def fasta_bytes(fastas: Iterable[str]) -> int:

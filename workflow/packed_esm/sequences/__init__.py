@@ -1,5 +1,5 @@
 """From FASTA to chunks: records, ids, translation, windows, tokens and the manifest.
 
 Knows letters and records, and no model.
-May import: errors, system.
+May import: errors, options, system.
 """

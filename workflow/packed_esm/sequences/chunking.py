@@ -2,16 +2,17 @@
 
 import heapq
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ..system.files import file_identity, replacing, write_json
 from .alphabet import residue_count
-from .fasta import MAX_RESIDUES, sha256_as_read
-from .manifest import ACCEPTED, REJECTED, SCHEMA, STATUSES, write_manifest
-from .records import LengthLimit, Reading, read_sample
+from .fasta import sha256_as_read
+from .manifest import ACCEPTED, NOWHERE, REJECTED, STATUSES, Place, RecordRow, write_manifest
+from .options import ChunkOptions
+from .records import Reading, Unique, read_sample
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +23,7 @@ def chunk_samples(
     manifest_path: Path,
     rejected_path: Path,
     counts_path: Path,
-    on_invalid: str = "reject",
-    on_duplicate_id: str = "fail",
-    embed_dim: int = 1280,
-    translated: bool = False,
-    limit: LengthLimit = LengthLimit(),  # noqa: B008
-    max_record_residues: int = MAX_RESIDUES,
+    options: ChunkOptions = ChunkOptions(),  # noqa: B008
 ) -> dict:
     """Write the chunks (FASTA), the manifest (Parquet), the rejects (TSV) and the counts (JSON); return the counts.
 
@@ -35,22 +31,28 @@ def chunk_samples(
         samples: (name, FASTA path), in order.
         chunk_paths: where the chunks go; their number is the number of chunks, some may stay empty.
         manifest_path, rejected_path, counts_path: where the other outputs go.
-        on_invalid: what becomes of a record with characters that are no residues: `reject`, `fail`, `replace` (by X).
-        on_duplicate_id: what becomes of an id that a sample has twice: `fail`, or `suffix` (_2, _3 ...).
-        embed_dim: of the model, for the estimate of work.
-        translated: the samples are translations: those that look like nucleotides (poly-A ...) are no mistake.
-        limit: what becomes of records that are too long.
-        max_record_residues: letters of a record beyond which the file is refused, before the record is in memory.
+        options: what happens to records that cannot be used as they are, or are too long.
 
     Raises:
         FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`.
-        OptionError: a word that an option does not have.
     """
+    reading, sources = _read_samples(samples, options)
+    places = _write_chunks(chunk_paths, reading.unique, options.embed_dim)
+    manifest = _manifest(reading.rows, places)
+    write_manifest(manifest_path, manifest, sources)
+    _write_rejected(rejected_path, manifest)
+    counts = _count(manifest, reading.unique, list(sources)) | {"fasta_sha256": sources}
+    write_json(counts_path, counts)
+    return counts
+
+
+def _read_samples(samples: Sequence[tuple[str, Path]], options: ChunkOptions) -> tuple[Reading, dict[str, str]]:
+    """Return what all samples have, and {sample: sha256 of its FASTA file}."""
     reading = Reading()
     identities = [file_identity(path) for _, path in samples]
     for name, path in samples:
-        like_nucleotides = read_sample(name, path, reading, on_invalid, on_duplicate_id, limit, max_record_residues)
-        if like_nucleotides and not translated:
+        like_nucleotides = read_sample(name, path, reading, options)
+        if like_nucleotides and not options.translated:
             log.warning(
                 "%s: %d records of sample %s look like nucleotides, first %r on line %d; they are kept as proteins, "
                 "set input: nucleotide to have them translated",
@@ -59,18 +61,15 @@ def chunk_samples(
                 name,
                 *like_nucleotides[0],
             )
-    digests = list(reading.unique)
-    place = _write_chunks(chunk_paths, digests, reading.unique, embed_dim)
-    names = SCHEMA.names[: -len(("chunk", "row"))]
-    manifest = pd.DataFrame(reading.rows, columns=names)
-    places = [place.get(digest, (-1, -1)) for digest in manifest.digest]
-    manifest["chunk"], manifest["row"] = zip(*places, strict=True) if places else ([], [])
     sources = {name: sha256_as_read(path, identity) for (name, path), identity in zip(samples, identities, strict=True)}
-    write_manifest(manifest_path, manifest, sources)
-    _write_rejected(rejected_path, manifest)
-    counts = _count(manifest, reading.unique, list(sources)) | {"fasta_sha256": sources}
-    write_json(counts_path, counts)
-    return counts
+    return reading, sources
+
+
+def _manifest(rows: list[RecordRow], places: Mapping[str, Place]) -> pd.DataFrame:
+    """Return the manifest: all records in order, each with its place in the chunks."""
+    manifest = pd.DataFrame(rows, columns=RecordRow._fields)
+    found = [places.get(digest, NOWHERE) for digest in manifest.digest]
+    return manifest.join(pd.DataFrame(found, columns=Place._fields))
 
 
 def estimated_flops(length: int, embed_dim: int) -> int:
@@ -92,20 +91,19 @@ def assign_to_chunks(lengths: Sequence[int], chunks: int, embed_dim: int) -> lis
     return [sorted(indices) for indices in dealt]
 
 
-def _write_chunks(
-    paths: Sequence[Path], digests: list[str], unique: dict[str, tuple[str, str]], embed_dim: int
-) -> dict[str, tuple[int, int]]:
-    """Write each chunk, named by digest, and return {digest: (chunk, row)}."""
-    place = {}
-    lengths = [residue_count(unique[digest][0]) for digest in digests]
+def _write_chunks(paths: Sequence[Path], unique: Mapping[str, Unique], embed_dim: int) -> dict[str, Place]:
+    """Write each chunk, its records named by their digests, and return {digest: place}."""
+    places = {}
+    digests = list(unique)
+    lengths = [residue_count(unique[digest].sequence) for digest in digests]
     for chunk, indices in enumerate(assign_to_chunks(lengths, len(paths), embed_dim)):
         with replacing(paths[chunk]) as temporary, temporary.open("w", encoding="utf-8") as handle:
             for row, index in enumerate(indices):
                 digest = digests[index]
                 sequence, name = unique[digest]
                 handle.write(f">{digest} {name}\n{sequence}\n")
-                place[digest] = (chunk, row)
-    return place
+                places[digest] = Place(chunk, row)
+    return places
 
 
 def _write_rejected(path: Path, manifest: pd.DataFrame) -> None:
@@ -115,7 +113,7 @@ def _write_rejected(path: Path, manifest: pd.DataFrame) -> None:
         unusual[["sample", "id", "line", "status", "reason"]].to_csv(temporary, sep="\t", index=False)
 
 
-def _count(manifest: pd.DataFrame, unique: dict[str, tuple[str, str]], samples: list[str]) -> dict:
+def _count(manifest: pd.DataFrame, unique: Mapping[str, Unique], samples: list[str]) -> dict:
     def of(rows: pd.DataFrame) -> dict:
         statuses = rows.status.value_counts()
         kept = rows[rows.status != REJECTED]
@@ -128,6 +126,6 @@ def _count(manifest: pd.DataFrame, unique: dict[str, tuple[str, str]], samples: 
     return {
         **of(manifest),
         "unique_sequences": len(unique),
-        "unique_residues": sum(residue_count(sequence) for sequence, _ in unique.values()),
+        "unique_residues": sum(residue_count(one.sequence) for one in unique.values()),
         "samples": {name: of(manifest[manifest["sample"] == name]) for name in samples},
     }

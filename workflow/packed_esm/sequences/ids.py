@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from ..errors import FastaError, check_one_of
+from ..errors import FastaError
 from .fasta import Record
-
-ON_DUPLICATE_ID = ("fail", "suffix")
 
 
 class RecordIds:
@@ -21,7 +19,6 @@ class RecordIds:
     """
 
     def __init__(self, path: Path, on_duplicate_id: str) -> None:
-        check_one_of("on_duplicate_id", on_duplicate_id, ON_DUPLICATE_ID)
         self.first_line: dict[str, int] = {}
         self._path, self._on_duplicate_id = path, on_duplicate_id
         self._last_suffix: dict[str, int] = {}

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,39 @@ ACCEPTED, REPLACED, REJECTED = "accepted", "replaced", "rejected"
 TRUNCATED, SPLIT = "truncated", "split"  # of those that are longer than max_length
 STATUSES = (ACCEPTED, REPLACED, TRUNCATED, SPLIT, REJECTED)
 
+
+class RecordRow(NamedTuple):
+    """What the manifest has of a record, but for its place in the chunks."""
+
+    sample: str
+    position: int  # in the sample, from 0
+    id: str
+    description: str
+    line: int  # of the header, from 1
+    length: int  # residues
+    masks: int  # residues of these that are written <mask>
+    digest: str  # empty where rejected
+    status: str
+    reason: str
+
+
+class Place(NamedTuple):
+    """Where a sequence is in the chunks."""
+
+    chunk: int
+    row: int
+
+
+NOWHERE = Place(-1, -1)  # of rejected records
 SCHEMA = pa.schema(
     {
         "sample": pa.string(),
-        "position": pa.int64(),  # in the sample, from 0
+        "position": pa.int64(),
         "id": pa.string(),
         "description": pa.string(),
-        "line": pa.int64(),  # of the header, from 1
-        "length": pa.int32(),  # residues
-        "masks": pa.int32(),  # residues of these that are written <mask>
+        "line": pa.int64(),
+        "length": pa.int32(),
+        "masks": pa.int32(),
         "digest": pa.string(),
         "status": pa.string(),
         "reason": pa.string(),

@@ -4,8 +4,9 @@ import logging
 import string
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from ..errors import FastaError, check_one_of
+from ..errors import FastaError
 from ..system.progress import progress_bar
 from .alphabet import (
     first_residues,
@@ -19,14 +20,12 @@ from .alphabet import (
 )
 from .fasta import MAX_RESIDUES, Record, read_records
 from .ids import RecordIds
-from .manifest import ACCEPTED, REJECTED, REPLACED, SPLIT, TRUNCATED
+from .manifest import ACCEPTED, REJECTED, REPLACED, SPLIT, TRUNCATED, RecordRow
+from .options import ChunkOptions, LongProteins
 from .rejects import RejectLog
-from .windows import ResidueWindows
 
 log = logging.getLogger(__name__)
 
-ON_INVALID = ("reject", "fail", "replace")
-ACTIONS = ("reject", "truncate", "split")
 ADVICE = {  # what to do about characters that are no residue
     ":|/": "if they part chains, write a record for each chain",
     "#": "a masked residue is written <mask>",
@@ -35,92 +34,51 @@ ADVICE = {  # what to do about characters that are no residue
 }
 
 
-@dataclass(frozen=True)
-class LengthLimit:
-    """What becomes of a record of more than `max_length` residues.
+class Unique(NamedTuple):
+    """A sequence that is kept once, and where it was first: `sample|id`."""
 
-    `reject`, `truncate` (the first `max_length` are kept), or `split`: kept whole, to be embedded in windows of
-    `max_length` residues that overlap by at least `overlap`. None: records may have any length.
-    """
-
-    max_length: int | None = None
-    action: str = "reject"
-    overlap: int = 0
-
-    def __post_init__(self) -> None:
-        check_one_of("long_proteins.action", self.action, ACTIONS)
-
-    def apply(self, sequence: str) -> tuple[str, str, str]:
-        """Return (what is kept of a sequence, status, reason), the last two empty where nothing is to be done."""
-        residues = residue_count(sequence)
-        if self.max_length is None or residues <= self.max_length:
-            return sequence, "", ""
-        if self.action == "reject":
-            return sequence, REJECTED, f"{residues} residues, more than max_length {self.max_length}"
-        if self.action == "truncate":
-            return (
-                first_residues(sequence, self.max_length),
-                TRUNCATED,
-                f"the first {self.max_length} of {residues} residues",
-            )
-        windows = len(ResidueWindows(self.max_length, self.overlap).starts(residues))
-        return sequence, SPLIT, f"{residues} residues in {windows} windows of {self.max_length}"
+    sequence: str
+    name: str
 
 
 @dataclass
 class Reading:
     """What has been read so far: rows of the manifest, and the unique sequences by digest."""
 
-    rows: list[tuple] = field(default_factory=list)  # SCHEMA's columns up to `reason`
-    unique: dict[str, tuple[str, str]] = field(default_factory=dict)  # digest: (sequence, first name)
+    rows: list[RecordRow] = field(default_factory=list)
+    unique: dict[str, Unique] = field(default_factory=dict)
 
 
-def read_sample(
-    name: str,
-    path: Path,
-    reading: Reading,
-    on_invalid: str,
-    on_duplicate_id: str,
-    limit: LengthLimit = LengthLimit(),  # noqa: B008
-    max_record_residues: int = MAX_RESIDUES,
-) -> list[tuple[str, int]]:
+class Classified(NamedTuple):
+    """What is kept of a record, its status in the manifest, and why; the reason is empty where it is accepted."""
+
+    sequence: str
+    status: str
+    reason: str
+
+
+def read_sample(name: str, path: Path, reading: Reading, options: ChunkOptions) -> list[tuple[str, int]]:
     """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides.
 
     Raises:
         FastaError: see `chunk_samples`.
-        OptionError: a word that an option does not have.
     """
-    check_one_of("on_invalid", on_invalid, ON_INVALID)
     like_nucleotides = []
-    ids, rejects = RecordIds(path, on_duplicate_id), RejectLog(path, "rejected.tsv")
+    ids, rejects = RecordIds(path, options.records.on_duplicate_id), RejectLog(path, "rejected.tsv")
     with progress_bar(None, "records", f"reading {name}") as bar:
-        for position, record in enumerate(read_records(path, max_record_residues)):
+        for position, record in enumerate(read_records(path, options.records.max_record_residues or MAX_RESIDUES)):
             record_id = record.id and ids.add(record)
-            sequence, status, reason = classify(path, record, on_invalid)
-            if status != REJECTED:
-                sequence, cut, why = limit.apply(sequence)
-                status, reason = cut or status, "; ".join(filter(None, (reason, why)))
-            if status == REJECTED:
-                rejects.add(record.line, record_id, reason)
-            digest = refget_digest(sequence) if status != REJECTED else ""
-            if digest:
-                reading.unique.setdefault(digest, (sequence, f"{name}|{record_id}"))
-                if looks_like_nucleotides(sequence):
+            kept = classify(path, record, options.records.on_invalid)
+            if kept.status != REJECTED:
+                kept = limit_length(kept, options.long_proteins)
+            row = _manifest_row(name, position, record, record_id, kept)
+            reading.rows.append(row)
+            if kept.status == REJECTED:
+                rejects.add(record.line, record_id, kept.reason)
+            else:
+                reading.unique.setdefault(row.digest, Unique(kept.sequence, f"{name}|{record_id}"))
+                if looks_like_nucleotides(kept.sequence):
                     like_nucleotides.append((record_id, record.line))
-            reading.rows.append(
-                (
-                    name,
-                    position,
-                    record_id,
-                    record.description,
-                    record.line,
-                    residue_count(sequence),
-                    mask_count(sequence),
-                    digest,
-                    status,
-                    reason,
-                )
-            )
             bar.update(1)
     rejects.close()
     if ids.suffixed:
@@ -130,8 +88,12 @@ def read_sample(
     return like_nucleotides
 
 
-def classify(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str]:
-    """Return (normalised sequence, status, reason) of a record."""
+def classify(path: Path, record: Record, on_invalid: str) -> Classified:
+    """Return what is kept of a record, whatever its length.
+
+    Raises:
+        FastaError: an invalid record, where `on_invalid` is `fail`.
+    """
     sequence = normalise(record.sequence)
     invalid = invalid_characters(sequence)
     if not record.id:
@@ -141,14 +103,46 @@ def classify(path: Path, record: Record, on_invalid: str) -> tuple[str, str, str
     elif invalid:
         reason = "; ".join((f"no residue letter: {' '.join(map(repr, invalid[:10]))}", *_advice(invalid)))
         if on_invalid == "replace":
-            return replace_invalid(sequence), REPLACED, reason
+            return Classified(replace_invalid(sequence), REPLACED, reason)
     else:
-        return sequence, ACCEPTED, ""
+        return Classified(sequence, ACCEPTED, "")
     if on_invalid == "fail":
         raise FastaError(
             f"{path}, line {record.line}: record {record.id!r}: {reason}; mend it, or set on_invalid: reject or replace"
         )
-    return sequence, REJECTED, reason
+    return Classified(sequence, REJECTED, reason)
+
+
+def limit_length(kept: Classified, options: LongProteins) -> Classified:
+    """Return what is kept of a record that is not rejected, which may be too long."""
+    residues, longest = residue_count(kept.sequence), options.max_length
+    if longest is None or residues <= longest:
+        return kept
+    sequence = kept.sequence
+    if options.action == "reject":
+        status, reason = REJECTED, f"{residues} residues, more than max_length {longest}"
+    elif options.action == "truncate":
+        sequence = first_residues(sequence, longest)
+        status, reason = TRUNCATED, f"the first {longest} of {residues} residues"
+    else:
+        windows = len(options.windows.starts(residues))
+        status, reason = SPLIT, f"{residues} residues in {windows} windows of {longest}"
+    return Classified(sequence, status, "; ".join(filter(None, (kept.reason, reason))))
+
+
+def _manifest_row(sample: str, position: int, record: Record, record_id: str, kept: Classified) -> RecordRow:
+    return RecordRow(
+        sample=sample,
+        position=position,
+        id=record_id,
+        description=record.description,
+        line=record.line,
+        length=residue_count(kept.sequence),
+        masks=mask_count(kept.sequence),
+        digest=refget_digest(kept.sequence) if kept.status != REJECTED else "",
+        status=kept.status,
+        reason=kept.reason,
+    )
 
 
 def _advice(invalid: str) -> list[str]:

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from Bio.Data.CodonTable import ambiguous_dna_by_id
@@ -32,18 +32,15 @@ from ..system.progress import progress_bar
 from .alphabet import normalise
 from .fasta import MAX_NUCLEOTIDES, Record, read_records, sha256_as_read
 from .ids import RecordIds
+from .options import AMBIGUOUS_CODONS, CODON, RecordOptions, TranslationOptions
 from .rejects import RejectLog
 
 log = logging.getLogger(__name__)
 
 NUCLEOTIDES = "ACGTRYSWKMBDHVN"  # IUPAC, DNA
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")
-CODON = 3  # nucleotides
 BLOCK = CODON * 2**18  # nucleotides that are translated at once: their arrays take ten times as much memory
-AMBIGUOUS_CODONS = ("resolve", "skip")
-ON_INVALID = ("reject", "fail", "replace")
 SKIPPED = "-"
-COLUMNS = ("id", "line", "length", "windows", "kept", "reason")  # of the table
 
 _LETTER = np.zeros(128, dtype=np.int16)  # place in NUCLEOTIDES by ASCII code
 _LETTER[list(NUCLEOTIDES.encode("ascii"))] = np.arange(len(NUCLEOTIDES))
@@ -117,18 +114,37 @@ def _six_frames(sequence: str, codons: np.ndarray) -> Iterator[tuple[str, str]]:
         yield frame, strand[first::CODON].tobytes().decode("ascii").replace(SKIPPED, "")
 
 
+class TableRow(NamedTuple):
+    """A row of the table: what became of a record."""
+
+    id: str
+    line: int  # of its header, from 1
+    length: int  # nucleotides
+    windows: int  # 0 where it is rejected
+    kept: int  # proteins
+    reason: str  # why it has no protein, or what was replaced
+
+    @property
+    def rejected(self) -> bool:
+        return not self.windows
+
+
+class Classified(NamedTuple):
+    """A normalised sequence, whether to translate it, and what is or was wrong with it."""
+
+    sequence: str
+    accepted: bool
+    reason: str
+
+
 def translate_fasta(
     fasta: Path,
     out: Path,
     table: Path,
-    genetic_code: int = 1,
-    window: int | None = 300,
-    ambiguous_codons: str = "resolve",
-    on_invalid: str = "reject",
-    on_duplicate_id: str = "fail",
-    max_record_residues: int = MAX_NUCLEOTIDES,
+    translation: TranslationOptions = TranslationOptions(),  # noqa: B008
+    records: RecordOptions = RecordOptions(),  # noqa: B008
     counts_path: Path | None = None,
-) -> dict:
+) -> dict[str, int]:
     """Write the stop-free frames of all records (FASTA) and what became of each record (TSV); return the counts.
 
     Of the file only one record is in memory, and the ids; the memory is at most three times the record.
@@ -136,68 +152,59 @@ def translate_fasta(
     Args:
         fasta: nucleotides, plain or gzip.
         out: proteins; their descriptions have the window, from 1 (`nt=241-540`), then what the record's had.
-        table: a row for every record: `COLUMNS`, where `kept` is the number of its proteins.
-        genetic_code, ambiguous_codons: see `codon_table`.
-        window: nucleotides, or None to read records whole.
-        on_invalid: what becomes of a record with letters that are no nucleotides: `reject` (it has no protein), `fail`,
-            or `replace` (U by T, others by N).
-        on_duplicate_id: what becomes of an id that stands twice: `fail`, or `suffix` (_2, _3 ...).
-        max_record_residues: nucleotides of a record beyond which the file is refused, before the record is in memory.
+        table: a `TableRow` for every record.
+        translation: genetic code, windows and ambiguous codons.
+        records: what happens to records with letters that are no nucleotides, or with an id that stands twice.
         counts_path: JSON of the counts and of the sha256 of the FASTA file.
 
     Raises:
         FastaError: a file that cannot be read or that changes meanwhile, a repeated id, an invalid record where
             `on_invalid` is `fail`, or none but such records.
-        OptionError: no such genetic code, a window shorter than a codon, or a word that an option does not have.
+        OptionError: no such genetic code.
     """
-    check_one_of("on_invalid", on_invalid, ON_INVALID)
-    if window is not None and window < CODON:
-        raise OptionError(f"translation.window: {window} nucleotides are no codon; give {CODON} or more, or none")
-    codons = codon_table(genetic_code, ambiguous_codons)
-    ids, rejects = RecordIds(fasta, on_duplicate_id), RejectLog(fasta, table.name)
+    codons = codon_table(translation.genetic_code, translation.ambiguous_codons)
+    ids, rejects = RecordIds(fasta, records.on_duplicate_id), RejectLog(fasta, table.name)
     counts = {"records": 0, "rejected": 0, "windows": 0, "proteins": 0}
-    problem = ""  # of the first rejected record
-    identity = file_identity(fasta)
+    first_problem, identity = "", file_identity(fasta)
     with _writing(out) as proteins, _writing(table) as rows, progress_bar(None, "records", "translating") as bar:
         write_row = csv.writer(rows, delimiter="\t", lineterminator="\n").writerow
-        write_row(COLUMNS)
-        for record in read_records(fasta, max_record_residues):
-            accepted, row = _translate_record(
-                fasta, record, record.id and ids.add(record), proteins, window, codons, on_invalid
-            )
-            del record  # before the next one is read
+        write_row(TableRow._fields)
+        for record in read_records(fasta, records.max_record_residues or MAX_NUCLEOTIDES):
+            name = record.id and ids.add(record)
+            classified = _classify(fasta, record, records.on_invalid)
+            row = _write_proteins(proteins, name, record, classified, translation.window, codons)
+            del record, classified  # before the next one is read
             write_row(row)
-            name, line, _, number, kept, reason = row
-            if not accepted:
-                rejects.add(line, name, reason)
-                problem = problem or f"line {line}: record {name!r}: {reason}"
-            for key, amount in zip(counts, (1, not accepted, number, kept), strict=True):
-                counts[key] += amount
+            _add(counts, row)
+            if row.rejected:
+                rejects.add(row.line, row.id, row.reason)
+                first_problem = first_problem or f"line {row.line}: record {row.id!r}: {row.reason}"
             bar.update(1)
         rejects.close()
         if ids.suffixed:
             log.warning("%s: %d ids stood more than once and got suffixes", fasta, ids.suffixed)
-        if problem and not counts["windows"]:
-            raise FastaError(f"{fasta}, {problem}; none of the {counts['records']} records can be translated")
+        if first_problem and not counts["windows"]:
+            raise FastaError(f"{fasta}, {first_problem}; none of the {counts['records']} records can be translated")
         digest = sha256_as_read(fasta, identity)
     if counts_path:
         write_json(counts_path, counts | {"fasta_sha256": digest})
     return counts
 
 
-def _translate_record(
-    path: Path, record: Record, name: str, out: TextIO, window: int | None, codons: np.ndarray, on_invalid: str
-) -> tuple[bool, tuple[str, int, int, int, int, str]]:
-    """Write the proteins of a record; return whether it was accepted, and its `COLUMNS`."""
-    sequence, accepted, reason = _classify(path, record, on_invalid)
-    number, kept = _write_proteins(out, name, record, sequence, window, codons) if accepted else (0, 0)
-    if accepted and not kept:
-        reason = "; ".join(filter(None, (reason, "in every frame a stop, or no residue")))
-    return accepted, (name, record.line, len(sequence), number, kept, reason)
+def _add(counts: dict[str, int], row: TableRow) -> None:
+    """Count a record."""
+    counts["records"] += 1
+    counts["rejected"] += row.rejected
+    counts["windows"] += row.windows
+    counts["proteins"] += row.kept
 
 
-def _classify(path: Path, record: Record, on_invalid: str) -> tuple[str, bool, str]:
-    """Return (normalised sequence, whether to translate it, what is or was wrong with it)."""
+def _classify(path: Path, record: Record, on_invalid: str) -> Classified:
+    """Return whether to translate a record, as it is or mended.
+
+    Raises:
+        FastaError: a record that cannot be translated, where `on_invalid` is `fail`.
+    """
     sequence = normalise(record.sequence)
     foreign = "".join(dict.fromkeys(sequence.translate(_WITHOUT_NUCLEOTIDES)))
     letters = " ".join(map(repr, foreign[:10]))
@@ -207,24 +214,26 @@ def _classify(path: Path, record: Record, on_invalid: str) -> tuple[str, bool, s
         reason = f"shorter than a codon ({len(sequence)})"
     elif foreign and on_invalid == "replace":
         replaced = sequence.translate({ord(c): "T" if c == "U" else "N" for c in foreign})
-        return replaced, True, f"replaced (U by T, others by N): {letters}"
+        return Classified(replaced, True, f"replaced (U by T, others by N): {letters}")
     elif foreign:
         remedy = "this is RNA, write T for U" if foreign == "U" else "mend it, or set input: protein if it is one"
         reason = f"no nucleotide of DNA: {letters}; {remedy}"
     else:
-        return sequence, True, ""
+        return Classified(sequence, True, "")
     if on_invalid == "fail":
         raise FastaError(f"{path}, line {record.line}: record {record.id!r}: {reason}; or set on_invalid: reject")
-    return sequence, False, reason
+    return Classified(sequence, False, reason)
 
 
 def _write_proteins(
-    out: TextIO, name: str, record: Record, sequence: str, window: int | None, codons: np.ndarray
-) -> tuple[int, int]:
-    """Write the frames of a record that have no stop and a residue; return the numbers of windows and of proteins."""
+    out: TextIO, name: str, record: Record, classified: Classified, window: int | None, codons: np.ndarray
+) -> TableRow:
+    """Write the frames of a record that have no stop and a residue; return what became of it."""
+    sequence, accepted, reason = classified
     number = kept = 0
     description = record.description.split(maxsplit=1)[1:]
-    for number, (start, end) in enumerate(nucleotide_windows(len(sequence), window), 1):
+    windows = nucleotide_windows(len(sequence), window) if accepted else ()
+    for number, (start, end) in enumerate(windows, 1):
         place = f"{name}_chunk_{number}" if window else name
         for frame, protein in six_frames(sequence[start:end], codons):
             if "*" not in protein and protein.strip("X"):
@@ -232,7 +241,9 @@ def _write_proteins(
                 out.writelines((f">{title}\n", protein, "\n"))
                 kept += 1
             del protein  # before the next one is made
-    return number, kept
+    if accepted and not kept:
+        reason = "; ".join(filter(None, (reason, "in every frame a stop, or no residue")))
+    return TableRow(name, record.line, len(sequence), number, kept, reason)
 
 
 @contextmanager

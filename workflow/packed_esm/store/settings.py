@@ -1,14 +1,21 @@
-"""What determines the content of an embedding, and its fingerprint."""
+"""What determines the content of an embedding, its fingerprint, and the number that says whether bits may differ."""
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .. import __version__
 from ..errors import EmbeddingFileError
 from ..system.files import FileKind
 
 SETTINGS_KEY = b"packed_esm"
+
+# The generation of results. Raise it by one, and run `python tests/golden.py`, whenever a change of the code may change
+# the content of a result of the same input and settings: a bit of an embedding, a frame that is translated, a record
+# that is rejected, a column of a file. Then everything runs again, and `reuse` takes nothing of before. Otherwise leave
+# it, also for a new version: results stay as they are, and whoever has some keeps hours of GPU time.
+BITS = 1
 
 
 def fingerprint(settings: dict) -> str:
@@ -17,8 +24,12 @@ def fingerprint(settings: dict) -> str:
 
 
 def to_metadata(settings: dict) -> dict[bytes, bytes]:
-    """Return the schema metadata (Arrow, Parquet) that carries `settings` and their fingerprint."""
-    return {SETTINGS_KEY: _canonical({"settings": settings, "fingerprint": fingerprint(settings)}).encode()}
+    """Return the schema metadata (Arrow, Parquet) that carries `settings`, their fingerprint, and this version.
+
+    The version is for a reader to know; nothing compares it.
+    """
+    content = {"settings": settings, "fingerprint": fingerprint(settings), "version": __version__}
+    return {SETTINGS_KEY: _canonical(content).encode()}
 
 
 def from_metadata(metadata: dict[bytes, bytes] | None, kind: FileKind, path: Path) -> dict:
@@ -33,11 +44,18 @@ def from_metadata(metadata: dict[bytes, bytes] | None, kind: FileKind, path: Pat
         stored = json.loads(metadata[SETTINGS_KEY])
     except ValueError as error:
         raise kind.damaged(path, f"its settings: {error}") from error
-    if not isinstance(stored, dict) or stored.keys() != {"settings", "fingerprint"}:
+    if not isinstance(stored, dict) or not stored.keys() >= {"settings", "fingerprint"}:
         raise kind.damaged(path, "its settings have no fingerprint")
     if fingerprint(stored["settings"]) != stored["fingerprint"]:
         raise kind.damaged(path, f"its settings do not belong to its fingerprint {stored['fingerprint']}")
-    return stored["settings"]
+    return _with_bits(stored["settings"])
+
+
+def _with_bits(settings: dict) -> dict:
+    """Return settings as they are written now: up to version 0.3.0 the version, `packed_esm`, stood for `bits`."""
+    if "packed_esm" not in settings:
+        return settings
+    return {"bits": 1} | {key: value for key, value in settings.items() if key != "packed_esm"}
 
 
 def differences(one: dict, other: dict) -> list[str]:

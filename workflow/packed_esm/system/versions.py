@@ -3,6 +3,8 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from .. import __version__
+
 PACKAGES = (
     "torch",
     "triton",
@@ -20,8 +22,8 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Return {package: version} of Python and of each of PACKAGES that is installed."""
-    found = {"python": platform.python_version()}
+    """Return {package: version} of this library, of Python and of each of PACKAGES that is installed."""
+    found = {"packed_esm": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

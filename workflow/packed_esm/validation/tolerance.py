@@ -5,18 +5,33 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..options import Options, option
 from ..outputs.bounds import ROUNDING, tolerance
 from ..outputs.table import MEASURES
 
 
 @dataclass(frozen=True)
-class ValidationOptions:
+class ValidationOptions(Options):
     """How many sequences to recompute, the seed of their choice, and tolerances (None: by dtype)."""
 
-    sequences: int = 32
-    seed: int = 0
-    max_relative_l2: float | None = None
-    min_residue_cosine: float | None = None
+    sequences: int = option(
+        32, "validation.sequences", "How many sequences are compared with fair-esm, spread over the lengths", kind=int
+    )
+    seed: int = option(0, "validation.seed", "Seed of the choice of these sequences", kind=int)
+    max_relative_l2: float | None = option(
+        None,
+        "validation.max_relative_l2",
+        "Largest relative L2 difference from fair-esm; auto depends on dtype",
+        kind=float,
+        none="auto",
+    )
+    min_residue_cosine: float | None = option(
+        None,
+        "validation.min_residue_cosine",
+        "Least cosine of any residue to that of fair-esm; auto depends on dtype",
+        kind=float,
+        none="auto",
+    )
 
     def tolerance(self, dtype: str) -> dict[str, float]:
         """Return the bounds in force for a dtype, by names of BOUNDS."""

@@ -1,0 +1,101 @@
+"""The files of results, and the summary that is made of them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from packed_esm.errors import OptionError
+from packed_esm.planning.config import read_config
+from packed_esm.planning.results import Results, residue_features
+from packed_esm.planning.summary import summary_of
+
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+FOLDER = "results/demo"
+
+
+def results(columns=("mean_6",), chunks=2, folder=FOLDER, **config):
+    return Results(folder, read_config(config, SCHEMA), {"s": "s.fasta", "t": "t.fasta"}, chunks, columns)
+
+
+def write(*paths, text=""):
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_run_is_for_embeddings_exports_residues_validation_and_report():
+    run = results(formats=["npy", "h5ad", "pt"], per_residue="float16")
+    assert run.final() == [
+        *(f"{FOLDER}/embeddings/{sample}.parquet" for sample in "st"),
+        *(f"{FOLDER}/residues/{sample}.representations.h5" for sample in "st"),
+        *(f"{FOLDER}/embeddings/{s}.{end}" for s in "st" for end in ("mean_6.npy", "mean_6.ids.txt", "h5ad", "pt")),
+        f"{FOLDER}/validation/summary.json",
+        f"{FOLDER}/report.html",
+    ]
+    assert run.exported_residues("s") == {"representations": f"{FOLDER}/residues/s.representations.h5"}
+    assert results(formats=["h5"], per_residue="float16").exported_residues("s") == {}
+
+
+def test_proteins_are_those_of_the_sheet_or_their_translations():
+    assert results().proteins == {"s": "s.fasta", "t": "t.fasta"}
+    assert results(input="nucleotide").proteins["s"] == f"{FOLDER}/translated/s.fasta"
+
+
+def test_files_for_each_residue_are_those_that_are_asked_for_and_not_with_reuse():
+    settings = read_config({"per_residue": "float32", "include": ["contacts", "log_likelihood", "logits"]}, SCHEMA)
+    assert residue_features(settings) == ["representations", "logits", "contacts"]
+    assert residue_features(read_config({"include": ["log_likelihood"], "reuse": ["a"]}, SCHEMA)) == []
+    with pytest.raises(OptionError, match="reuse: earlier results hold no logits of each residue"):
+        residue_features(read_config({"include": ["logits"], "reuse": ["a"]}, SCHEMA))
+
+
+def test_files_of_another_configuration_are_named_six_of_them_in_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = results(input="nucleotide", include=["logits"])
+    assert run.stale() == ""
+    write(*run.final(), f"{FOLDER}/chunks/2-of-2.logits.h5", f"{FOLDER}/translated/s.json", f"{FOLDER}/counts.json")
+    assert run.stale() == ""
+    write(f"{FOLDER}/embeddings/u.parquet")
+    assert run.stale() == f"1 files are not of this configuration: {FOLDER}/embeddings/u.parquet"
+    write(*(f"{FOLDER}/chunks/{i}-of-5.arrow" for i in range(1, 6)))
+    assert run.stale().startswith("6 files are not") and run.stale().endswith("5-of-5.arrow and 1 more")
+
+
+def test_results_of_the_first_layout_are_named_unless_results_are_wanted_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("results/manifest.parquet")
+    assert results().first_layout() == ["results/manifest.parquet"] and results(folder="results").first_layout() == []
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = results()
+    counts = dict.fromkeys(("records", "accepted", "replaced", "truncated", "split", "rejected", "residues"), 3)
+    write(f"{FOLDER}/counts.json", text=json.dumps(counts | {"samples": {"s": counts, "t": counts}}))
+    job = {"residues": 10, "reused_residues": 0, "reused_sequences": 0, "seconds": {"embed": 2.0}}
+    write(*run.statistics(), text=json.dumps(job))
+    write(*run.embeddings.values())
+    write(run.validation, text=json.dumps({"sequences_compared": 0}))
+    return run
+
+
+def test_the_summary_says_what_was_done_and_what_is_stale(finished):
+    write(f"{FOLDER}/embeddings/u.parquet")
+    text = summary_of(finished)
+    assert "5 residues/s in a job" in text and f"Report:     {FOLDER}/report.html" in text
+    assert f"Stale:      1 files are not of this configuration: {FOLDER}/embeddings/u.parquet" in text
+
+
+@pytest.mark.parametrize("missing", ["counts.json", "chunks/2-of-2.json", "validation/summary.json"])
+def test_a_run_that_did_not_come_to_its_end_has_no_summary(finished, missing):
+    Path(FOLDER, missing).unlink()
+    assert summary_of(finished) == ""
+
+
+def test_embeddings_that_are_newer_than_their_validation_have_no_summary(finished):
+    later = Path(finished.validation).stat().st_mtime + 60
+    os.utime(finished.embeddings["t"], (later, later))
+    assert summary_of(finished) == ""

@@ -1,0 +1,99 @@
+"""The arguments of the programs, made of the settings of a run."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..embedding.options import EmbedOptions, RepeatOptions
+from ..options import Options, options_of
+from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
+from ..validation.tolerance import ValidationOptions
+
+
+def translation_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return what translate.py is told of how to translate."""
+    return arguments(settings, TranslationOptions, RecordOptions)
+
+
+def chunk_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return what chunk_fasta.py is told of records."""
+    long_proteins = [LongProteins] if settings["long_proteins"]["max_length"] != "none" else []
+    translated = ["--translated"] if settings["input"] == "nucleotide" else []
+    return [*arguments(settings, RecordOptions, *long_proteins), *translated]
+
+
+def embedding_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return what embed_chunk.py and validate.py are told of how to embed.
+
+    Raises:
+        OptionError: windows of long proteins that cannot be.
+    """
+    windows = options(settings, LongProteins).windows
+    return arguments(settings, EmbedOptions, *([LongProteins] if windows else []))
+
+
+def repeat_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return what embed_chunk.py is told of what to embed twice."""
+    return arguments(settings, RepeatOptions)
+
+
+def validation_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return what validate.py is told of how to validate."""
+    return arguments(settings, ValidationOptions)
+
+
+def arguments(settings: Mapping[str, Any], *groups: type[Options]) -> list[str]:
+    """Return the flags of all options of these dataclasses, with their values in the settings."""
+    found = []
+    for option in (option for group in groups for option, _ in options_of(group).values()):
+        value = setting(settings, option.key)
+        found += [option.flag, *map(str, value)] if isinstance(value, tuple) else [f"{option.flag}={value}"]
+    return found
+
+
+def options(settings: Mapping[str, Any], group: type[Options]) -> Options:
+    """Return the options of a dataclass with their values in the settings.
+
+    Raises:
+        OptionError: values that do not go together.
+    """
+    given = {}
+    for name, (option, _) in options_of(group).items():
+        value = setting(settings, option.key)
+        given[name] = None if value == option.none else value
+    return group(**given)
+
+
+def keys_of(*groups: type[Options]) -> list[str]:
+    """Return the keys, in the configuration, of all options of these dataclasses."""
+    return [option.key for group in groups for option, _ in options_of(group).values()]
+
+
+def setting(settings: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
+    """Return the value of a key, `section.name` inside a section."""
+    value: Any = settings
+    for name in key.split("."):
+        value = value[name]
+    return value
+
+
+def sample_arguments(samples: Iterable[str], *paths: Mapping[str, str]) -> list[str]:
+    """Return `--sample NAME PATH ...` for each sample, with its path in each of the mappings."""
+    return [
+        text for sample in samples for text in ("--sample", sample, *(path_argument(path[sample]) for path in paths))
+    ]
+
+
+def residue_arguments(paths: Mapping[str | tuple[str, str], str]) -> list[str]:
+    """Return `--residues [SAMPLE] FEATURE PATH` for each file; `paths`: {feature or (sample, feature): path}."""
+    keyed = [((key,) if isinstance(key, str) else key, path) for key, path in paths.items()]
+    return [text for key, path in keyed for text in ("--residues", *key, path_argument(path))]
+
+
+def residue_dtype_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return what embed_chunk.py is told of the dtype of representations, where they are kept."""
+    return [] if settings["per_residue"] == "none" else ["--residue-dtype", settings["per_residue"]]
+
+
+def path_argument(path: str) -> str:
+    """Return a path as an argument that no program takes for an option."""
+    return f"./{path}" if path.startswith("-") else path

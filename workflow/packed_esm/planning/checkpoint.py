@@ -1,0 +1,115 @@
+"""The checkpoint that a run asks for: its files, and those that are yet to be downloaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.headers import checkpoint_files, has_contact_head, layer_count
+from ..checkpoints.registry import (
+    DEMO,
+    MODELS,
+    ModelShape,
+    check_layers,
+    contact_head_path,
+    contact_head_url,
+    find_model,
+    results_name,
+    shape_of,
+)
+from ..errors import OptionError
+from ..outputs.columns import column_names, resolve_layers
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint by the settings of a run.
+
+    Raises:
+        OptionError: no such model, or a layer that a named model does not have.
+    """
+
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        assert self.path  # a model that is none is noticed here
+        check_layers(self.model, self.settings["layers"])
+
+    @property
+    def model(self) -> str:
+        """The key `model`."""
+        return self.settings["model"]
+
+    @cached_property
+    def path(self) -> Path:
+        """The `.pt` file or the folder."""
+        return find_model(self.model)
+
+    @property
+    def contact_head(self) -> Path:
+        """Where its contact head is, if it has a file of its own."""
+        return contact_head_path(self.path)
+
+    @property
+    def shape(self) -> ModelShape:
+        """The shape of a named model; of another one an estimate."""
+        return shape_of(str(self.model))
+
+    @property
+    def results_name(self) -> str:
+        """The name of the folder of its results."""
+        return self.settings["name"] or results_name(self.model)
+
+    @cached_property
+    def is_missing(self) -> bool:
+        """Whether it is a published model that is yet to be downloaded."""
+        return self.model in MODELS and not self.path.exists()
+
+    @cached_property
+    def is_contact_head_missing(self) -> bool:
+        """Whether the contact head of a published model is needed and yet to be downloaded.
+
+        Raises:
+            OptionError: contacts are asked for, and there is no contact head for this model.
+        """
+        if "contacts" not in self.settings["include"] or self.contact_head.exists():
+            return False
+        if self.model in MODELS:
+            contact_head_url(self.model)  # raises where none is published
+            return True
+        if not has_contact_head(self.path):
+            raise OptionError(
+                f"include: contacts needs a contact head, and there is none in {self.path} nor {self.contact_head}"
+            )
+        return False
+
+    @property
+    def has_contact_head_file(self) -> bool:
+        """Whether its contact head has a file of its own, also one that is yet to be downloaded."""
+        return self.contact_head.exists() or self.is_contact_head_missing
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files without the contact head; of one that is yet to be downloaded, where it will be."""
+        return [self.path] if self.is_missing else checkpoint_files(self.path)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that jobs wait for.
+
+        None of the demonstration model: its file is in the clone, which may move, and a stamp says when it changes.
+        """
+        if self.model == DEMO:
+            return []
+        return self.files + ([self.contact_head] if self.has_contact_head_file and not self.path.is_dir() else [])
+
+    def columns(self) -> list[str]:
+        """Return the names of the pooled columns of embeddings, as embed_chunk.py will make them.
+
+        Raises:
+            OptionError: negative layers of a file that does not tell how many it has.
+        """
+        layers = self.settings["layers"]
+        count = layer_count(self.model, self.path) if min(layers) < 0 else max(layers)
+        return column_names({"layers": resolve_layers(layers, count), "pooling": self.settings["pooling"]})

@@ -1,0 +1,147 @@
+"""The files of results: which a run makes, and where they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError
+from ..outputs.table import RESIDUES
+from .record import not_expected
+
+FIRST_LAYOUT = ("results/embeddings", "results/manifest.parquet")  # of version 0.3.0
+MOST_NAMED = 5  # files, in a sentence
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of one model.
+
+    Attributes:
+        folder: of these results.
+        settings: of the run.
+        samples: {name: FASTA path}, as the sample sheet has them.
+        chunks: their number.
+        columns: of embeddings; needed where a format has a file for each.
+    """
+
+    folder: str
+    settings: Mapping[str, Any]
+    samples: Mapping[str, str]
+    chunks: int
+    columns: Sequence[str] = ()
+
+    @property
+    def translated(self) -> bool:
+        """Whether the proteins are translations of nucleotides."""
+        return self.settings["input"] == "nucleotide"
+
+    @property
+    def proteins(self) -> dict[str, str]:
+        """{sample: FASTA path of its proteins}."""
+        return {
+            sample: f"{self.folder}/translated/{sample}.fasta" if self.translated else fasta
+            for sample, fasta in self.samples.items()
+        }
+
+    @property
+    def embeddings(self) -> dict[str, str]:
+        """{sample: path of its embeddings}."""
+        return {sample: f"{self.folder}/embeddings/{sample}.parquet" for sample in self.samples}
+
+    @property
+    def features(self) -> list[str]:
+        """The outputs of which there are files for each residue, names of RESIDUES."""
+        return residue_features(self.settings)
+
+    @property
+    def residues(self) -> dict[tuple[str, str], str]:
+        """{(sample, feature): path} of the files for each residue."""
+        every = [(sample, feature) for sample in self.samples for feature in self.features]
+        return {(sample, feature): f"{self.folder}/residues/{sample}.{feature}.h5" for sample, feature in every}
+
+    def exported_residues(self, sample: str) -> dict[str, str]:
+        """Return {feature: path} of the files for each residue that go into fair-esm's .pt files of a sample."""
+        wanted = self.features if "pt" in self.settings["formats"] else []
+        return {feature: self.residues[sample, feature] for feature in wanted}
+
+    def exports(self, sample: str) -> list[tuple[str, ...]]:
+        """Return the options of export_sample.py for each file that `formats` asks for; its path is the last word."""
+        stem = f"{self.folder}/embeddings/{sample}"
+        options = {
+            "h5": [("--h5", column, f"{stem}.{column}.h5") for column in self.columns],
+            "npy": [
+                *(("--npy", column, f"{stem}.{column}.npy") for column in self.columns),
+                *(("--ids", f"{stem}.{column}.ids.txt") for column in self.columns),
+            ],
+            "h5ad": [("--h5ad", f"{stem}.h5ad")],
+            "pt": [("--pt", f"{stem}.pt")],
+        }
+        return [option for name in options if name in self.settings["formats"] for option in options[name]]
+
+    @property
+    def validation(self) -> str:
+        """The summary of the validation."""
+        return f"{self.folder}/validation/summary.json"
+
+    @property
+    def page(self) -> str:
+        """The report."""
+        return f"{self.folder}/report.html"
+
+    def final(self) -> list[str]:
+        """Return the files that a run is for."""
+        exported = [path for sample in self.samples for *_, path in self.exports(sample)]
+        return [*self.embeddings.values(), *self.residues.values(), *exported, self.validation, self.page]
+
+    def statistics(self) -> list[str]:
+        """Return the statistics of the embed jobs."""
+        return [f"{self.folder}/chunks/{i + 1}-of-{self.chunks}.json" for i in range(self.chunks)]
+
+    def expected(self) -> list[str]:
+        """Return all files and folders that a run makes."""
+        endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features)]
+        names = (
+            "settings.json",
+            "settings",
+            "figures",
+            "validation",
+            "manifest.parquet",
+            "rejected.tsv",
+            "counts.json",
+        )
+        translated = [f"translated/{sample}.{end}" for sample in self.samples for end in ("fasta", "tsv", "json")]
+        return [
+            *(path.removesuffix("json") + ending for path in self.statistics() for ending in endings),
+            *(f"{self.folder}/{name}" for name in [*names, *(translated if self.translated else [])]),
+            *self.final(),
+        ]
+
+    def stale(self) -> str:
+        """Return a sentence that names the files of other samples, settings or numbers of chunks; empty if none."""
+        files = not_expected(Path(self.folder), self.expected())
+        more = f" and {len(files) - MOST_NAMED:,} more" if len(files) > MOST_NAMED else ""
+        named = ", ".join(files[:MOST_NAMED])
+        return f"{len(files):,} files are not of this configuration: {named}{more}" if files else ""
+
+    def first_layout(self) -> list[str]:
+        """Return the results of version 0.3.0 that are here, in `results` itself."""
+        if self.folder == "results":  # a caller may want them there
+            return []
+        return [name for name in FIRST_LAYOUT if Path(name).exists()]
+
+
+def residue_features(settings: Mapping[str, Any]) -> list[str]:
+    """Return the outputs that are asked for of each residue, in the order of RESIDUES.
+
+    Raises:
+        OptionError: one together with `reuse`.
+    """
+    asked = {
+        name: name in settings["include"] if output.in_include else settings["per_residue"] != "none"
+        for name, output in RESIDUES.items()
+    }
+    wanted = [name for name, is_asked in asked.items() if is_asked]
+    if wanted and settings["reuse"]:
+        raise OptionError(f"reuse: earlier results hold no {wanted[0]} of each residue; leave out one of the two")
+    return wanted

@@ -1,0 +1,32 @@
+"""What a run has done, for the terminal."""
+
+import json
+from pathlib import Path
+
+from ..report import summary
+from .results import Results
+
+
+def summary_of(results: Results) -> str:
+    """Return what was done, how well, and where it is; nothing where this run did not come so far."""
+    embeddings, counts = results.embeddings.values(), f"{results.folder}/counts.json"
+    needed = (*embeddings, results.validation, *results.statistics(), counts)
+    if not all(Path(path).exists() for path in needed):
+        return ""
+    if any(Path(path).stat().st_mtime > Path(results.validation).stat().st_mtime for path in embeddings):
+        return ""
+    lines = {
+        "Rate": summary.rate([_read(path) for path in results.statistics()]),
+        "Validation": summary.verdict(_read(results.validation)),
+        "Embeddings": f"{results.folder}/embeddings/",
+        "Rejected": f"{results.folder}/rejected.tsv",
+        "Report": results.page,
+    }
+    if stale := results.stale():
+        lines["Stale"] = stale
+    text = (f"{name + ':':<12}{line}" for name, line in lines.items())
+    return "\n".join(["", summary.sample_table(_read(counts)), "", *text, ""])
+
+
+def _read(path: str) -> dict:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
