@@ -60,6 +60,7 @@ TESTS = {
     "job": ("residues",),
     "repeat": ("repeat",),
     "colours": ("figures_and_page",),
+    "report": ("figures_and_page",),
     "embedder": (
         "embedder",
         "packing",
@@ -331,6 +332,8 @@ MUTATIONS = [
     ("colours", "accessions not looked up", "report/colours.py", "np.where(places < 0, by_accession, places)", "places"),
     ("colours", "metadata of nobody taken", "report/colours.py", "(found.places < 0).all():\n        raise", "False:\n        raise"),
     ("colours", "row of another taken where several match", "report/colours.py", "rows.duplicated(keep=False)", "rows.duplicated()"),
+    ("report", "a legend without points", "report/points.py", "if len(self.matrix) >= MIN_PCA_POINTS else []", "if True else []"),
+    ("report", "page without the versions of the workflow", "report/page.py", "package_versions() | dict(options.workflow_versions)", "package_versions()"),
     ("record", "times taken for content", "planning/record.py", "identity == known[\"identity\"]:", "True:"),
     ("record", "the same size taken for the same content", "planning/record.py", "if entry[\"sha256\"] == digest:", "if True:"),
     ("record", "other settings keep the stamp", "planning/record.py", "uuid.uuid4().hex if found else before[\"stamp\"]", "before[\"stamp\"]"),

@@ -1,5 +1,7 @@
 """What a stranger finds: links that lead somewhere, one version everywhere, what the workflow catalog asks for."""
 
+import importlib
+import json
 import re
 import tomllib
 
@@ -47,3 +49,25 @@ def test_the_workflow_has_what_the_catalog_asks_for():
     assert set(usage["mandatory-flags"]) == {"desc", "flags"} and usage["report"]
     rules = [rule for path in (ROOT / "workflow/rules").glob("*.smk") for rule in path.read_text().split("rule ")[1:]]
     assert usage["software-stack-deployment"]["conda"] and all("conda:" in rule for rule in rules)
+
+
+def test_the_table_of_models_is_what_the_measurements_give(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests/benchmarks"))
+    assert importlib.import_module("proteome").table() in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
+def test_every_rate_in_a_table_stands_in_the_results_of_the_benchmarks(page):
+    files = [json.loads(path.read_text()) for path in (ROOT / "tests/benchmarks/results").glob("*.json")]
+    measured = {f"{row['residues_per_second']:,.0f}" for file in files for row in file["rows"] if "what" in row}
+    tables = (ROOT / page).read_text().split("fair-esm fp32, batches")[1].split("\n\n## ")[0]
+    cells = [cell.strip(" *\\") for line in tables.splitlines() if "|" in line for cell in line.split("|")[1:]]
+    rates = [cell for cell in cells if re.fullmatch(r"[\d,]{3,}", cell)]
+    assert len(rates) > 8 and set(rates) <= measured
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/using.md", "docs/clusters.md"])
+def test_no_command_has_a_list_that_a_shell_takes_for_a_pattern(page):
+    """An unquoted `key=[a,b]` is a pattern to zsh, which stops where no file matches it."""
+    commands = re.sub(r"```python\n.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    assert set(re.findall(r"(.)\b\w+=[\[{]", commands)) <= {"'"}

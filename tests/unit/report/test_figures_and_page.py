@@ -12,7 +12,7 @@ from conftest import ROOT
 from packed_esm.errors import SheetError
 from packed_esm.outputs.bounds import tolerance as bounds
 from packed_esm.outputs.table import OF_SEQUENCES
-from packed_esm.report import colours, figures, projection
+from packed_esm.report import colours, figures, points, projection
 from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
 from packed_esm.report.page import FIGURES, PageOptions, write_report
 from packed_esm.report.run_files import RunFiles
@@ -318,6 +318,7 @@ def test_a_page_comes_out_for_any_number_of_proteins(tmp_path, count):
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     assert len(set(pictures)) == len(FIGURES)
     assert f"{count:,}" in page.text and "9.8.7" in page.text and "1.2.3" in page.text
+    assert ("Colours by" in page.text) == (count >= points.MIN_PCA_POINTS)
 
 
 def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_shows(tmp_path):

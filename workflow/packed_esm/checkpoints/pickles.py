@@ -34,7 +34,7 @@ def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
     except pickle.UnpicklingError as error:
         # Not the message of torch: it advises to load the file anyway, which would run its code.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it names {named[1]}" if named else "it is no such pickle"
+        reason = f"it names {named[1]}" if named else "it is not such a pickle"
         raise CheckpointError(
             f"{path}: refused, it is not a checkpoint of tensors and plain values only ({reason}); "
             "use a file published as esm2_*.pt or safetensors"

@@ -89,7 +89,7 @@ def find_model(model: str) -> Path:
     """
     if model == DEMO:
         if not DEMO_PATH.exists():
-            raise OptionError(f"model: demo stands in a clone only ({DEMO_PATH} is missing); give a name or a path")
+            raise OptionError(f"model: demo is only in a clone ({DEMO_PATH} is missing); give a name or a path")
         return DEMO_PATH
     if model in MODELS:
         return hub_path(model)

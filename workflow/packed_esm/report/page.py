@@ -50,7 +50,7 @@ def write_report(files: RunFiles, options: PageOptions, figures: Path, html: Pat
 
     Raises:
         SheetError: a mistake in the metadata sheet, or it has no row of any protein.
-        DamagedFileError: a file of the run is not whole, or was changed.
+        DamagedFileError: a file of the run is incomplete, or was changed.
     """
     run = read_run(files)
     metadata = match_metadata(run.proteins, options.metadata) if options.metadata else None

@@ -63,7 +63,7 @@ def read_run(files: RunFiles) -> Run:
     """Read everything but the embeddings.
 
     Raises:
-        DamagedFileError: a file is not whole, or was changed.
+        DamagedFileError: a file is incomplete, or was changed.
     """
     rows = embedded(read_manifest(files.manifest))
     return Run(
