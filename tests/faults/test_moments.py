@@ -1,7 +1,6 @@
 """Bad moments: no room, no right to write, signals, two runs at once, broken kernels, a GPU that fails."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -78,29 +77,20 @@ ROWS = [
 ]  # fmt: skip
 
 
-def call(folder, name, *arguments, **options):
-    command = [sys.executable, str(ROOT / "workflow" / "scripts" / name), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **options)
-
-
 @pytest.mark.parametrize("name", FULL)
-def test_no_room(run, tmp_path, seen, name):  # noqa: F811
+def test_no_room(run, program, tmp_path, seen, name):  # noqa: F811
     files = {
         "validate.py": "--sample s s.fasta s.parquet --manifest m.parquet --stats 1.json 2.json --table new.tsv "
         f"--summary new.json --sequences 3 {' '.join(EMBED)}",
         "make_report.py": f"--captions {ROOT / 'workflow/report'} --sample s s.parquet --manifest m.parquet --counts c.json --rejected r.tsv --stats 1.json "
         "2.json --validation v.json --validation-table v.tsv --figures new --html new.html",
     }
-    limit = 100  # bytes of a file
-    no_room = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # noqa: E731
-    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
     before = set(tmp_path.iterdir())
-    done = call(tmp_path, name, *files[name].split(), preexec_fn=no_room, env=environment)
-    last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and FULL[name].words in last and "Traceback" not in done.stderr, done.stderr
+    done = program(name.removesuffix(".py"), *files[name].split(), most_bytes=100)
+    assert done.status == 1 and FULL[name].words in done.last and "Traceback" not in done.err, done.err
     left = {path for path in set(tmp_path.rglob("*")) - before if path.is_file() and "new" in str(path)}
     assert not left
-    seen(FULL[name], last)
+    seen(FULL[name], done.last)
 
 
 @pytest.fixture

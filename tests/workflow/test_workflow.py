@@ -419,6 +419,7 @@ def test_config_file_schema_and_table_have_the_same_keys():
             assert rule["default"] == value, name
 
 
+@pytest.mark.slow
 def test_titin_is_embedded_whole_within_4_gb(project, shared):
     """34,350 residues on CPU; its first 4,000, where fair-esm's attention is computed in blocks, are validated too."""
     (titin,) = read_records(shared / "fasta/titin_34350.faa")
