@@ -123,7 +123,7 @@ def run(first: str, *arguments: str) -> int:
         if first == "-m":
             module, *arguments = arguments
             sys.argv = [module, *arguments]
-            sys.path.insert(0, os.getcwd())
+            sys.path.insert(0, str(Path.cwd()))
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         else:
             sys.argv = [first, *arguments]

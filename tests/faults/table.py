@@ -58,7 +58,7 @@ def check_seen(title: str, row: Row, text: str) -> None:
     """Hold what was seen of a row to what the document says of it."""
     _, documented = read().get((title, cell(row.case)), ("", ""))
     now, before = (re.sub(row.varies, "...", part) if row.varies else part for part in (cell(text), documented))
-    assert now == before, f"{DOCUMENT.name} says something else of {row.case!r}; write it anew: {WRITE}"
+    assert now == before, f"{DOCUMENT.name} says of {row.case!r}: {before}\nseen: {now}\nwrite it anew: {WRITE}"
 
 
 def write(sections: dict[str, list[Row]], seen: dict[tuple[str, str], str]) -> None:
