@@ -31,13 +31,12 @@ from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.kernels.pooling import pool_packed  # noqa: E402
 from packed_esm.model.backends import backend_version  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
+from packed_esm.outputs.measures import residue_errors  # noqa: E402
+from packed_esm.outputs.table import MEASURES, POOLINGS, RESIDUES, SCALARS  # noqa: E402
 from packed_esm.sequences.alphabet import normalise  # noqa: E402
 from packed_esm.sequences.fasta import read_records  # noqa: E402
 from packed_esm.sequences.tokens import tokenize  # noqa: E402
-from packed_esm.validation.comparison import log_likelihood_error, pooled_error  # noqa: E402
-from packed_esm.validation.measures import contacts_errors, logits_errors, relative_error, residue_errors  # noqa: E402
 from packed_esm.validation.reference import reference_outputs  # noqa: E402
-from packed_esm.validation.tolerance import LEAST  # noqa: E402
 
 CONTACT_WEIGHT = 5.0  # standard deviation of the weights of the contact head, which has none of its own here
 SPARSE_WEIGHTS = (5.0, 20.0)  # of one attention head in ten, in a contact head as an L1 penalty leaves it
@@ -78,14 +77,14 @@ def errors_of(out: dict, place: int, rows: slice, pooled: torch.Tensor, tokens: 
     for layer, truth in want["representations"].items():
         one = residue_errors(out["representations"][layer][rows].numpy(force=True), truth.numpy(force=True))
         take_worst(errors, {name: one[name] for name in ("relative_l2", "min_residue_cosine")})
-    errors["std_relative_l2"] = pooled_error(pooled.numpy(force=True), truth, "std")
+    errors["std_relative_l2"] = POOLINGS["std"].error(pooled.numpy(force=True), truth.numpy(force=True))
     ours, logits = out["logits"][rows], want["logits"]
     likelihoods = torch.log_softmax(ours, -1)[torch.arange(len(tokens)), torch.from_numpy(tokens).long()][1:-1]
-    errors["log_likelihood_relative_l2"] = log_likelihood_error(likelihoods.mean().numpy(force=True), logits, tokens)
-    ours, theirs = (x[1:-1].numpy(force=True) for x in (ours, logits))
-    errors |= {"logits_relative_l2": relative_error(ours, theirs)} | logits_errors(ours, theirs)
+    errors |= SCALARS["log_likelihood"].errors(float(likelihoods.mean()), logits.numpy(force=True), tokens)
+    errors |= RESIDUES["logits"].errors(*(x[1:-1].numpy(force=True) for x in (ours, logits)))
     if "contacts" in out and "contacts" in want:
-        errors |= contacts_errors(out["contacts"][place].numpy(force=True), want["contacts"].numpy(force=True))
+        maps = out["contacts"][place], want["contacts"]
+        errors |= RESIDUES["contacts"].errors(*(x.numpy(force=True) for x in maps))
     return errors
 
 
@@ -93,7 +92,7 @@ def take_worst(worst: dict, errors: dict) -> None:
     """Keep in `worst` the worse of both; an error that is None was not measured."""
     for name, error in errors.items():
         if error is not None:
-            worst[name] = (min if name in LEAST else max)(worst.get(name, error), error)
+            worst[name] = (min if MEASURES[name].best == 1 else max)(worst.get(name, error), error)
 
 
 def measure(base, backend, dtype, tokens, truth, layers, device, budget, repeats):
@@ -139,7 +138,7 @@ def table_row(row: dict) -> str:
     cells = []
     for name, error in row.items():
         if name.startswith("worst_"):
-            short, least = name.removeprefix("worst_"), name.removeprefix("worst_") in LEAST
+            short, least = name.removeprefix("worst_"), MEASURES[name.removeprefix("worst_")].best == 1
             cells.append(f"1-{short} {1 - error:.1e}" if least else f"{short} {error:.1e}")
     start = f"{row['model']:18} {row['contact_head']:6} {row['dtype']:5} {row['backend']:18} "
     return start + "  ".join(cells) + f"  {row['residues_per_second']:,.0f} residues/s"

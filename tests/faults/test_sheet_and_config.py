@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from packed_esm.checkpoints.registry import check_layers, find_model
-from packed_esm.planning.config import check, coerced
+from packed_esm.planning.config import check, read_config
 from packed_esm.planning.inputs import read_sample_sheet
 from workflow.conftest import Project, proteins
 
@@ -12,9 +12,8 @@ from .table import Row, held_by
 
 TITLE = "Input: sample sheet and configuration"
 STOPS = "stops before anything runs, in one line with line or key and what is wanted"
-SCHEMAS = {
-    name: yaml.safe_load((ROOT / f"workflow/schemas/{name}.schema.yaml").read_text()) for name in ("config", "samples")
-}
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+SAMPLES_SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/samples.schema.yaml").read_text())
 
 
 def sheet(case, text, words):
@@ -42,12 +41,14 @@ SHEETS = [
     sheet("not text", b"sample\tfasta\ns\t\xff\xfe\n", "cannot be read ('utf-8' codec"),
 ]
 CONFIGS = [
-    config("a key misspelt", "('modle' was unexpected) (The keys are those of config/README.md)", modle="demo"),
+    config("a key misspelt", "config: there is no key modle; did you mean model?", modle="demo"),
     config("a word in place of a list of numbers", "layers, 0: 'a' is not of type 'integer'", layers="[a]"),
     config("a list that does not end", "layers, 0: '[0, 1' is not of type 'integer'", layers="[0, 1"),
     config("no layer", "layers: [] should be non-empty", layers="[]"),
     config(
-        "layer 99 of a named model", "layers: 99 is none of demo; it has 0 (embedding) to 6, or -7 to -1", layers="[99]"
+        "layer 99 of a named model",
+        "layers: 99 is not a layer of demo; it has 0 (embedding) to 6, or -7 to -1",
+        layers="[99]",
     ),
     config("a negative budget", "tokens_per_pack: -5 is less than the minimum of 64", tokens_per_pack="-5"),
     config("no chunk", "chunks: 0 is less than the minimum of 1", chunks=0),
@@ -60,7 +61,11 @@ CONFIGS = [
         pooling="median",
     ),
     config("one sequence to validate", "validation, sequences: 1 is less than", validation={"sequences": "1"}),
-    config("a section misspelt inside", "('sequence' was unexpected)", validation={"sequence": 3}),
+    config(
+        "a section misspelt inside",
+        "there is no key sequence; did you mean validation.sequences?",
+        validation={"sequence": 3},
+    ),
     config("a word in place of a section", "validation: 'all' is not of type 'object'", validation="all"),
     config("a model that is neither name nor path", "model: 'esm2_9B' is no known name and no path", model="esm2_9B"),
 ]
@@ -72,8 +77,13 @@ SNAKEMAKE = [
         ("<x>.fasta", ""),
         "line 2, fasta: '<x>.fasta'",
     ),
-    Row("layer 99, through snakemake", STOPS, ("s.fasta", "layers=[99]"), "layers: 99 is none of demo"),
-    Row("a key misspelt, through snakemake", STOPS, ("s.fasta", "modle=demo"), "('modle' was unexpected)"),
+    Row("layer 99, through snakemake", STOPS, ("s.fasta", "layers=[99]"), "layers: 99 is not a layer of demo"),
+    Row(
+        "a key misspelt, through snakemake",
+        STOPS,
+        ("s.fasta", "modle=demo"),
+        "there is no key modle; did you mean model?",
+    ),
 ]
 ROWS = [
     *SHEETS,
@@ -113,7 +123,7 @@ def test_a_sheet(tmp_path, monkeypatch, seen, row):
     with pytest.raises(ValueError) as error:
         table = read_sample_sheet(Path("samples.tsv"))
         for line, cells in zip(table.index, table.to_dict("records"), strict=True):
-            check(cells, SCHEMAS["samples"], f"samples.tsv, line {line}")
+            check(cells, SAMPLES_SCHEMA, f"samples.tsv, line {line}")
     assert row.words in str(error.value) and "samples.tsv" in str(error.value)
     seen(row, str(error.value))
 
@@ -121,10 +131,9 @@ def test_a_sheet(tmp_path, monkeypatch, seen, row):
 @pytest.mark.parametrize("row", CONFIGS, ids=str)
 def test_a_configuration(seen, row):
     with pytest.raises(ValueError) as error:
-        value = coerced(row.given, SCHEMAS["config"])
-        check(value, SCHEMAS["config"], "config")
-        find_model(value.get("model", "demo"))
-        check_layers("demo", value.get("layers", []))
+        value = read_config(row.given, SCHEMA)
+        find_model(value["model"])
+        check_layers("demo", value["layers"])
     assert row.words in str(error.value)
     seen(row, str(error.value))
 

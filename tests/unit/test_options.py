@@ -24,13 +24,13 @@ TRANSLATE = partial(translate_fasta, FASTA, Path("o"), Path("t"))
 @pytest.mark.parametrize(
     ("call", "key", "value", "allowed"),
     [
-        (lambda word: LengthLimit(5, word), "too_long", "rejct", "reject, truncate, split"),
+        (lambda word: LengthLimit(5, word), "long_proteins.action", "rejct", "reject, truncate, split"),
         (lambda word: CHUNK(on_duplicate_id=word), "on_duplicate_id", "fial", "fail, suffix"),
         (lambda word: CHUNK(on_invalid=word), "on_invalid", "Replace", "reject, fail, replace"),
         (lambda word: TRANSLATE(on_duplicate_id=word), "on_duplicate_id", "sufix", "fail, suffix"),
         (lambda word: TRANSLATE(on_invalid=word), "on_invalid", "rejected", "reject, fail, replace"),
-        (lambda word: TRANSLATE(ambiguous_codons=word), "ambiguous_codons", "skipp", "resolve, skip"),
-        (lambda word: codon_table(1, word), "ambiguous_codons", "", "resolve, skip"),
+        (lambda word: TRANSLATE(ambiguous_codons=word), "translation.ambiguous_codons", "skipp", "resolve, skip"),
+        (lambda word: codon_table(1, word), "translation.ambiguous_codons", "", "resolve, skip"),
         (lambda word: EmbedOptions(FASTA, on_nonfinite=word), "on_nonfinite", "recomput", "recompute, fail"),
         (lambda word: EMBED(EmbedOptions(FASTA), residue_dtype=word), "residue_dtype", "float64", "float16, float32"),
         (choose_device, "device", "gpu", "auto, cpu, cuda"),

@@ -61,7 +61,7 @@ def test_a_package_imports_what_its_docstring_says_and_nothing_else(package):
     found = set()
     for file in (LIBRARY / package).glob("*.py"):
         names = {place(one) if isinstance(one, Path) else one for one in imported(file)}
-        found |= names & {*PACKAGES, *FACES, "errors", "features", "torch", "triton"} - {package}
+        found |= names & {*PACKAGES, *FACES, "errors", "torch", "triton"} - {package}
     assert found - {"triton"} == allowed(package)
     assert "triton" not in found or package == "kernels"
 

@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from checkpoint_files import save_fair_esm
-from conftest import random_esm2
+from conftest import random_esm2, random_sequence
 
 from .conftest import Project, proteins
 
@@ -75,6 +76,28 @@ def test_a_fasta_replaced_by_an_older_file_is_noticed(copy):
     os.utime(older, (1, 1))
     older.replace(copy.folder / "t.fasta")
     assert reruns(copy) == EVERY
+
+
+@pytest.fixture(scope="module")
+def translated(tmp_path_factory):
+    """A finished run of nucleotides, without Snakemake's own folder."""
+    project = Project(tmp_path_factory.mktemp("translated"))
+    project.write_samples(s=f">a\n{random_sequence(900, np.random.default_rng(0), 'ACG')}\n")
+    project.passes("--until", "merge_sample", config=("input=nucleotide",))
+    shutil.rmtree(project.folder / ".snakemake")
+    return project.folder
+
+
+@pytest.mark.parametrize("touched_only", [True, False], ids=["another time", "edited, time and size kept"])
+def test_nucleotides_are_translated_again_where_their_content_changed_alone(translated, project, touched_only):
+    shutil.copytree(translated, project.folder, dirs_exist_ok=True)
+    if touched_only:
+        os.utime(project.folder / "s.fasta", (1, 1))
+    else:
+        rewritten(project.folder / "s.fasta", lambda text: text[:-2] + (b"A" if text[-2:-1] != b"A" else b"C") + b"\n")
+    done = project.passes("--dry-run", "--until", "merge_sample", config=("input=nucleotide",))
+    said = "translate runs again; FASTA of sample s: s.fasta is not the file that was read"
+    assert (said in done.output, "translate " in done.output) == (not touched_only, not touched_only), done.output
 
 
 def test_a_checkpoint_edited_in_place_with_its_time_and_size_kept_is_noticed(copy):

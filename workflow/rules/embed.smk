@@ -1,4 +1,4 @@
-if config["model"] in models.MODELS and not MODEL.exists():
+if settings["model"] in models.MODELS and not MODEL.exists():
 
     rule download_model:
         output:
@@ -11,7 +11,7 @@ if config["model"] in models.MODELS and not MODEL.exists():
         params:
             program=program("download_model.py"),
             code=code_version(FOLDER / "scripts" / "download_model.py"),
-            name=config["model"],
+            name=settings["model"],
         shell:
             "python {params.program:q} --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -29,7 +29,7 @@ if contact_head_missing():
         params:
             program=program("download_model.py"),
             code=code_version(FOLDER / "scripts" / "download_model.py"),
-            name=config["model"],
+            name=settings["model"],
         shell:
             "python {params.program:q} --contact-head --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -53,7 +53,7 @@ rule embed_chunk:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=0 if config["device"] == "cpu" else 1,
+        gpu=0 if settings["device"] == "cpu" else 1,
         mem_mb=embedding_memory_mb,
         runtime=embedding_minutes,
     params:

@@ -62,7 +62,7 @@ rule make_report:
         samples=sample_arguments("parquet"),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
         captions=lambda wildcards, input: str(Path(input.captions[0]).parent),
-        color_by=as_given(config["color_by"]),
+        color_by=as_given(settings["color_by"]),
         metadata=[f"--metadata={sheet}" for sheet in metadata_sheets()],
         snakemake=snakemake_version,
         stale=stale_results,

@@ -4,8 +4,8 @@
 from packed_esm.planning import resources as needed
 from packed_esm.planning.inputs import fasta_bytes
 
-SHAPE = models.shape_of(str(config["model"]))
-ON_GPU = config["device"] != "cpu"
+SHAPE = models.shape_of(str(settings["model"]))
+ON_GPU = settings["device"] != "cpu"
 
 
 def size_of(*paths):
@@ -35,14 +35,14 @@ def chunking_minutes(wildcards, input, attempt):
 
 def embedding_memory_mb(wildcards, input, attempt):
     """Return MB of embed_chunk; of what is repeated there are two vectors."""
-    columns = len(config["layers"]) * len(config["pooling"]) * (1 + config["validation"]["repeat"])
+    columns = len(settings["layers"]) * len(settings["pooling"]) * (1 + settings["validation"]["repeat"])
     base = needed.embedding_memory_mb(SHAPE, size_of(input.fasta), columns, attempt)
     return base + (needed.RESIDUES_MB * attempt if RESIDUE_FEATURES else 0)
 
 
 def embedding_minutes(wildcards, input, threads, attempt):
     """Return minutes of embed_chunk."""
-    residues = size_of(input.fasta) * (1 + config["validation"]["repeat"])
+    residues = size_of(input.fasta) * (1 + settings["validation"]["repeat"])
     return needed.embedding_minutes(SHAPE, residues, ON_GPU, threads, attempt)
 
 
@@ -58,7 +58,7 @@ def merging_minutes(wildcards, input, attempt):
 
 def exporting_memory_mb(wildcards, input, attempt):
     """Return MB of export_sample."""
-    columns = len(config["layers"]) * len(config["pooling"])
+    columns = len(settings["layers"]) * len(settings["pooling"])
     return needed.exporting_memory_mb(SHAPE, size_of(input.manifest), columns, attempt)
 
 
@@ -75,7 +75,7 @@ def validation_memory_mb(wildcards, input, attempt):
 def validation_minutes(wildcards, input, threads, attempt):
     """Return minutes of validate."""
     tables = fasta_bytes(input.fasta) + size_of(input.manifest, *input.embeddings, *input.residue_values)
-    return needed.validation_minutes(SHAPE, config["validation"]["sequences"], tables, ON_GPU, threads, attempt)
+    return needed.validation_minutes(SHAPE, settings["validation"]["sequences"], tables, ON_GPU, threads, attempt)
 
 
 def report_memory_mb(wildcards, input, attempt):

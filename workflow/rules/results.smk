@@ -9,26 +9,26 @@ RECORD = Path(RESULTS) / "settings.json"
 
 def settings_of(*keys):
     """Return the keys of the configuration with their values."""
-    return {key: config[key] for key in keys}
+    return {key: plain(settings[key]) for key in keys}
 
 
 def asked():
     """Return {stage: what it is asked for}."""
     given = {f"FASTA of sample {sample}": Source((Path(fasta),)) for sample, fasta in GIVEN.items()}
-    names = {"samples": list(GIVEN), "input": config["input"]}
-    length = settings_of("max_length", "too_long", "window_overlap")
+    names = {"samples": list(GIVEN), "input": settings["input"]}
+    length = settings_of("long_proteins")
     records = settings_of("on_invalid", "on_duplicate_id")
     sources = {"checkpoint": Source(tuple(checkpoint()), fixed=True)}
-    if "contacts" in config["include"]:
+    if "contacts" in settings["include"]:
         sources["contact head"] = Source((CONTACT_HEAD,), small=True)
     keys = ("layers", "pooling", "include", "per_residue", "device", "dtype", "attention", "tokens_per_pack")
-    translation = settings_of("genetic_code", "window", "ambiguous_codons")
+    translation = settings_of("translation")
     metadata = {"metadata": Source((Path(sheet),), small=True) for sheet in metadata_sheets()}
     beside = {"contact_head_beside": CONTACT_HEAD.exists() or contact_head_missing()}
     stages = {
         "chunk": Stage(names | records | length | {"chunks": number_of_chunks()}, {} if TRANSLATED else given),
         "embed": Stage(settings_of(*keys, "on_nonfinite") | length | beside, sources),
-        "validate": Stage({key: value for key, value in config["validation"].items() if key != "repeat"}),
+        "validate": Stage({key: value for key, value in settings["validation"].items() if key != "repeat"}),
         "report": Stage(settings_of("color_by", "metadata"), metadata),
     }
     return ({"translate": Stage(names | records | translation, given)} if TRANSLATED else {}) | stages
@@ -36,11 +36,13 @@ def asked():
 
 def digests_of_jobs():
     """Return {stage: {source: sha256}} of what jobs have read, as far as they say."""
-    fastas = {} if TRANSLATED else said_in(Path(RESULTS, "counts.json"), "fasta_sha256") or {}
+    chunked = {} if TRANSLATED else said_in(Path(RESULTS, "counts.json"), "fasta_sha256") or {}
+    translated = {name: said_in(Path(RESULTS, "translated", f"{name}.json"), "fasta_sha256") for name in GIVEN}
     stats = Path(RESULTS, "chunks", f"1-of-{number_of_chunks()}.json")
     checkpoint_sha256 = said_in(stats, "settings", "model_sha256")
     return {
-        "chunk": {f"FASTA of sample {sample}": digest for sample, digest in fastas.items()},
+        "translate": {f"FASTA of sample {sample}": digest for sample, digest in translated.items() if digest},
+        "chunk": {f"FASTA of sample {sample}": digest for sample, digest in chunked.items()},
         "embed": {"checkpoint": checkpoint_sha256} if checkpoint_sha256 else {},
     }
 
@@ -83,7 +85,7 @@ def expected_results():
         *(f"{RESULTS}/chunks/{item}.{ending}" for item in items for ending in endings),
         *(f"{RESULTS}/{name}" for name in ("settings.json", "settings", "figures", "validation")),
         *(f"{RESULTS}/{name}" for name in ("manifest.parquet", "rejected.tsv", "counts.json")),
-        *(f"{RESULTS}/translated/{sample}.{ending}" for sample in GIVEN for ending in ("fasta", "tsv") if TRANSLATED),
+        *(f"{RESULTS}/translated/{sample}.{ending}" for sample in GIVEN for ending in ("fasta", "tsv", "json") if TRANSLATED),
         *final_results(),
     ]
 

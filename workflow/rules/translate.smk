@@ -5,6 +5,7 @@ rule translate:
     output:
         fasta="<results>/translated/{sample}.fasta",
         table="<results>/translated/{sample}.tsv",
+        counts="<results>/translated/{sample}.json",
     log:
         "<logs>/translate/{sample}.log",
     benchmark:
@@ -21,4 +22,4 @@ rule translate:
         record_limit=record_limit_arguments(),
     shell:
         "python {params.program:q} --fasta={input.fasta:q} --out {output.fasta:q} --table {output.table:q} "
-        "{params.translation:q} {params.record_limit:q} > {log:q} 2>&1"
+        "--counts {output.counts:q} {params.translation:q} {params.record_limit:q} > {log:q} 2>&1"

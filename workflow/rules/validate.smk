@@ -19,7 +19,7 @@ rule validate:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=0 if config["device"] == "cpu" else 1,
+        gpu=0 if settings["device"] == "cpu" else 1,
         mem_mb=validation_memory_mb,
         runtime=validation_minutes,
     params:

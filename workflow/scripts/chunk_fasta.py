@@ -40,12 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-length", type=int, help="residues of a record (default: any)")
     parser.add_argument(
-        "--too-long",
+        "--action",
         default="reject",
         choices=["reject", "truncate", "split"],
         help="a longer record: list it, cut it, or leave it to windows (default: %(default)s)",
     )
-    parser.add_argument("--window-overlap", type=int, default=128, help="residues, for split (default: %(default)s)")
+    parser.add_argument("--overlap", type=int, default=128, help="residues, for split (default: %(default)s)")
     parser.add_argument(
         "--max-record-residues",
         type=int,
@@ -76,7 +76,7 @@ def chunk(args: argparse.Namespace) -> None:
         args.on_duplicate_id,
         args.embed_dim,
         args.translated,
-        LengthLimit(args.max_length, args.too_long, args.window_overlap),
+        LengthLimit(args.max_length, args.action, args.overlap),
         args.max_record_residues,
     )
     print(

@@ -22,47 +22,53 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar=("NAME", "PARQUET"),
-        help="of merge_sample.py; repeatable",
+        help="a sample and its output of merge_sample.py; repeatable",
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
-    parser.add_argument("--counts", type=Path, required=True, help="of chunk_fasta.py")
-    parser.add_argument("--rejected", type=Path, required=True, help="of chunk_fasta.py")
-    parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")
-    parser.add_argument("--validation", type=Path, required=True, help="JSON of validate.py")
-    parser.add_argument("--validation-table", type=Path, required=True, help="TSV of validate.py")
+    parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
+    parser.add_argument("--counts", type=Path, required=True, help="output of chunk_fasta.py")
+    parser.add_argument("--rejected", type=Path, required=True, help="output of chunk_fasta.py")
+    parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON outputs of embed_chunk.py")
+    parser.add_argument("--validation", type=Path, required=True, help="JSON output of validate.py")
+    parser.add_argument("--validation-table", type=Path, required=True, help="TSV output of validate.py")
     parser.add_argument("--captions", type=Path, required=True, help="folder with an .rst for each figure")
     parser.add_argument("--figures", type=Path, required=True, help="folder for the figures (PNG)")
-    parser.add_argument("--html", type=Path, required=True, help="the page")
+    parser.add_argument("--html", type=Path, required=True, help="the page to write")
     parser.add_argument(
         "--color-by",
         default="",
         help="a column of the metadata, or a key=value of the FASTA descriptions (default: the sample)",
     )
-    parser.add_argument("--metadata", type=Path, help="TSV with the columns id or Entry, perhaps sample, and others")
-    parser.add_argument("--snakemake-version", help="of what runs this, for the page")
-    parser.add_argument("--stale", default="", help="what to say of files in the results that are not of this run")
+    parser.add_argument(
+        "--metadata",
+        type=Path,
+        help="TSV: column id or Entry, column sample if samples share ids, any others",
+    )
+    parser.add_argument("--snakemake-version", help="version of Snakemake, for the page")
+    parser.add_argument("--stale", default="", help="a sentence on files in the results that do not belong to this run")
     return parser
 
 
 def report(args: argparse.Namespace) -> None:
-    from packed_esm.report.page import write_report
+    from packed_esm.report.page import PageOptions, write_report
+    from packed_esm.report.run_files import RunFiles
 
-    write_report(
-        [(name, Path(path)) for name, path in args.sample],
-        args.manifest,
-        args.counts,
-        args.rejected,
-        args.stats,
-        args.validation,
-        args.validation_table,
-        args.captions,
-        args.figures,
-        args.html,
-        args.color_by,
-        args.metadata,
-        {"snakemake": args.snakemake_version} if args.snakemake_version else None,
-        args.stale,
+    files = RunFiles(
+        samples=[(name, Path(path)) for name, path in args.sample],
+        manifest=args.manifest,
+        counts=args.counts,
+        rejected=args.rejected,
+        stats=args.stats,
+        validation=args.validation,
+        validation_table=args.validation_table,
     )
+    options = PageOptions(
+        captions=args.captions,
+        color_by=args.color_by,
+        metadata=args.metadata,
+        workflow_versions={"snakemake": args.snakemake_version} if args.snakemake_version else {},
+        stale=args.stale,
+    )
+    write_report(files, options, args.figures, args.html)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fasta", type=Path, required=True, help="nucleotides, plain or gzip")
     parser.add_argument("--out", type=Path, required=True, help="FASTA: the proteins")
     parser.add_argument("--table", type=Path, required=True, help="TSV: what became of each record")
+    parser.add_argument("--counts", type=Path, help="JSON: counts, and the sha256 of the FASTA file (default: none)")
     parser.add_argument("--genetic-code", type=int, default=1, help="NCBI's number (default: %(default)s)")
     parser.add_argument(
         "--window", type=window, default=300, help="nucleotides, or none: whole records (default: %(default)s)"
@@ -67,6 +68,7 @@ def work(args: argparse.Namespace) -> None:
         args.on_invalid,
         args.on_duplicate_id,
         args.max_record_residues,
+        args.counts,
     )
     print(
         f"{_program.printable(str(args.fasta))}: {counts['records']} records, {counts['rejected']} of them rejected; "

@@ -99,7 +99,9 @@ def test_a_server_need_not_say_how_long_the_file_is(server, tmp_path, caplog, na
     download(f"{server}/{name}", path, hashlib.sha256(CONTENT).hexdigest() if known else None)
     assert path.read_bytes() == CONTENT
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warned) == (0 if known else 1) and all("does not say how long the file is" in line for line in warned)
+    assert len(warned) == (0 if known else 1) and all(
+        "neither the size nor a sha256 of the file is known" in line for line in warned
+    )
 
 
 def test_a_redirect_within_the_host_is_followed(server, tmp_path):

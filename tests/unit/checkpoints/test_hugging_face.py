@@ -284,7 +284,7 @@ def test_a_model_without_a_language_model_head_embeds_as_transformers_does(base,
 def test_added_tokens_are_said(base, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     load_esm2(added_tokens(base, tmp_path / "hf"))
-    assert "3 rows of the embedding are of added tokens and are not used" in caplog.text
+    assert "3 rows of the embedding belong to added tokens and are not used" in caplog.text
 
 
 def lora(base):
@@ -396,7 +396,7 @@ def test_the_cache_is_where_hugging_face_has_it(tmp_path, monkeypatch, variable)
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"position_embedding_type": ABSENT}, "position_embedding_type is 'absolute' .it is absent"),
+        ({"position_embedding_type": ABSENT}, "position_embedding_type is 'absolute' .the default of transformers"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ({"is_decoder": True}, "is_decoder is True"),

@@ -44,9 +44,9 @@ def refused(path, message):
         (
             "num_attention_heads",
             4,
-            "num_attention_heads is 4, so that layers.0.self_attn.rot_emb.inv_freq should be of 4",
+            "num_attention_heads is 4, so layers.0.self_attn.rot_emb.inv_freq should have 4",
         ),
-        ("num_attention_heads", 32, "num_attention_heads is 32, which makes heads 1 wide"),
+        ("num_attention_heads", 32, "num_attention_heads is 32, which gives heads of width 1"),
         ("hidden_size", "8", "hidden_size is '8', not a whole number"),
         ("hidden_size", 1e6, "hidden_size is 1000000.0"),
         ("hidden_size", 10**6, "hidden_size is 1000000, not a whole number from 1 to 100000"),
@@ -157,7 +157,7 @@ def test_a_tensor_of_a_pt_that_makes_no_sense_is_named(base, tmp_path, name, val
         ({"weight": torch.ones(3)}, "not an ESM-2, ESM-1b or ESM-1v checkpoint"),
         ({"cfg": None, "model": {"a": torch.ones(1)}}, "its `cfg` has no shape of a model"),
         ({"cfg": {"model": {"encoder_layers": 2}}, "model": {"a": torch.ones(1)}}, "its `cfg` has no shape"),
-        ({"cfg": {"model": argparse.Namespace()}, "model": [1]}, "no dictionary of tensors"),
+        ({"cfg": {"model": argparse.Namespace()}, "model": [1]}, "not a dictionary of tensors"),
         ({"args": argparse.Namespace(), "model": {"a": torch.ones(1)}}, "its architecture is None"),
         ({"args": argparse.Namespace(arch="roberta_large"), "model": {"a": torch.ones(1)}}, "its `args` has no layers"),
         ({"embed_tokens.weight": torch.ones(33, 8)}, "without rotary frequencies"),
@@ -177,7 +177,7 @@ def test_a_size_of_an_esm1b_that_its_tensors_do_not_have_is_refused(tmp_path, fi
     name = field if field == "max_positions" else f"encoder_{field}"
     setattr(data["args"], name, 10**7)
     torch.save(data, path)
-    refused(path, "which the sizes that the checkpoint gives call for")
+    refused(path, "as the sizes in the checkpoint require")
 
 
 @pytest.mark.parametrize(

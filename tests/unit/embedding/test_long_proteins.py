@@ -40,7 +40,7 @@ def test_windows_cover_every_residue_in_order_and_overlap_enough(size, overlap, 
 
 @pytest.mark.parametrize("overlap", [100, 101, -1])
 def test_an_overlap_that_cannot_be_is_refused(overlap):
-    with pytest.raises(ValueError, match=f"window_overlap: {overlap} must be at least 0 and less than max_length, 100"):
+    with pytest.raises(ValueError, match=f"long_proteins.overlap: {overlap} must be .* less than max_length, 100"):
         ResidueWindows(100, overlap)
 
 
@@ -122,5 +122,5 @@ def test_windows_that_overflow_are_recomputed_in_fp32(tmp_path, caplog):
 
 
 def test_contacts_of_windows_are_refused():
-    with pytest.raises(ValueError, match="contacts are not to be had of windows; use too_long: truncate or reject"):
+    with pytest.raises(ValueError, match="contacts cannot be combined with windows; use long_proteins.action"):
         Embedder(replace(OPTIONS, include=("contacts",)))

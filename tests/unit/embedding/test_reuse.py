@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import random_sequence
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding import job, reuse
+from packed_esm.embedding import attempts, reuse
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.reuse import look_up
 from packed_esm.errors import EmbeddingFileError
-from packed_esm.features import column_names
+from packed_esm.outputs.columns import column_names
 from packed_esm.planning.inputs import earlier_files
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
@@ -173,7 +173,7 @@ def test_after_an_out_of_memory_nothing_of_the_larger_budget_is_kept(tmp_path, f
         return original(self, tokens, **options)
 
     monkeypatch.setattr(Embedder, "embed", embed)
-    monkeypatch.setattr(job.torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(attempts.torch.cuda, "empty_cache", lambda: None)
     stats, reusing = run(tmp_path, sequences, reuse=[folder / "s.parquet"])
     assert stats["reused_sequences"] == 0 and stats["settings"]["tokens_per_pack"] == 1024
     small = EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=1024)

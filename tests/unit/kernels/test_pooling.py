@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from packed_esm.features import POOLINGS
 from packed_esm.kernels.pooling import pool_packed
+from packed_esm.outputs.table import POOLINGS
 
 LENGTHS = [7, 3, 40, 1002]
 CU_SEQLENS = torch.tensor([0, *np.cumsum([*LENGTHS, 20])], dtype=torch.int32)  # the last is filler

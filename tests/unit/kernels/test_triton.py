@@ -101,9 +101,9 @@ def test_pool():
     lengths = [7, 3, 40, 202, 20]  # the last is filler
     rows = random(sum(lengths), 100)
     pooled, bad = triton_ops.pool(rows, bounds(lengths), 4)
-    wanted, _ = pooling.pool_packed(rows.cpu(), bounds(lengths), 4, pooling.POOLINGS)
+    wanted, _ = pooling.pool_packed(rows.cpu(), bounds(lengths), 4, triton_ops.POOLED)
     assert torch.allclose(pooled.cpu(), wanted, rtol=1e-6, atol=1e-6) and not bad.any()
-    summed = [pooling.POOLINGS.index(name) for name in ("mean", "std")]
+    summed = [triton_ops.POOLED.index(name) for name in ("mean", "std")]
     assert all(torch.equal(pooled[i].cpu(), wanted[i]) for i in range(len(wanted)) if i not in summed)
     alone, _ = triton_ops.pool(rows[10:50], bounds([40]), 1)
     assert torch.equal(alone[:, 0], pooled[:, 2])
@@ -113,7 +113,7 @@ def test_pool_of_one_number_a_token():
     lengths = [7, 3, 40, 202]
     column = random(sum(lengths), 1)
     pooled, bad = triton_ops.pool(column, bounds(lengths), 4)
-    wanted, _ = pooling.pool_packed(column.cpu(), bounds(lengths), 4, pooling.POOLINGS)
+    wanted, _ = pooling.pool_packed(column.cpu(), bounds(lengths), 4, triton_ops.POOLED)
     assert torch.allclose(pooled.cpu(), wanted, rtol=1e-6, atol=1e-6) and not bad.any()
 
 

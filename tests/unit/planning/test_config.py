@@ -1,4 +1,4 @@
-"""Configuration values from a command line, the sample sheet, and the version of the code."""
+"""The configuration and its three copies, the sample sheet, and the version of the code."""
 
 import shutil
 import subprocess
@@ -8,11 +8,106 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from packed_esm.planning.config import coerced
+from packed_esm.errors import OptionError
+from packed_esm.planning.config import coerced, keys, plain, read_config
 from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, given_path, read_sample_sheet
 from packed_esm.planning.programs import code_version
 
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
+SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
+
+
+def test_config_yaml_has_the_keys_and_defaults_of_the_schema_in_its_order():
+    shipped = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    defaults = plain(read_config({}, SCHEMA_PATH))
+    assert shipped == defaults and list(shipped) == list(defaults)
+    assert all(list(shipped[key]) == list(value) for key, value in defaults.items() if isinstance(value, dict))
+
+
+def row(key, rule):
+    """Return the row of a key in the table of config/README.md."""
+    default = yaml.safe_dump(rule["default"], default_flow_style=True).splitlines()[0].replace("''", '""')
+    return f"| `{key}` | `{default}` | {values(rule)} | {rule['description'].removesuffix('.')} |"
+
+
+def values(rule):
+    """Return what the values of a key may be."""
+    if "oneOf" in rule:
+        word, other = rule["oneOf"]
+        return f"`{word['const']}`, or {values(other)}"
+    if "enum" in rule:
+        return ", ".join(f"`{value}`" for value in rule["enum"])
+    if rule["type"] == "array":
+        return f"list of {values(rule['items'])}"
+    bounds = [f"{word} {rule[name]}" for word, name in (("from", "minimum"), ("to", "maximum")) if name in rule]
+    return " ".join([{"string": "text"}.get(rule["type"], rule["type"]), *bounds])
+
+
+def test_the_table_of_the_configuration_is_made_of_the_schema():
+    """If it is not: replace the rows by those that the assertion shows."""
+    text = (ROOT / "config/README.md").read_text().split("## Sample sheet")[0]
+    table = [line for line in text.splitlines() if line.startswith("| `")]
+    assert table == [row(key, rule) for key, rule in keys(SCHEMA).items()]
+
+
+def test_a_key_has_one_place():
+    names = [key.rpartition(".")[2] for key in keys(SCHEMA)]
+    assert len(names) == len(set(names))
+
+
+def test_settings_have_all_defaults_and_cannot_be_changed():
+    given = {"translation": {"window": "500"}, "validation": None, "layers": [0, 6]}
+    settings = read_config(given, SCHEMA_PATH)
+    assert settings["translation"] == {"genetic_code": 1, "window": 500, "ambiguous_codons": "resolve"}
+    assert settings["validation"]["sequences"] == 32 and settings["layers"] == (0, 6) and settings["device"] == "auto"
+    assert plain(settings)["layers"] == [0, 6] and type(plain(settings)["translation"]) is dict
+    with pytest.raises(TypeError):
+        settings["device"] = "cpu"
+    with pytest.raises(TypeError):
+        settings["translation"]["window"] = 300
+    assert given == {"translation": {"window": "500"}, "validation": None, "layers": [0, 6]}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"window": 500}, "config: window is now translation.window; write --config 'translation={window: 500}'"),
+        (
+            {"genetic_code": "11"},
+            "write --config 'translation={genetic_code: 11}'",
+        ),
+        ({"ambiguous_codons": "skip"}, "--config 'translation={ambiguous_codons: skip}'"),
+        ({"max_length": 60}, "config: max_length is now long_proteins.max_length; .* 'long_proteins={max_length: 60}'"),
+        ({"too_long": "split"}, "config: too_long is now long_proteins.action; .* 'long_proteins={action: split}'"),
+        (
+            {"window_overlap": 20},
+            "config: window_overlap is now long_proteins.overlap; .*={overlap: 20}'",
+        ),
+        ({"long_proteins": {"too_long": "split"}}, "config, long_proteins: too_long is now long_proteins.action; "),
+    ],
+)
+def test_an_old_name_is_an_error_that_says_the_new_one(given, message):
+    with pytest.raises(OptionError, match=message):
+        read_config(given, SCHEMA_PATH)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"modle": "demo"}, "config: there is no key modle; did you mean model?"),
+        ({"overlap": 20}, "config: there is no key overlap; did you mean long_proteins.overlap?"),
+        (
+            {"translation": {"windows": 3}},
+            "config, translation: there is no key windows; did you mean translation.window?",
+        ),
+        ({"validate": {}}, "config: there is no key validate; did you mean validation?"),
+        ({"qqq": 1}, "config: there is no key qqq; config/README.md has all keys"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(given, message):
+    with pytest.raises(OptionError) as error:
+        read_config(given, SCHEMA_PATH)
+    assert str(error.value) == message
 
 
 def test_strings_of_a_command_line_get_the_types_of_the_schema():

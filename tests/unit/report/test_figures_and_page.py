@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,14 +10,16 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from packed_esm.errors import SheetError
+from packed_esm.outputs.bounds import tolerance as bounds
 from packed_esm.report import colours, figures, projection
 from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
-from packed_esm.report.page import CONTACTS, FIGURES, OF_SEQUENCES, write_report
+from packed_esm.report.page import FIGURES, PageOptions, write_report
+from packed_esm.report.run_files import CONTACTS, RunFiles
+from packed_esm.report.tables import OF_SEQUENCES
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.manifest import embedded, read_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table
 from packed_esm.system.files import write_json
-from packed_esm.validation.tolerance import TOLERANCES
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -141,7 +142,7 @@ def test_metadata_that_matches_no_record_is_an_error_that_shows_both_sides(tmp_p
 
 def test_the_page_says_how_many_proteins_the_metadata_has(tmp_path, caplog):
     (tmp_path / "meta.tsv").write_text("id\tx\np0\t1\np1\t2\n<i>\t2\n")
-    page = Page(write_page(tmp_path, sequences(4), metadata_path=tmp_path / "meta.tsv"))
+    page = Page(write_page(tmp_path, sequences(4), metadata=tmp_path / "meta.tsv"))
     said = (
         f"2 of 4 proteins have a row in {tmp_path}/meta.tsv; 1 of its 3 rows belong to no embedded protein (first: <i>)"
     )
@@ -203,7 +204,7 @@ def test_the_points_differ_by_colouring_and_repeat(tmp_path):
     ):
         for again in range(2):
             path = tmp_path / f"{name}{again}.png"
-            figures.plot_points(path, [(places, "x", "y")], Colouring("$m$", values), samples, "a $ b $")
+            figures.plot_points(path, [figures.View(places, "x", "y")], Colouring("$m$", values), samples, "a $ b $")
         assert path.read_bytes() == (tmp_path / f"{name}0.png").read_bytes()
         pictures[name] = path.read_bytes()
     assert len(set(pictures.values())) == 3
@@ -217,7 +218,7 @@ def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_p
     layers = [["s", f"p{i}", i + 1, layer, 0.0, 1.0] for i in range(count) for layer in (3, 6)]
     table = pd.DataFrame(layers, columns=columns)
     figures.plot_validation(tmp_path / "v.png", table, {"relative_l2": 1e-6, "residue_cosine": 0.999})
-    tolerance = asdict(TOLERANCES["fp32"])
+    tolerance = bounds("fp32")
     figures.plot_validation(tmp_path / "contacts.png", table.assign(**dict.fromkeys(OF_SEQUENCES, np.nan)), tolerance)
     stats = {str(i): job(fill=None if i else 0.5) for i in range(count)}
     figures.plot_throughput(tmp_path / "t.png", stats)
@@ -289,21 +290,20 @@ def write_page(folder, fasta, of_sequences=None, **options):
     compared = compared.assign(**of_sequences)
     compared.to_csv(folder / "sequences.tsv", sep="\t", index=False)
     summary = {"sequences_compared": len(compared), "rows_checked": len(rows), "settings": {"model": "demo"}}
-    summary |= {"tolerance": asdict(TOLERANCES["fp32"]), "layers": [6], "bit_equal": True}
+    summary |= {"tolerance": bounds("fp32"), "layers": [6], "bit_equal": True}
     summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
     write_json(folder / "summary.json", summary | {f"worst_{name}": x for name, x in of_sequences.items()})
-    write_report(
-        [("s", folder / "s.parquet")],
-        *(paths[n] for n in ("manifest", "counts.json", "rejected.tsv")),
-        [paths["stats.json"]],
-        folder / "summary.json",
-        folder / "sequences.tsv",
-        ROOT / "workflow/report",
-        folder / "figures",
-        folder / "report.html",
-        workflow_versions={"snakemake": "1.2.3"},
-        **options,
+    files = RunFiles(
+        samples=[("s", folder / "s.parquet")],
+        manifest=paths["manifest"],
+        counts=paths["counts.json"],
+        rejected=paths["rejected.tsv"],
+        stats=[paths["stats.json"]],
+        validation=folder / "summary.json",
+        validation_table=folder / "sequences.tsv",
     )
+    look = PageOptions(captions=ROOT / "workflow/report", workflow_versions={"snakemake": "1.2.3"}, **options)
+    write_report(files, look, folder / "figures", folder / "report.html")
     return (folder / "report.html").read_text()
 
 
@@ -349,7 +349,7 @@ def test_harmful_and_odd_names_are_shown_and_do_nothing(tmp_path):
     odd = [SCRIPT, "$\\frac{1}{0}$", "蛋白质-タンパク質", "x" * 300, '"><img/src=x/onerror=alert(1)>', "_a", "{{7*7}}"]
     fasta = "".join(f">{name}\nM{'K' * i}\n" for i, name in enumerate(odd, 1)) + f">bad{SCRIPT}\nM1\n"
     (tmp_path / "meta.tsv").write_text("id\tplace\n" + "".join(f"{name}\t{name}\n" for name in odd))
-    page = Page(write_page(tmp_path, fasta, color_by="place", metadata_path=tmp_path / "meta.tsv"))
+    page = Page(write_page(tmp_path, fasta, color_by="place", metadata=tmp_path / "meta.tsv"))
     assert not {"script", "iframe", "object"} & set(page.tags)
     assert page.tags.count("img") == len(FIGURES)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
@@ -360,7 +360,7 @@ def test_the_metadata_colours_the_plots_of_the_page(tmp_path):
     (tmp_path / "meta.tsv").write_text("id\ttext\tnumber\n" + "".join(f"p{i}\tt{i % 2}\t{i}\n" for i in range(12)))
     pictures, texts = [], []
     for column in ("text", "number", ""):
-        texts.append(write_page(tmp_path, sequences(12), color_by=column, metadata_path=tmp_path / "meta.tsv"))
+        texts.append(write_page(tmp_path, sequences(12), color_by=column, metadata=tmp_path / "meta.tsv"))
         pictures += [hashlib.sha256((tmp_path / f"figures/{n}.png").read_bytes()).digest() for n in ("pca", "umap")]
     assert len(set(pictures)) == 6
     assert "t0 (6)" in texts[0] and "Colours" not in texts[1] and "s (12)" in texts[2]

@@ -132,16 +132,16 @@ def test_chunks_have_equal_work(chunks):
 
 
 @pytest.mark.parametrize(
-    ("too_long", "status", "lengths", "reason"),
+    ("action", "status", "lengths", "reason"),
     [
         ("reject", "rejected", [4], "9 residues, more than max_length 4"),
         ("truncate", "truncated", [4, 4], "the first 4 of 9 residues"),  # both long ones begin alike
         ("split", "split", [9, 4, 9], "9 residues in 6 windows of 4"),
     ],
 )
-def test_a_record_that_is_too_long_is_listed_with_what_became_of_it(tmp_path, too_long, status, lengths, reason):
+def test_a_record_that_is_too_long_is_listed_with_what_became_of_it(tmp_path, action, status, lengths, reason):
     text = ">long\nMKVLAAGGS\n>fits\nMKVS\n>odd\nMKVLAAG*S\n"
-    limit = LengthLimit(4, too_long, 3)
+    limit = LengthLimit(4, action, 3)
     manifest, (records,), rejected, counts = chunk(tmp_path, [text], 1, on_invalid="replace", limit=limit)
     assert [len(record.sequence) for record in records] == lengths
     assert all(refget_digest(record.sequence) == record.id for record in records)

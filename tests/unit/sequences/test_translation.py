@@ -16,6 +16,7 @@ from packed_esm.sequences import translation
 from packed_esm.sequences.alphabet import invalid_characters
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.translation import FRAMES, codon_table, nucleotide_windows, six_frames, translate_fasta
+from packed_esm.system.files import read_json, sha256
 
 
 def dna(length, seed=0, letters="ACGT"):
@@ -74,7 +75,7 @@ def test_every_codon_of_every_genetic_code_is_ncbis_on_both_strands(genetic_code
 
 def test_the_schema_has_the_genetic_codes_that_biopython_has():
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    assert schema["properties"]["genetic_code"]["enum"] == sorted(ambiguous_dna_by_id)
+    assert schema["properties"]["translation"]["properties"]["genetic_code"]["enum"] == sorted(ambiguous_dna_by_id)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 299, 300, 301])
@@ -257,3 +258,20 @@ def test_a_record_translated_in_blocks_has_the_frames_of_one_translated_at_once(
         monkeypatch.setattr(translation, "BLOCK", 9)
         assert list(six_frames(sequence, codons)) == at_once
         monkeypatch.undo()
+
+
+def test_the_counts_have_the_sha256_of_the_file_that_was_read(tmp_path):
+    counts, *_ = translated(tmp_path, f">a\n{dna(300)}\n", counts_path=tmp_path / "c.json")
+    assert read_json(tmp_path / "c.json") == counts | {"fasta_sha256": sha256(tmp_path / "in.fasta")}
+    assert counts["records"] == 1
+
+
+def test_a_file_that_changes_while_it_is_translated_leaves_nothing(tmp_path, monkeypatch):
+    def read_and_change(fasta, max_letters):
+        yield from read_records(fasta, max_letters)
+        fasta.write_text(f">a\n{dna(300, seed=1)}\n")
+
+    monkeypatch.setattr(translation, "read_records", read_and_change)
+    with pytest.raises(FastaError, match=r"in.fasta: it changed while it was read; run again"):
+        translated(tmp_path, f">a\n{dna(300)}\n", counts_path=tmp_path / "c.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fasta"]

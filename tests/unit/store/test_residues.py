@@ -15,12 +15,12 @@ import xxhash
 from checkpoint_files import save_fair_esm
 from conftest import ROOT, fair_esm_alone, random_esm2
 from packed_esm.checkpoints.loading import load_esm2
-from packed_esm.embedding import embedder
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.residue_arrays import residue_arrays
 from packed_esm.errors import EmbeddingFileError, ValidationError
+from packed_esm.outputs.table import RESIDUES, SCALARS
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.tokens import tokenize
@@ -167,15 +167,16 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
     ids=["shifted", "shifted", "other-tokens", "other", "not-numbers", "backwards", "backwards"],
 )
 def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch, feature, change, error):
-    monkeypatch.setitem(residue_arrays.__globals__["_ARRAY"], feature, change)
+    monkeypatch.setattr(RESIDUES[feature].layout, "stored", lambda values: change({feature: values}).numpy(force=True))
     paths = run()
     with pytest.raises(ValidationError, match=f"{feature}_{error} to fair-esm is"):
         run.check(paths)
 
 
 def test_a_likelihood_of_other_residues_fails_though_a_second_run_repeats_it(run, monkeypatch):
-    likelihoods = embedder._log_likelihoods
-    monkeypatch.setattr(embedder, "_log_likelihoods", lambda logits, ids: likelihoods(logits, ids.roll(1)))
+    scalar = SCALARS["log_likelihood"]
+    of_others = replace(scalar, of_tokens=lambda out, ids: scalar.of_tokens(out, ids.roll(1)))
+    monkeypatch.setitem(SCALARS, "log_likelihood", of_others)
     paths = run()
     with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to fair-esm is"):
         run.check(paths)

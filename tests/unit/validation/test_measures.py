@@ -9,11 +9,12 @@ import torch
 from conftest import pack, random_sequence
 from packed_esm.embedding.options import DTYPES
 from packed_esm.model.esm2 import ESM2WithFlashAttention
+from packed_esm.outputs.bounds import BOUNDS, tolerance
+from packed_esm.outputs.measures import contacts_errors, logits_errors, relative_error, residue_errors
+from packed_esm.outputs.table import POOLINGS, SCALARS
 from packed_esm.sequences.tokens import tokenize
-from packed_esm.validation.comparison import log_likelihood_error, pooled_error
-from packed_esm.validation.measures import contacts_errors, logits_errors, relative_error, residue_errors
 from packed_esm.validation.reference import reference_outputs
-from packed_esm.validation.tolerance import TOLERANCES, bounds_of, find_failures
+from packed_esm.validation.tolerance import bounds_of, find_failures
 
 HALF = 40  # residues of half a protein whose map of contacts is damaged
 
@@ -63,23 +64,27 @@ def test_a_masked_residue_of_layer_0_is_compared_though_it_is_zero():
 
 @pytest.mark.parametrize("residues", [1, 300])
 def test_a_standard_deviation_is_measured_against_the_residues_that_it_is_of(residues):
-    rows = torch.ones(residues + 2, 16) * torch.linspace(-3, 5, 16)  # all alike
-    size = float(rows[1].norm())
-    assert pooled_error(np.zeros(16), rows, "std") == 0
-    assert pooled_error(np.full(16, 1e-3), rows, "std") == pytest.approx(4e-3 / size)
-    assert pooled_error(np.full(16, 1e-3) + rows[1].numpy(), rows, "mean") == pytest.approx(4e-3 / size, rel=1e-3)
-    masked = torch.zeros(residues + 2, 16)
-    assert all(pooled_error(np.zeros(16), masked, pooling) == 0 for pooling in ("mean", "max", "std"))
-    assert pooled_error(np.full(16, 1e-9), masked, "std") == np.inf
+    rows = np.ones((residues + 2, 16), np.float32) * np.linspace(-3, 5, 16, dtype=np.float32)  # all alike
+    size, std, mean = float(np.linalg.norm(rows[1])), POOLINGS["std"], POOLINGS["mean"]
+    assert std.error(np.zeros(16), rows) == 0
+    assert std.error(np.full(16, 1e-3), rows) == pytest.approx(4e-3 / size)
+    assert mean.error(np.full(16, 1e-3) + rows[1], rows) == pytest.approx(4e-3 / size, rel=1e-3)
+    masked = np.zeros((residues + 2, 16), np.float32)
+    assert all(POOLINGS[pooling].error(np.zeros(16), masked) == 0 for pooling in ("mean", "max", "std"))
+    assert std.error(np.full(16, 1e-9), masked) == np.inf
 
 
 def test_a_log_likelihood_near_0_is_measured_against_the_logits():
     tokens = tokenize("ACDEF")
-    logits = torch.zeros(7, 33)
-    logits[range(7), tokens.tolist()] = 30.0
-    assert log_likelihood_error(np.zeros(1), logits, tokens) < 1e-12
-    assert log_likelihood_error(np.full(1, -1.0), logits, tokens) > 0.1
-    assert log_likelihood_error(np.full(1, -np.log(33)), torch.zeros(7, 33), tokens) < 1e-15
+    logits = np.zeros((7, 33), np.float32)
+    logits[range(7), tokens] = 30.0
+
+    def error(got, logits):
+        return SCALARS["log_likelihood"].errors(got, logits, tokens)["log_likelihood_relative_l2"]
+
+    assert error(0.0, logits) < 1e-12
+    assert error(-1.0, logits) > 0.1
+    assert error(-np.log(33), np.zeros((7, 33), np.float32)) < 1e-15
 
 
 def test_the_divergence_is_kullbacks_and_leiblers_of_each_residue():
@@ -95,7 +100,7 @@ def test_the_divergence_is_kullbacks_and_leiblers_of_each_residue():
 
 def failures(errors, dtype):
     table = pd.DataFrame([{"sample": "s", "id": "x", "length": 9, "layer": 6, "bit_equal": True} | errors])
-    return find_failures(table, bounds_of(table, TOLERANCES[dtype], None), True)
+    return find_failures(table, bounds_of(table, tolerance(dtype), None), True)
 
 
 @pytest.fixture(params=["random", "sparse"])
@@ -147,7 +152,7 @@ def halves_transposed(contacts):
 @pytest.mark.parametrize("damage", [shuffled, halves_exchanged, halves_transposed, None])
 def test_maps_of_other_residues_or_of_another_protein_fail_with_every_dtype(maps, damage):
     ours, (want, other) = maps
-    for dtype in TOLERANCES:
+    for dtype in BOUNDS["relative_l2"]:
         got = other if damage is None else damage(ours.get(dtype, ours["bf16"])[0])
         found = " ".join(failures(contacts_errors(got, want), dtype))
         assert "contacts_correlation" in found and "contacts_precision" in found, dtype

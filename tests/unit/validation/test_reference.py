@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import fair_esm_alone, random_tokens, relative_l2, worst_residue_l2
-from packed_esm.validation.reference import full_precision, pooled_reference, reference_outputs
+from packed_esm.outputs.table import POOLINGS
+from packed_esm.validation.reference import full_precision, reference_outputs
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 299])
@@ -35,9 +36,15 @@ def test_full_precision_turns_tf32_off_and_back():
         torch.set_float32_matmul_precision("highest")
 
 
-def test_pooled_reference_takes_the_residue_rows():
+def test_the_reference_of_each_pooling_takes_the_rows_that_it_is_of():
     rows = torch.randn(12, 4)
-    assert np.allclose(pooled_reference(rows, "mean"), rows[1:-1].double().mean(0))
-    assert np.allclose(pooled_reference(rows, "max"), rows[1:-1].amax(0))
-    assert np.allclose(pooled_reference(rows, "std"), rows[1:-1].double().numpy().std(0))
-    assert np.allclose(pooled_reference(rows, "bos"), rows[0]) and np.allclose(pooled_reference(rows, "eos"), rows[-1])
+    want = {
+        "mean": rows[1:-1].double().mean(0),
+        "max": rows[1:-1].amax(0),
+        "std": rows[1:-1].double().std(0, correction=0),
+        "bos": rows[0],
+        "eos": rows[-1],
+    }
+    assert want.keys() == POOLINGS.keys()
+    for name, vector in want.items():
+        assert np.allclose(POOLINGS[name].reference(rows.double().numpy()), vector), name

@@ -13,14 +13,16 @@ from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import DTYPES, EmbedOptions
 from packed_esm.errors import RepeatError, ValidationError
 from packed_esm.model import esm2
+from packed_esm.outputs.bounds import BOUNDS
+from packed_esm.outputs.measures import residue_errors
+from packed_esm.outputs.table import MEASURES
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.embeddings import ChunkFile, write_chunk
 from packed_esm.store.merge import merge_sample
 from packed_esm.system.files import read_json, write_json
-from packed_esm.validation.measures import residue_errors
 from packed_esm.validation.run import stratified_sample, validate
-from packed_esm.validation.tolerance import TOLERANCES, ValidationOptions, find_failures
+from packed_esm.validation.tolerance import ValidationOptions, find_failures
 
 OPTIONS = EmbedOptions(DEMO_PATH, layers=(3, 6), poolings=("mean", "bos"), device="cpu", tokens_per_pack=512)
 
@@ -263,4 +265,5 @@ def test_values_that_are_not_numbers_never_pass():
 
 
 def test_there_is_a_tolerance_for_each_dtype():
-    assert TOLERANCES.keys() == DTYPES.keys()
+    assert all(by_dtype.keys() == DTYPES.keys() for by_dtype in BOUNDS.values())
+    assert {measure.bound for measure in MEASURES.values()} == BOUNDS.keys()

@@ -1,5 +1,5 @@
-"""Published models: their names, shapes, files and downloads, and loading them into fair-esm's classes.
+"""Published models (names, shapes, files, downloads), and loading checkpoints into the classes of fair-esm.
 
-Knows checkpoint files, and nothing of packs.
-May import: errors, sequences, system, torch.
+It knows checkpoint files, but no packs.
+May import: errors, outputs, sequences, system, torch.
 """

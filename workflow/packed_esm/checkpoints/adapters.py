@@ -1,4 +1,4 @@
-"""Merge a LoRA adapter, as the package peft saves it, into the tensors of its base (Hu et al. 2021, W + s B A)."""
+"""Merge a LoRA adapter, in the format of the package peft, into the tensors of its base (Hu et al. 2021, W + s B A)."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "base_model.model."
 _LOW_RANK = re.compile(r"(.+)\.lora_([AB])\.weight")
-# Fields of peft's LoraConfig that change a number, with the one value that is handled.
+# Fields of peft's LoraConfig that change numbers, each with the only supported value.
 _REQUIRED = {
     "peft_type": "LORA",
     "use_dora": False,
@@ -26,15 +26,15 @@ _REQUIRED = {
     "layer_replication": None,
     "alora_invocation_tokens": None,
 }
-_KEEP_THE_BASE = (True, False, None, "gaussian", "eva")  # ways to begin; others (pissa, olora) change the base too
-_NEW_MODULES = re.compile(r"(classifier|pooler)\.")  # heads of a task, of which the base has none
+_KEEP_THE_BASE = (True, False, None, "gaussian", "eva")  # initialisations; others (pissa, olora) change the base too
+_NEW_MODULES = re.compile(r"(classifier|pooler)\.")  # heads of a task, which the base does not have
 
 
 def merge_adapter(folder: Path, adapter: State, base: State) -> State:
     """Return the tensors of `base` (Hugging Face's names) with the adapter of `folder` merged into them, in fp32.
 
     Raises:
-        CheckpointError: a kind of adapter that is not handled, by name, or one of another base.
+        CheckpointError: an unsupported kind of adapter, or an adapter of another base.
     """
     config = read_json_object(folder / ADAPTER)
     for field, only in _REQUIRED.items():
@@ -49,7 +49,7 @@ def merge_adapter(folder: Path, adapter: State, base: State) -> State:
         if match := _LOW_RANK.fullmatch(plain):
             pairs.setdefault(f"{match[1]}.weight", {})[match[2]] = tensor
         elif (whole := plain.replace(".base_layer.", ".")) in merged and merged[whole].shape == tensor.shape:
-            merged[whole] = tensor  # trained whole: a bias, or a module of `modules_to_save`
+            merged[whole] = tensor  # trained as a whole: a bias, or a module of `modules_to_save`
         elif not _NEW_MODULES.match(plain):
             raise CheckpointError(f"{folder}: {name} of the adapter fits no tensor of its base; it is of another base")
     for name, pair in pairs.items():

@@ -1,4 +1,4 @@
-"""Fetch a published checkpoint."""
+"""Download a published checkpoint."""
 
 import hashlib
 import http.client
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follow redirects within the scheme and host of the address only: another may be anyone's."""
+    """Follow redirects only within the scheme and host of the address: nobody vouches for others."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: ANN001, ANN202
         if urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
@@ -26,18 +26,18 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 
 
 def download(url: str, path: Path, sha256: str | None = None) -> None:
-    """Fetch `url` to `path`: temporary name, size and sha256 checked where they are known, then renamed.
+    """Download `url` to a temporary name, check size and sha256 where they are known, and rename it to `path`.
 
-    A server need not say the size; one that sends chunks (HTTP/1.1) marks the end in another way.
+    A server need not give the size: one that sends chunks (HTTP/1.1) marks the end in another way.
 
     Raises:
-        DownloadError: no connection, a short or a wrong file; the message says which file to put where.
+        DownloadError: no connection, or an incomplete or wrong file; the message says which file to put where.
     """
     remedy = f"fetch {url} by other means and put it at {path}"
     digest, received = hashlib.sha256(), 0
     try:
         with urllib.request.build_opener(_SameHost).open(url, timeout=60) as response, replacing(path) as temporary:
-            size = response.length  # of Content-Length; None where the server does not say it
+            size = response.length  # from Content-Length; None without it
             bar = tqdm(total=size, unit="B", unit_scale=True, desc=path.name, mininterval=1)
             with temporary.open("wb") as handle, bar:
                 while block := response.read(1 << 20):
@@ -52,5 +52,5 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(f"cannot download {url} ({getattr(error, 'reason', error)}); {remedy}") from error
     if size is None and sha256 is None:
-        log.warning("%s: the server does not say how long the file is, and no sha256 of it is known here", url)
+        log.warning("%s: neither the size nor a sha256 of the file is known, so it was not checked", url)
     log.info("%s: %d bytes, sha256 %s", path, received, digest.hexdigest())

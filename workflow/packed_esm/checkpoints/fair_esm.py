@@ -7,7 +7,7 @@ from ..errors import MissingPackageError
 
 
 def require_fair_esm() -> None:
-    """Raise ImportError with the remedy where `esm` is missing or is EvolutionaryScale's package of that name."""
+    """Raise MissingPackageError with the remedy if `esm` is missing or is EvolutionaryScale's package of that name."""
     spec = importlib.util.find_spec("esm")
     if spec is None:
         raise MissingPackageError("fair-esm is not installed; pip install fair-esm==2.0.0")

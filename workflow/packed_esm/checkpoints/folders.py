@@ -1,6 +1,6 @@
-"""A Hugging Face folder without its tensors: which files count, what config.json and the vocabulary say.
+"""A Hugging Face folder without its tensors: the files that belong to the model, config.json and the vocabulary.
 
-The defaults are those of transformers' EsmConfig; a value that fair-esm's ESM-2 has no counterpart of is refused.
+The defaults are those of transformers' EsmConfig. A value that fair-esm's ESM-2 cannot express is refused.
 """
 
 import json
@@ -20,9 +20,9 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # fair-esm's Alphabet "ESM-1b" (esm/data.py), in token order
 TOKENS = ("<cls>", "<pad>", "<eos>", "<unk>", *RESIDUES, "<null_1>", "<mask>")
 FIELDS = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-MOST_BYTES = 64 * 2**20  # of a file of text, more than any vocabulary or index has
+MOST_BYTES = 64 * 2**20  # of a text file; larger than any vocabulary or index
 
-# What transformers takes for a field that is absent, and the one value of it that an ESM-2 of fair-esm has.
+# The default of transformers for a missing field, and the only value that fits an ESM-2 of fair-esm.
 _REQUIRED = {
     "position_embedding_type": ("absolute", "rotary"),
     "hidden_act": ("gelu", "gelu"),
@@ -38,14 +38,14 @@ _REQUIRED = {
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """What a folder says besides its tensors.
+    """The content of a folder besides its tensors.
 
     Attributes:
         shape: of the model.
         rope_theta: base of the rotary frequencies, for weights that hold none.
-        tie_word_embeddings: whether the embedding stands for a matrix of the LM head that is not there.
-        vocab_size: rows of the embedding; None where the folder does not say.
-        token_rows: the row of the embedding of each of fair-esm's tokens, in fair-esm's order.
+        tie_word_embeddings: whether the embedding replaces a missing matrix of the LM head.
+        vocab_size: rows of the embedding; None if the folder does not give it.
+        token_rows: for each token of fair-esm, in its order, the row of the embedding.
     """
 
     shape: Shape
@@ -57,14 +57,14 @@ class FolderConfig:
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """The files of weights that count in a folder, and the index that names them, where there is one."""
+    """The files with the weights of a model, and the index that lists them, if there is one."""
 
     files: list[Path]
     index: Path | None = None
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """Return all files of a folder that determine a model; those of an adapter's base stand after its own.
+    """Return all files of a folder that determine a model; for an adapter, its own files and then those of its base.
 
     Raises:
         CheckpointError: no config.json or no weights, or files that contradict each other.
@@ -79,10 +79,10 @@ def folder_files(folder: Path) -> list[Path]:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds a LoRA adapter (of the package peft), not a model.
+    """Return whether a folder has a LoRA adapter (of the package peft) and not a model.
 
     Raises:
-        CheckpointError: it holds both.
+        CheckpointError: it has both.
     """
     if not (folder / ADAPTER).is_file():
         return False
@@ -92,7 +92,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def adapter_weights(folder: Path) -> Path:
-    """Return the file of weights of an adapter."""
+    """Return the file with the weights of an adapter."""
     for name in ADAPTER_WEIGHTS:
         if (folder / name).is_file():
             return folder / name
@@ -103,7 +103,7 @@ def adapter_base(folder: Path) -> Path:
     """Return the folder of the model that an adapter was trained on: a path, or an id in Hugging Face's cache.
 
     Raises:
-        CheckpointError: it is not there.
+        CheckpointError: the folder does not exist.
     """
     config = read_json_object(folder / ADAPTER)
     base, revision = config.get("base_model_name_or_path"), config.get("revision") or "main"
@@ -120,10 +120,10 @@ def adapter_base(folder: Path) -> Path:
 
 
 def weight_files(folder: Path) -> WeightFiles:
-    """Return the files of weights that count: one of transformers' names, those of an index, or the only one.
+    """Return the files with the weights: one with a name of transformers, those of an index, or the only file.
 
     Raises:
-        CheckpointError: none, or several of which nothing says which one counts.
+        CheckpointError: no file, or several and no index.
     """
     for name in SINGLE:
         whole, index = folder / name, folder / f"{name}.index.json"
@@ -140,7 +140,7 @@ def weight_files(folder: Path) -> WeightFiles:
     if found:
         names = ", ".join(path.name for path in found[:5])
         raise CheckpointError(
-            f"{folder}: {len(found)} files of weights ({names}), and no index says which counts; "
+            f"{folder}: {len(found)} files of weights ({names}), and no index lists them; "
             "name one of them model.safetensors"
         )
     raise CheckpointError(f"{folder}: no weights in it; model.safetensors or pytorch_model.bin is missing")
@@ -159,15 +159,15 @@ def _files_of_index(index: Path) -> list[Path]:
 
 
 def vocabulary_file(folder: Path) -> Path | None:
-    """Return the file that gives the ids of tokens, vocab.txt, else tokenizer.json; None: they are fair-esm's."""
+    """Return the file with the ids of tokens, vocab.txt or else tokenizer.json; None: the ids are those of fair-esm."""
     return next((folder / name for name in ("vocab.txt", "tokenizer.json") if (folder / name).is_file()), None)
 
 
 def read_config(folder: Path) -> FolderConfig:
-    """Return what config.json and the vocabulary of a folder say; of an adapter, what those of its base say.
+    """Read config.json and the vocabulary of a folder, or of the base of an adapter.
 
     Raises:
-        CheckpointError: a field of a wrong type or range, or a value that cannot be had here, by name.
+        CheckpointError: a field has a wrong type or range or an unsupported value; the message names it.
     """
     if is_adapter(folder):
         return read_config(adapter_base(folder))
@@ -178,7 +178,7 @@ def read_config(folder: Path) -> FolderConfig:
     for field, (default, only) in _REQUIRED.items():
         value = config.get(field, default)
         if (value or None) != (only or None):
-            absent = "" if field in config else " (it is absent, which transformers takes for that)"
+            absent = "" if field in config else " (the default of transformers for a missing field)"
             raise CheckpointError(f"{path}: not an ESM-2, its {field} is {value!r}{absent}, not {only!r}")
     shape = _shape(path, config)
     rows = _token_rows(folder)
@@ -228,14 +228,14 @@ def _check_rope(path: Path, config: dict) -> None:
         "rope_type": "default",
         "rope_theta": theta,
     }:
-        raise CheckpointError(f"{path}: rope_parameters is {rope!r}; only rope_type 'default' can be had of an ESM-2")
+        raise CheckpointError(f"{path}: rope_parameters is {rope!r}; only rope_type 'default' is supported")
 
 
 def _token_rows(folder: Path) -> list[int]:
-    """Return the id of each of fair-esm's tokens by the vocabulary of a folder; ids that it has besides are left out.
+    """Return the id of each token of fair-esm in the vocabulary of a folder; other tokens are left out.
 
     Raises:
-        CheckpointError: a token that is missing, or there twice.
+        CheckpointError: a token is missing or appears twice.
     """
     path = vocabulary_file(folder)
     if path is None:
@@ -252,7 +252,7 @@ def _token_rows(folder: Path) -> list[int]:
 
 
 def _vocabulary(path: Path) -> list[tuple[str, int]]:
-    """Return (token, id) pairs; of vocab.txt as transformers' EsmTokenizer reads it."""
+    """Return (token, id) pairs; vocab.txt is read like transformers' EsmTokenizer does."""
     if path.suffix == ".txt":
         return [(line.strip(), index) for index, line in enumerate(_text(path).splitlines())]
     model = read_json_object(path).get("model")
@@ -266,12 +266,12 @@ def read_json_object(path: Path) -> dict:
     """Return the object of a JSON file that came with a checkpoint.
 
     Raises:
-        CheckpointError: no such file, no JSON, or not an object.
+        CheckpointError: not JSON, or not an object.
     """
     text = _text(path)
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
+    except (ValueError, RecursionError) as error:  # ValueError: also a number with too many digits
         raise CheckpointError(f"{path}: not JSON ({error}); fetch it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a JSON object, so not of an ESM-2; fetch it again")

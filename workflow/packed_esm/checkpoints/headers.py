@@ -1,4 +1,4 @@
-"""What a checkpoint tells of itself without being loaded, and without torch."""
+"""Facts about a checkpoint that are read without loading it, and without torch."""
 
 import hashlib
 import re
@@ -13,16 +13,16 @@ from ..system.files import sha256
 from .folders import folder_files, read_config
 from .registry import MODELS, contact_head_path
 
-MOST_PICKLE_BYTES = 64 * 10**6  # of a data.pkl: that of the largest published checkpoint has less than 1 MB
+MOST_PICKLE_BYTES = 64 * 10**6  # of a data.pkl; the largest in a published checkpoint has less than 1 MB
 
 
 def checkpoint_files(path: str | Path) -> list[Path]:
-    """Return the files that determine a checkpoint: the `.pt`, or all of a folder that are read, in a fixed order.
+    """Return the files that determine a checkpoint, in a fixed order: the `.pt`, or all files read from a folder.
 
-    The contact head of a `.pt` stands in a file of its own (`contact_head_path`), which is not among them.
+    They do not include the separate file with the contact head of a `.pt` (`contact_head_path`).
 
     Raises:
-        CheckpointError: nothing there, a folder without config.json or weights, or files that contradict each other.
+        CheckpointError: no such path, a folder without config.json or weights, or files that contradict each other.
     """
     path = Path(path)
     if not path.exists():
@@ -31,7 +31,7 @@ def checkpoint_files(path: str | Path) -> list[Path]:
 
 
 def checkpoint_sha256(path: str | Path) -> str:
-    """Return the sha256 of a `.pt` file; of a folder, that of the names and sha256 of `checkpoint_files`."""
+    """Return the sha256 of a `.pt` file, or for a folder that of the names and sha256 of its `checkpoint_files`."""
     path, files = Path(path), checkpoint_files(path)
     if not path.is_dir():
         return sha256(path)
@@ -40,15 +40,15 @@ def checkpoint_sha256(path: str | Path) -> str:
 
 
 def layer_count(model: str, path: Path) -> int:
-    """Return the number of layers of a model, without torch: by the table, else from what the checkpoint names.
+    """Return the number of layers of a model, without torch: from the table, or else from the checkpoint.
 
     Args:
         model: as in the configuration.
-        path: of the checkpoint; a published name's is not read.
+        path: of the checkpoint; not read for a published name.
 
     Raises:
-        OptionError: a file that does not tell.
-        CheckpointError: nothing there, a folder whose config.json is missing or wrong, or a file that is refused.
+        OptionError: the file does not give the number.
+        CheckpointError: no such path, a missing or wrong config.json, or a file that is refused.
     """
     if model in MODELS:
         return MODELS[model].num_layers
@@ -60,7 +60,9 @@ def layer_count(model: str, path: Path) -> int:
 
 
 def has_contact_head(path: Path) -> bool:
-    """Return whether a fair-esm `.pt` has a contact head, in it or in the file beside it; of a folder the loader knows.
+    """Return whether a fair-esm `.pt` has a contact head in it or in the file beside it; True for a folder.
+
+    The loader checks the head of a folder.
 
     Raises:
         CheckpointError: a file that is refused.
@@ -71,22 +73,22 @@ def has_contact_head(path: Path) -> bool:
 
 
 def read_pickle_of(path: Path) -> bytes:
-    """Return the pickle, data.pkl, of a zip of torch.save, and inflate no more than MOST_PICKLE_BYTES.
+    """Return the pickle, data.pkl, of a zip of torch.save; inflate at most MOST_PICKLE_BYTES.
 
     Raises:
-        CheckpointError: a record that would inflate to more, or a damaged zip.
+        CheckpointError: a record would inflate to more, or the zip is damaged.
     """
     with _reading(path), zipfile.ZipFile(path) as archive:
         records = archive.infolist()
     pickles = _checked_pickles(path, records)
     with _reading(path), zipfile.ZipFile(path) as archive:
-        # No more than is declared, which need not be true: then the checksum of the zip is wrong.
+        # Read no more than the declared size. If that is false, the checksum of the zip is wrong.
         return b"".join(archive.open(record).read(record.file_size + 1) for record in pickles[:1])
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Raise CheckpointError for what zipfile raises where bytes make no sense; put no more than its calls there."""
+    """Raise CheckpointError for the errors of zipfile on damaged bytes; put only calls of zipfile into the block."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
@@ -94,10 +96,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _checked_pickles(path: Path, records: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return the records that are pickles, once no record is found that would inflate beyond measure."""
+    """Return the records that are pickles, after checking that no record would inflate to more than the limit."""
     pickles = [record for record in records if record.filename.rpartition("/")[2] == "data.pkl"]
     for record in records:
-        squeezed = record in pickles or record.compress_type != zipfile.ZIP_STORED  # torch.save squeezes none
+        squeezed = record in pickles or record.compress_type != zipfile.ZIP_STORED  # torch.save does not compress
         if squeezed and record.file_size > MOST_PICKLE_BYTES:
             raise CheckpointError(
                 f"{path}: refused, its {record.filename} would take {record.file_size} bytes when inflated, "
@@ -107,7 +109,7 @@ def _checked_pickles(path: Path, records: list[zipfile.ZipInfo]) -> list[zipfile
 
 
 def _layers_named(path: Path) -> int:
-    """Return the number of layers by the names of the tensors, which stand in the pickle of a zip of torch.save."""
+    """Return the number of layers from the names of tensors in the pickle of a zip of torch.save."""
     content = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
     named = re.findall(rb"\b(?:layers|encoder\.layer)\.(\d{1,4})\.", content)
     return max((int(layer) + 1 for layer in named), default=0)

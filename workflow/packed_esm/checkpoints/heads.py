@@ -1,4 +1,4 @@
-"""The heads of a model: those that a checkpoint came without, and what needs which."""
+"""The heads of a model: which a checkpoint does not have, and which output needs which head."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,26 +6,24 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import OptionError
+from ..outputs.table import LM_HEAD, included
 from .registry import contact_head_path
-
-LM, CONTACTS = "lm_head", "contact_head"
-_NEEDED_FOR = {"logits": LM, "log_likelihood": LM, "contacts": CONTACTS}
 
 
 def absent_heads(model: nn.Module) -> frozenset[str]:
-    """Return which of lm_head and contact_head a loaded model came without."""
+    """Return which of lm_head and contact_head the checkpoint of a loaded model did not have."""
     return getattr(model, "absent_heads", frozenset())
 
 
 def require_heads(model: nn.Module, include: Iterable[str], path: Path) -> None:
-    """Raise OptionError where `include` needs a head that the checkpoint at `path` has not; embeddings need none."""
+    """Raise OptionError if `include` needs a head that the checkpoint at `path` does not have; embeddings need none."""
     for name in include:
-        if _NEEDED_FOR.get(name) in absent_heads(model):
-            raise OptionError(f"include: {name} needs {_remedy(_NEEDED_FOR[name], path)}")
+        if included(name).head in absent_heads(model):
+            raise OptionError(f"include: {name} needs {_remedy(included(name).head, path)}")
 
 
 def _remedy(head: str, path: Path) -> str:
-    if head == LM:
+    if head == LM_HEAD:
         return (
             f"a language-model head (lm_head), and {path} has none; leave it out, or use a checkpoint that has one "
             "(of EsmForMaskedLM, or fair-esm's own)"

@@ -1,4 +1,4 @@
-"""Read a Hugging Face folder of an ESM-2: an EsmModel, a model with one of transformers' heads, or a LoRA adapter."""
+"""Read a Hugging Face folder of an ESM-2: an EsmModel, a model with a head of transformers, or a LoRA adapter."""
 
 import logging
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def read_hugging_face(folder: Path) -> tuple[Shape, State]:
-    """Return shape and tensors, by fair-esm's names and in fair-esm's order of tokens.
+    """Return shape and tensors, with the names of fair-esm and its order of tokens.
 
     Raises:
-        CheckpointError: not such a folder, damaged, or one that contradicts itself.
+        CheckpointError: not such a folder, damaged, or contradictory.
     """
     config = read_config(folder)
     state, others = from_hugging_face(folder, _tensors(folder))
@@ -36,7 +36,7 @@ def read_hugging_face(folder: Path) -> tuple[Shape, State]:
 
 
 def _tensors(folder: Path) -> State:
-    """Return the tensors of a folder, by the names in its files; of an adapter, merged into its base."""
+    """Return the tensors of a folder with the names in its files; an adapter is merged into its base."""
     if is_adapter(folder):
         return merge_adapter(folder, _read_files([adapter_weights(folder)]), _tensors(adapter_base(folder)))
     return _read_files(weight_files(folder).files)
@@ -47,7 +47,7 @@ def _read_files(files: Iterable[Path]) -> State:
     for file in files:
         tensors = _read_file(file)
         if twice := sorted(tensors.keys() & state.keys()):
-            raise CheckpointError(f"{file}: {twice[0]} stands in another file of the index too; fetch them again")
+            raise CheckpointError(f"{file}: {twice[0]} is also in another file of the index; fetch them again")
         state |= tensors
     return state
 
@@ -69,7 +69,7 @@ def _check_vocabulary(folder: Path, config: FolderConfig, state: State) -> None:
     if config.vocab_size and embedding is not None and embedding.ndim and len(embedding) != config.vocab_size:
         raise CheckpointError(
             f"{folder}: vocab_size is {config.vocab_size}, but the embedding has {len(embedding)} rows; "
-            "config.json and weights are not of one model"
+            "config.json and weights belong to different models"
         )
 
 

@@ -1,4 +1,4 @@
-"""Load checkpoints into fair-esm's `ESM2` or `ProteinBertModel`, without running what a pickle contains."""
+"""Load checkpoints into fair-esm's `ESM2` or `ProteinBertModel`, without running code in a pickle."""
 
 import argparse
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import CheckpointError
+from ..outputs import table as outputs
 from .fair_esm import require_fair_esm
 from .headers import checkpoint_files
-from .heads import CONTACTS, LM
 from .hugging_face import read_hugging_face
 from .names import CONTACT_HEAD, LM_HEAD
 from .pt_files import ESM1B, read_pt
@@ -22,14 +22,14 @@ from .tensors import State
 def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
     """Return fair-esm's model (fp32, on CPU, eval) from a `.pt` or a Hugging Face folder.
 
-    It is an `ESM2`, or the `ProteinBertModel` of an ESM-1b or ESM-1v. Its `absent_heads` names the heads that the
-    checkpoint came without: a contact head's weights are zero then, an LM head's are not numbers, and `require_heads`
-    says what needs them. With `mapped` the weights of a `.pt` stay in the file, which is faster where they are copied
-    to a GPU at once.
+    The model is an `ESM2`, or a `ProteinBertModel` for ESM-1b and ESM-1v. Its `absent_heads` names the heads that the
+    checkpoint does not have. The weights of such a contact head are zero and those of such an LM head are nan;
+    `require_heads` says which outputs need them. With `mapped` the weights of a `.pt` stay in the file; this is faster
+    if they are copied to a GPU at once.
 
     Raises:
-        CheckpointError: nothing there, no such checkpoint, truncated, with a value that is not handled, or with
-            missing, extra or misshapen tensors.
+        CheckpointError: no such path, not such a checkpoint, truncated, with an unsupported value, or with missing,
+            extra or misshapen tensors.
     """
     require_fair_esm()
     path = Path(path)
@@ -40,7 +40,7 @@ def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
 
 def _build(path: Path, shape: Shape, state: State) -> nn.Module:
     check_agreement(path, shape, state)
-    with _NothingDrawn():  # memory that is never written to is never taken
+    with _NothingDrawn():  # the system does not allocate memory that is never written
         model = _empty_model(shape)
     expected = model.state_dict()
     absent = _complete_heads(state, expected)
@@ -55,17 +55,17 @@ def _build(path: Path, shape: Shape, state: State) -> nn.Module:
 
 
 def _complete_heads(state: State, expected: State) -> frozenset[str]:
-    """Add what stands for heads that are not there to `state`, and return their names."""
+    """Add placeholder tensors of missing heads to `state`, and return the names of the heads."""
     absent = set()
     if not LM_HEAD - {"lm_head.weight"} & state.keys() or (
-        LM_HEAD - state.keys() == {"lm_head.weight"}  # not tied, and its own matrix is missing
+        LM_HEAD - state.keys() == {"lm_head.weight"}  # not tied, and the matrix is missing
     ):
-        absent.add(LM)
+        absent.add(outputs.LM_HEAD)
         state |= {name: torch.full(expected[name].shape, torch.nan) for name in LM_HEAD}
     if not CONTACT_HEAD & state.keys():
         state |= {name: torch.zeros(expected[name].shape) for name in CONTACT_HEAD}
     if not state.get("contact_head.regression.weight", torch.ones(1)).any():
-        absent.add(CONTACTS)
+        absent.add(outputs.CONTACT_HEAD)
     return frozenset(absent)
 
 
@@ -76,22 +76,22 @@ def _check_tensors(path: Path, shape: Shape, state: State, expected: State) -> N
         if names:
             raise CheckpointError(
                 f"{path}: {len(names)} {problem} tensors for a model of {shape.num_layers} layers, "
-                f"{_some(names)}; the file is damaged or of another model: fetch it again"
+                f"{_some(names)}; the file is damaged or belongs to another model: fetch it again"
             )
     for name in sorted(state.keys() & expected.keys()):
         if not state[name].is_floating_point():
             raise CheckpointError(
-                f"{path}: {name} is of {state[name].dtype}, no floating-point numbers; save it before it is quantised"
+                f"{path}: {name} is of {state[name].dtype}, not floating-point; save the model before quantisation"
             )
     if extra := state.keys() - expected.keys():
         raise CheckpointError(
-            f"{path}: {len(extra)} extra tensors that an ESM-2 of {shape.num_layers} layers has not, {_some(extra)}; "
-            "it is of another model, or holds more than a model: save it without them"
+            f"{path}: {len(extra)} extra tensors for an ESM-2 of {shape.num_layers} layers, {_some(extra)}; "
+            "it is another model, or contains more than a model: save it without them"
         )
 
 
 def _empty_model(shape: Shape) -> nn.Module:
-    """Return the `ESM2` of a shape, or the `ProteinBertModel` where positions are learned."""
+    """Return an `ESM2` of a shape, or a `ProteinBertModel` if positions are learned."""
     from esm import Alphabet
     from esm.model.esm1 import ProteinBertModel
     from esm.model.esm2 import ESM2
@@ -111,14 +111,14 @@ def _empty_model(shape: Shape) -> nn.Module:
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Leave out the random first weights, which are replaced at once.
+    """Skip the random initial weights, which are replaced at once.
 
-    The meta device would leave them out too, but imports torch's compiler, which takes two seconds.
+    The meta device would skip them too, but it imports torch's compiler, which takes two seconds.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
         kwargs = kwargs or {}
-        if getattr(function, "__name__", "").endswith(("normal_", "uniform_")):  # also kaiming_uniform_ and its like
+        if getattr(function, "__name__", "").endswith(("normal_", "uniform_")):  # also kaiming_uniform_ and similar
             return args[0] if args else kwargs["tensor"]
         return function(*args, **kwargs)
 

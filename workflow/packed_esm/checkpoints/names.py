@@ -1,7 +1,7 @@
-"""Names of tensors: fair-esm's of those of Hugging Face (transformers' EsmModel and what is built on it).
+"""Names of tensors: from those of Hugging Face (transformers' EsmModel and models built on it) to those of fair-esm.
 
-`validation/reference_folder.py` has a table of its own for the same names. That is duplication on purpose: the
-reference that judges what is loaded here must not repeat a mistake of this table.
+`validation/reference_folder.py` has its own table of the same names. This duplication is deliberate: the reference
+checks what is loaded here, and must not share a mistake of this table.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 
-SHARED_FREQUENCIES = "inv_freq"  # of all layers, as transformers 5 has them
+SHARED_FREQUENCIES = "inv_freq"  # one tensor for all layers, in transformers 5
 CONTACT_HEAD = frozenset({"contact_head.regression.weight", "contact_head.regression.bias"})
 LM_HEAD = frozenset(
     {"lm_head.dense.weight", "lm_head.dense.bias", "lm_head.layer_norm.weight", "lm_head.layer_norm.bias"}
@@ -36,27 +36,27 @@ _TOP = {
     "encoder.emb_layer_norm_after.": "emb_layer_norm_after.",
     "lm_head.decoder.": "lm_head.",
 }
-# transformers 5 keeps one tensor for all layers, and writes it under the second name, with an asterisk in it.
+# transformers 5 keeps one tensor for all layers, and saves it under the second name, which contains an asterisk.
 _SHARED = ("rotary_embeddings.inv_freq", "encoder.layer.*.attention.self.rotary_embeddings.inv_freq")
 _OLD_PARAMETERS = {"gamma": "weight", "beta": "bias"}
 _WORD_EMBEDDINGS = re.compile(r"(esm\.)?embeddings\.word_embeddings\.weight")
-# Present in some exports, used by no rotary ESM-2.
+# Some exports have them; a rotary ESM-2 does not use them.
 _UNUSED = re.compile(r"(esm\.)?embeddings\.position_(ids|embeddings\.weight)")
 _OTHER_HEADS = re.compile(r"((esm\.)?pooler|classifier)\.")
 
 
 def plain_fair_esm_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tensors of a fair-esm file by the names of its classes, without the prefixes of fairseq."""
+    """Return the tensors of a fair-esm file with the names of its classes, without the prefixes of fairseq."""
     return {_FAIR_ESM_PREFIX.sub("", name): tensor for name, tensor in tensors.items()}
 
 
 def is_hugging_face(tensors: Mapping[str, Any]) -> bool:
-    """Return whether the names are those of transformers."""
+    """Return whether the tensors have the names of transformers."""
     return any(_WORD_EMBEDDINGS.fullmatch(name) for name in tensors)
 
 
 def from_hugging_face(where: object, tensors: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the tensors by fair-esm's names, and the names of those of other heads, which are left out.
+    """Return the tensors with the names of fair-esm, and the names of tensors of other heads, which are left out.
 
     Raises:
         CheckpointError: two names for one tensor.
@@ -65,7 +65,7 @@ def from_hugging_face(where: object, tensors: Mapping[str, Any]) -> tuple[dict[s
     others = sorted(name for name in tensors if _OTHER_HEADS.match(name))
     unused = {name for name in tensors if _UNUSED.fullmatch(name)} | set(others)
     if "lm_head.bias" in tensors:
-        unused.add("lm_head.decoder.bias")  # an old name of it, which transformers no longer reads
+        unused.add("lm_head.decoder.bias")  # an old name, which transformers no longer reads
     for name in tensors:
         if name in unused:
             continue
@@ -77,7 +77,7 @@ def from_hugging_face(where: object, tensors: Mapping[str, Any]) -> tuple[dict[s
 
 
 def _fair_esm_name(name: str) -> str:
-    """Return fair-esm's name of one tensor; unknown ones stay."""
+    """Return the name of a tensor in fair-esm; unknown names are kept."""
     plain = name.removeprefix("esm.")
     if plain in _SHARED:
         return SHARED_FREQUENCIES

@@ -1,4 +1,4 @@
-"""Load the pickles of torch.save: tensors and plain values; anything else is refused, not run."""
+"""Load the pickles of torch.save: tensors and plain values. Anything else is refused and never run."""
 
 import argparse
 import errno
@@ -16,14 +16,14 @@ from .headers import read_pickle_of
 
 
 def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
-    """Return what torch.save wrote to `path`.
+    """Return the object that torch.save wrote to `path`.
 
     Args:
         path: of the file.
-        mapped: leave the tensors in the file, mapped into memory.
+        mapped: leave the tensors in the file and map it into memory.
 
     Raises:
-        CheckpointError: it names code, is damaged, or would take far more memory than its size.
+        CheckpointError: it names code, is damaged, or would need far more memory than its size.
     """
     zipped = zipfile.is_zipfile(path)
     if zipped:
@@ -32,7 +32,7 @@ def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipped)
     except pickle.UnpicklingError as error:
-        # Not torch's own words: they advise to load it all the same, which would run it.
+        # Not the message of torch: it advises to load the file anyway, which would run its code.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it names {named[1]}" if named else "it is no such pickle"
         raise CheckpointError(
@@ -40,15 +40,15 @@ def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
             "use a file published as esm2_*.pt or safetensors"
         ) from error
     except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
-        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: a seek to where a damaged zip points
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: a damaged zip points outside the file
             raise
         raise _unreadable(path, error) from error
     except (TypeError, AttributeError, AssertionError, OverflowError, MemoryError, struct.error) as error:
-        raise _unreadable(path, error) from error  # from bytes that are no pickle of torch.save
+        raise _unreadable(path, error) from error  # from bytes that are not a pickle of torch.save
 
 
 def _unreadable(path: Path, error: BaseException) -> CheckpointError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return CheckpointError(
-        f"{path}: cannot be read as a PyTorch checkpoint ({reason}); it is truncated or of another kind: fetch it again"
+        f"{path}: cannot be read as a PyTorch checkpoint ({reason}); it is truncated or no checkpoint: fetch it again"
     )

@@ -1,4 +1,4 @@
-"""Read a `.pt`: fair-esm's own of an ESM-2, ESM-1b or ESM-1v, or a bare dictionary of the tensors of a model."""
+"""Read a `.pt`: a checkpoint of fair-esm (ESM-2, ESM-1b or ESM-1v), or a bare dictionary of tensors."""
 
 import argparse
 import logging
@@ -17,15 +17,15 @@ from .tensors import State, checked_tensors, say_left_out, spread_frequencies, t
 
 log = logging.getLogger(__name__)
 
-ESM1B = "roberta_large"  # what ESM-1b and ESM-1v call their architecture
+ESM1B = "roberta_large"  # the name of the architecture in ESM-1b and ESM-1v
 _CFG = ("encoder_layers", "encoder_embed_dim", "encoder_attention_heads")
 
 
 def read_pt(path: Path, mapped: bool) -> tuple[Shape, State]:
-    """Return shape and tensors, by fair-esm's names.
+    """Return shape and tensors, with the names of fair-esm.
 
     Raises:
-        CheckpointError: not such a file, or one that contradicts itself.
+        CheckpointError: not such a file, or a contradictory one.
     """
     data = load_pickle(path, mapped)
     if not isinstance(data, dict):
@@ -45,7 +45,7 @@ def read_pt(path: Path, mapped: bool) -> tuple[Shape, State]:
 def _foreign(path: Path) -> CheckpointError:
     return CheckpointError(
         f"{path}: not an ESM-2, ESM-1b or ESM-1v checkpoint of fair-esm (it has no `model` with `cfg` or `args`, "
-        "and is no dictionary of tensors); use a file esm2_*.pt, esm1b_*.pt or esm1v_*.pt, or a Hugging Face folder"
+        "and is not a dictionary of tensors); use a file esm2_*.pt, esm1b_*.pt or esm1v_*.pt, or a Hugging Face folder"
     )
 
 
@@ -65,7 +65,7 @@ def _read_published(path: Path, data: dict) -> tuple[Shape, State]:
 
 
 def _tie(state: State) -> None:
-    """Make the embedding and the matrix of the LM head one: in fair-esm they are, and the head's is loaded last."""
+    """Use the matrix of the LM head as embedding too: in fair-esm both are one tensor, and the head is loaded last."""
     if "embed_tokens.weight" in state:
         state["embed_tokens.weight"] = state.setdefault("lm_head.weight", state["embed_tokens.weight"])
 
@@ -74,7 +74,7 @@ def _esm1b_shape(path: Path, args: argparse.Namespace, state: State) -> Shape:
     arch = getattr(args, "arch", None)
     if arch != ESM1B:
         raise CheckpointError(f"{path}: its architecture is {arch!r}; only ESM-2, ESM-1b and ESM-1v are supported")
-    # `encoder_layers` in fairseq's arguments, or `layers`
+    # `encoder_layers` in the arguments of fairseq, or `layers`
     values = {name.removeprefix("encoder_"): value for name, value in vars(args).items()}
     names = ("layers", "embed_dim", "attention_heads")
     fields = _values_of(path, "args", argparse.Namespace(**values), (*names, "ffn_embed_dim", "max_positions"))
@@ -92,7 +92,7 @@ def _esm1b_shape(path: Path, args: argparse.Namespace, state: State) -> Shape:
 
 
 def _zero_mask_token(state: State) -> None:
-    """Zero the mask token's embedding, as fair-esm does in place; a tied head, in the same memory, changes with it."""
+    """Zero the embedding of the mask token, as fair-esm does in place; a tied head is the same tensor."""
     embedding, head = state.get("embed_tokens.weight"), state.get("lm_head.weight")
     if embedding is None or embedding.ndim != 2 or len(embedding) <= MASK:
         return
@@ -118,7 +118,7 @@ def _sizes(path: Path, fields: dict[str, Any], names: tuple[str, ...]) -> list[i
 
 
 def _read_bare(path: Path, tensors: State) -> tuple[Shape, State]:
-    """Return shape and tensors of what `model.state_dict()` gave, of fair-esm or of transformers."""
+    """Return shape and tensors of a `model.state_dict()` of fair-esm or transformers."""
     if is_hugging_face(tensors):
         state, others = from_hugging_face(path, checked_tensors(path, tensors))
         say_left_out(path, others)
@@ -131,14 +131,14 @@ def _read_bare(path: Path, tensors: State) -> tuple[Shape, State]:
     frequencies = [x for name, x in state.items() if name.endswith("inv_freq")]
     if not frequencies or frequencies[0].ndim != 1 or not len(frequencies[0]):
         raise CheckpointError(
-            f"{path}: a dictionary of tensors without rotary frequencies (inv_freq), so that nothing tells the "
-            "number of heads; save the checkpoint with its `cfg`, or as a Hugging Face folder"
+            f"{path}: a dictionary of tensors without rotary frequencies (inv_freq), so the number of heads is "
+            "unknown; save the checkpoint with its `cfg`, or as a Hugging Face folder"
         )
     width, head_width = embedding.shape[1], 2 * len(frequencies[0])
     sizes = (len(layers_of(state)), width, width // head_width)
     shape = Shape(*_sizes(path, dict(zip(Shape.fields, sizes, strict=True)), Shape.fields), token_dropout=True)
     log.warning(
-        "%s: a dictionary of tensors, of %d layers and %d heads; token dropout and layer norms are taken as Meta's",
+        "%s: a dictionary of tensors, with %d layers and %d heads; token dropout and layer norms as in Meta's",
         path,
         shape.num_layers,
         shape.attention_heads,

@@ -1,4 +1,4 @@
-"""The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and where each is found."""
+"""The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and their locations."""
 
 import os
 import re
@@ -16,7 +16,7 @@ BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
 
 @dataclass(frozen=True)
 class ModelShape:
-    """num_layers, embed_dim, attention_heads; sha256 of the published `.pt` where it is known."""
+    """num_layers, embed_dim, attention_heads; sha256 of the published `.pt` if it is known."""
 
     num_layers: int
     embed_dim: int
@@ -25,7 +25,7 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the blocks, 12 d^2 + 13 d each; the embedding adds less than a per cent."""
+        """Parameters of the blocks, 12 d^2 + 13 d each; the embedding adds less than 1 %."""
         return self.num_layers * (12 * self.embed_dim**2 + 13 * self.embed_dim)
 
     @property
@@ -49,12 +49,12 @@ MODELS = {
 
 
 def model_url(name: str) -> str:
-    """Return the address of a published checkpoint."""
+    """Return the URL of a published checkpoint."""
     return f"{BASE_URL}/models/{name}.pt"
 
 
 def contact_head_url(name: str) -> str:
-    """Return the address of the contact head of a published checkpoint.
+    """Return the URL of the contact head of a published checkpoint.
 
     Raises:
         OptionError: none is published (esm/pretrained.py, `_has_regression_weights`).
@@ -67,25 +67,25 @@ def contact_head_url(name: str) -> str:
 
 
 def contact_head_path(model: Path) -> Path:
-    """Return where fair-esm looks for the contact head of a checkpoint: beside it."""
+    """Return the path where fair-esm looks for the contact head of a checkpoint, beside it."""
     return model.with_name(f"{model.stem}-contact-regression.pt")
 
 
 def hub_path(name: str) -> Path:
-    """Return where torch hub keeps a checkpoint: $TORCH_HOME, else $XDG_CACHE_HOME/torch, else ~/.cache/torch."""
+    """Return the path in torch hub's cache, in $TORCH_HOME, else $XDG_CACHE_HOME/torch, else ~/.cache/torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
     home = Path(os.environ.get("TORCH_HOME", cache))
     return (home / "hub" / "checkpoints" / f"{name}.pt").expanduser().absolute()
 
 
 def find_model(model: str) -> Path:
-    """Return the path that `model` means, without a network.
+    """Return the path of a model, without using the network.
 
-    It is the demo, a published name (torch hub's cache), a path, or an id of Hugging Face as
-    `facebook/esm2_t6_8M_UR50D` (the snapshot in its cache). What exists as a path is a path.
+    `model` is `demo`, a published name (torch hub's cache), a path, or an id of Hugging Face such as
+    `facebook/esm2_t6_8M_UR50D` (the snapshot in its cache). A path that exists comes before an id.
 
     Raises:
-        OptionError: neither a known name nor something that looks like a path, or an id that is not in the cache.
+        OptionError: neither a known name nor similar to a path, or an id that is not in the cache.
     """
     if model == DEMO:
         if not DEMO_PATH.exists():
@@ -104,7 +104,7 @@ def find_model(model: str) -> Path:
 
 
 def results_name(model: str) -> str:
-    """Return the name under which the results of a model stand: its own, or that of its file, folder or id.
+    """Return the name of the folder with the results of a model: its own name, or that of its file, folder or id.
 
     Characters other than letters, digits, `.`, `_` and `-` become `_`.
     """
@@ -113,18 +113,18 @@ def results_name(model: str) -> str:
 
 
 def hugging_face_cache() -> Path:
-    """Return where Hugging Face keeps models: $HF_HUB_CACHE, else $HF_HOME/hub, else ~/.cache/huggingface/hub."""
+    """Return the cache folder of Hugging Face: $HF_HUB_CACHE, else $HF_HOME/hub, else ~/.cache/huggingface/hub."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
     home = Path(os.environ.get("HF_HOME", cache))
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser().absolute()
 
 
 def hub_snapshot(model_id: str, revision: str = "main") -> Path | None:
-    """Return the folder of a model in Hugging Face's cache, by its id; None where it is not there.
+    """Return the folder of a model id in the cache of Hugging Face; None if it is not there.
 
     Args:
         model_id: `organisation/name`.
-        revision: a branch or tag, else a commit.
+        revision: a branch, a tag or a commit.
     """
     if not _HUB_ID.fullmatch(model_id) or ".." in revision:
         return None
@@ -136,7 +136,7 @@ def hub_snapshot(model_id: str, revision: str = "main") -> Path | None:
 
 
 def model_name(path: Path) -> str:
-    """Return the name of a checkpoint by its path; that of a snapshot in Hugging Face's cache is its id's last word."""
+    """Return the name of a checkpoint at a path; for a snapshot in Hugging Face's cache, the last part of its id."""
     repository = path.parent.parent.name
     return repository.split("--")[-1] if path.parent.name == "snapshots" and "--" in repository else path.name
 
@@ -154,21 +154,21 @@ def _cached(model_id: str) -> Path:
 
 
 def check_layers(model: str, layers: Iterable[int]) -> None:
-    """Raise OptionError for a layer that a named model does not have; of other models the loaded one knows."""
+    """Raise OptionError for a layer that a named model does not have; for other models loading checks this."""
     last = MODELS[model].num_layers if model in MODELS else None
     for layer in layers:
         if last is not None and not -(last + 1) <= layer <= last:
             raise OptionError(
-                f"layers: {layer} is none of {model}; it has 0 (embedding) to {last}, or {-last - 1} to -1"
+                f"layers: {layer} is not a layer of {model}; it has 0 (embedding) to {last}, or {-last - 1} to -1"
             )
 
 
 def check_published(path: Path, shape: ModelShape) -> None:
-    """Raise CheckpointError where the file of a published name in torch hub's cache is another model.
+    """Raise CheckpointError if the file of a published name in torch hub's cache is another model.
 
     Args:
         path: of the checkpoint.
-        shape: what was found there, with its sha256.
+        shape: of the model in that file, with the sha256 of the file.
     """
     published = MODELS.get(path.stem)
     if published is None or path != hub_path(path.stem):
@@ -183,7 +183,7 @@ def check_published(path: Path, shape: ModelShape) -> None:
 
 
 def shape_of(model: str) -> ModelShape:
-    """Return the shape of a named model, also where its name is a file's; 650M's for any other (to estimate)."""
+    """Return the shape of the model whose name is in `model`, or that of 650M; for estimates only."""
     for name, shape in MODELS.items():
         if name != DEMO and name in model:
             return shape

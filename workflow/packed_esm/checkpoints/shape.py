@@ -1,4 +1,4 @@
-"""The shape of a model as a checkpoint tells it, checked against the tensors before anything of that size is built."""
+"""The shape that a checkpoint declares, checked against its tensors before a model of that size is built."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,13 +8,13 @@ from typing import Any
 from ..errors import CheckpointError
 
 MOST = {"num_layers": 1_000, "embed_dim": 100_000, "attention_heads": 1_000, "max_positions": 10**7}
-FAIR_ESM_EPS = 1e-5  # fair-esm's layer norms have torch's default
+FAIR_ESM_EPS = 1e-5  # the default of torch, which fair-esm uses
 _LAYER = re.compile(r"layers\.(\d{1,9})\.")
 
 
 @dataclass(frozen=True)
 class LearnedPositions:
-    """What an ESM-1b or ESM-1v has besides: an embedding of positions, and perhaps a norm before the blocks."""
+    """The learned positions of ESM-1b and ESM-1v, and whether a norm comes before the blocks."""
 
     max_positions: int
     ffn_embed_dim: int
@@ -23,9 +23,9 @@ class LearnedPositions:
 
 @dataclass(frozen=True)
 class Shape:
-    """What determines a model besides its tensors.
+    """Everything that determines a model besides its tensors.
 
-    `fields`: what the checkpoint calls `num_layers`, `embed_dim` and `attention_heads`, for messages.
+    `fields`: the names of `num_layers`, `embed_dim` and `attention_heads` in the checkpoint, for messages.
     """
 
     num_layers: int
@@ -41,7 +41,7 @@ def whole_number(where: object, field: str, value: Any, most: int) -> int:  # no
     """Return `value` if it is a whole number from 1 to `most`.
 
     Raises:
-        CheckpointError: it is not; `where` and `field` are named.
+        CheckpointError: it is not; the message names `where` and `field`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise CheckpointError(f"{where}: {field} is {_short(value)}, not a whole number from 1 to {most}")
@@ -49,33 +49,33 @@ def whole_number(where: object, field: str, value: Any, most: int) -> int:  # no
 
 
 def truth_value(where: object, field: str, value: Any) -> bool:  # noqa: ANN401
-    """Return `value` if it is true or false; None is false, as in transformers."""
+    """Return `value` if it is true or false; None counts as false, as in transformers."""
     if value is not None and not isinstance(value, bool):
         raise CheckpointError(f"{where}: {field} is {_short(value)}, neither true nor false")
     return bool(value)
 
 
 def positive_number(where: object, field: str, value: Any) -> float:  # noqa: ANN401
-    """Return `value` if it is a number above 0, and finite."""
+    """Return `value` if it is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
         raise CheckpointError(f"{where}: {field} is {_short(value)}, not a number above 0")
     return float(value)
 
 
 def layers_of(tensors: Iterable[str]) -> list[int]:
-    """Return the indices of the layers that tensors, by fair-esm's names, are of."""
+    """Return the indices of the layers of tensors with names of fair-esm."""
     return sorted({int(match[1]) for match in map(_LAYER.match, tensors) if match})
 
 
 def check_agreement(where: object, shape: Shape, tensors: Mapping[str, Any]) -> None:
-    """Raise CheckpointError where the tensors, by fair-esm's names, are not those of the shape.
+    """Raise CheckpointError if tensors with names of fair-esm do not have the declared shape.
 
-    What is built after this is no larger than what the checkpoint holds.
+    After this check a model is no larger than its checkpoint.
     """
     layers, dim, heads = shape.fields
     embedding = tensors.get("embed_tokens.weight")
     if embedding is None or embedding.ndim != 2:
-        raise CheckpointError(f"{where}: no embedding of tokens among its tensors; it is no ESM-2, or damaged")
+        raise CheckpointError(f"{where}: no embedding of tokens among its tensors; it is not an ESM-2, or damaged")
     if embedding.shape[1] != shape.embed_dim:
         raise CheckpointError(f"{where}: {dim} is {shape.embed_dim}, but its tensors are {embedding.shape[1]} wide")
     found = layers_of(tensors)
@@ -88,19 +88,19 @@ def check_agreement(where: object, shape: Shape, tensors: Mapping[str, Any]) -> 
 
 
 def _check_largest(where: object, shape: Shape, tensors: Mapping[str, Any]) -> None:
-    """Check what is largest: the rest of a model of this shape takes less."""
+    """Check the largest tensors: all others of a model of this shape are smaller."""
     positions = shape.positions
     wide = positions.ffn_embed_dim if positions else 4 * shape.embed_dim
     largest = {f"layers.{index}.fc1.weight": (wide, shape.embed_dim) for index in range(shape.num_layers)}
-    if positions:  # fair-esm counts them from the padding's index, 1 (esm/modules.py, LearnedPositionalEmbedding)
+    if positions:  # fair-esm counts them from the padding index, 1 (esm/modules.py, LearnedPositionalEmbedding)
         largest["embed_positions.weight"] = (positions.max_positions + 2, shape.embed_dim)
     for name, want in largest.items():
         if name not in tensors:
             raise CheckpointError(f"{where}: {name} is missing; the file is damaged: fetch it again")
         if tuple(tensors[name].shape) != want:
             raise CheckpointError(
-                f"{where}: {name} is of shape {list(tensors[name].shape)}, not {list(want)}, which the sizes that the "
-                "checkpoint gives call for; it is damaged or of another model"
+                f"{where}: {name} is of shape {list(tensors[name].shape)}, not {list(want)} as the sizes in the "
+                "checkpoint require; it is damaged or belongs to another model"
             )
 
 
@@ -108,21 +108,21 @@ def _check_heads(where: object, shape: Shape, tensors: Mapping[str, Any]) -> Non
     field, width = shape.fields[2], shape.embed_dim // shape.attention_heads
     if shape.positions is None and width % 2:
         raise CheckpointError(
-            f"{where}: {field} is {shape.attention_heads}, which makes heads {width} wide; "
+            f"{where}: {field} is {shape.attention_heads}, which gives heads of width {width}; "
             "rotary heads have an even width"
         )
     for name, tensor in tensors.items():
         if name.endswith("rot_emb.inv_freq") and tuple(tensor.shape) != (width // 2,):
             raise CheckpointError(
-                f"{where}: {field} is {shape.attention_heads}, so that {name} should be of {width // 2} values, "
-                f"but it is of shape {list(tensor.shape)}"
+                f"{where}: {field} is {shape.attention_heads}, so {name} should have {width // 2} values, "
+                f"but its shape is {list(tensor.shape)}"
             )
     regression = tensors.get("contact_head.regression.weight")
     maps = shape.num_layers * shape.attention_heads
     if regression is not None and tuple(regression.shape) != (1, maps):
         raise CheckpointError(
             f"{where}: contact_head.regression.weight is of shape {list(regression.shape)}, not [1, {maps}]: "
-            f"a weight for each of the {shape.attention_heads} heads ({field}) of the {shape.num_layers} layers"
+            f"one weight for each of {shape.attention_heads} heads ({field}) in each of {shape.num_layers} layers"
         )
 
 

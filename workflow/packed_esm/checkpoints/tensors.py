@@ -1,4 +1,4 @@
-"""What is done alike to the tensors of all kinds of checkpoints before a model is built of them."""
+"""Steps that are the same for the tensors of all kinds of checkpoints, before a model is built."""
 
 import logging
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ def checked_tensors(where: object, tensors: object) -> State:
     """Return `tensors` if it is a dictionary of names and tensors.
 
     Raises:
-        CheckpointError: it is none, or one of its values is no tensor of numbers; the name is in the message.
+        CheckpointError: it is not, or a value is not a tensor of numbers; the message has its name.
     """
     if not isinstance(tensors, dict) or not tensors:
-        raise CheckpointError(f"{where}: no dictionary of tensors, so not of a model")
+        raise CheckpointError(f"{where}: not a dictionary of tensors, so not a model")
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise CheckpointError(f"{where}: {str(name)[:80]} is a {type(tensor).__name__}, not a tensor")
@@ -33,18 +33,18 @@ def checked_tensors(where: object, tensors: object) -> State:
 
 
 def say_left_out(where: object, names: Sequence[str]) -> None:
-    """Log once that tensors of other heads are not used."""
+    """Log that tensors of other heads are not used."""
     if names:
         log.info("%s: %d tensors of another head (%s ...) are not used", where, len(names), names[0])
 
 
 def take_rows(where: object, state: State, token_rows: Sequence[int] | None) -> None:
-    """Put the rows of the embedding and of the LM head into fair-esm's order of tokens, and leave out added tokens.
+    """Put the rows of the embedding and the LM head into the order of tokens of fair-esm, and leave out added tokens.
 
     Args:
         where: for messages.
         state: changed in place.
-        token_rows: the row of each of fair-esm's tokens; None: they are in fair-esm's order.
+        token_rows: the row of each token of fair-esm; None: they are in the order of fair-esm.
 
     Raises:
         CheckpointError: fewer rows than tokens.
@@ -58,13 +58,13 @@ def take_rows(where: object, state: State, token_rows: Sequence[int] | None) -> 
             )
     added = len(state[present[0]]) - len(TOKENS) if present else 0
     if added:
-        log.info("%s: %d rows of the embedding are of added tokens and are not used", where, added)
+        log.info("%s: %d rows of the embedding belong to added tokens and are not used", where, added)
     if rows != list(range(len(TOKENS))) or added:
         state |= {name: state[name][rows] for name in present}
 
 
 def spread_frequencies(state: State) -> None:
-    """Give the rotary frequencies that all layers share, if there are such, to each layer; `state` is changed."""
+    """Copy shared rotary frequencies, if there are any, to each layer; `state` is changed."""
     shared = state.pop(SHARED_FREQUENCIES, None)
     if shared is not None:
         for name in frequency_names(state):
@@ -72,5 +72,5 @@ def spread_frequencies(state: State) -> None:
 
 
 def frequency_names(state: State) -> list[str]:
-    """Return the name of the rotary frequencies of each layer that there is."""
+    """Return the name of the rotary frequencies of each layer in `state`."""
     return [f"layers.{index}.self_attn.rot_emb.inv_freq" for index in layers_of(state)]

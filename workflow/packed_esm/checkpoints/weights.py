@@ -1,4 +1,4 @@
-"""What the packed forward takes from a fair-esm model besides its blocks."""
+"""Tensors of a fair-esm model that the packed forward uses besides its blocks."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ MASK_RATIO_TRAIN = 0.15 * 0.8  # esm/model/esm2.py: share of residues masked in 
 
 
 def rotary_frequencies(base_model: nn.Module) -> torch.Tensor | None:
-    """Return the checkpoint's own `inv_freq`, fp32 [D / 2]: Meta's are rounded to fp16, recomputing them differs."""
+    """Return `inv_freq` of the checkpoint, fp32 [D / 2]: Meta's are rounded to fp16, so computed ones differ."""
     if base_model.layers[0].self_attn.rot_emb is None:
         return None
     frequencies = [layer.self_attn.rot_emb.inv_freq.float() for layer in base_model.layers]
@@ -19,7 +19,7 @@ def rotary_frequencies(base_model: nn.Module) -> torch.Tensor | None:
 
 
 def position_embedding(base_model: nn.Module) -> torch.Tensor | None:
-    """Return the learned embedding of each position of ESM-1b, fp32 [positions, E], that of cls first.
+    """Return the learned embedding of each position of ESM-1b, fp32 [positions, E]; the first is that of cls.
 
     fair-esm counts positions from padding_idx + 1 (esm/modules.py, `LearnedPositionalEmbedding`).
     """
@@ -28,12 +28,12 @@ def position_embedding(base_model: nn.Module) -> torch.Tensor | None:
 
 
 def token_dropout(base_model: nn.Module) -> bool:
-    """Return whether a model does token dropout; ESM-1b keeps that in `args`."""
+    """Return whether a model uses token dropout; ESM-1b has this in `args`."""
     return getattr(base_model.args if hasattr(base_model, "args") else base_model, "token_dropout", False)
 
 
 def scaled_embedding(base_model: nn.Module) -> torch.Tensor:
-    """Return the embedding of each token, fp32 [tokens, E], with what token dropout does to every sequence alike."""
+    """Return the embedding of each token, fp32 [tokens, E], scaled as token dropout scales every sequence."""
     embedding = base_model.embed_tokens.weight.detach().float().clone()
     if token_dropout(base_model):
         embedding[base_model.mask_idx] = 0.0

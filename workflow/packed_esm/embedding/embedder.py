@@ -17,11 +17,12 @@ from ..checkpoints.heads import require_heads
 from ..checkpoints.loading import load_esm2
 from ..checkpoints.registry import ModelShape, check_published, model_name
 from ..errors import NonFiniteError, OptionError, check_one_of
-from ..features import INCLUDE, LOG_LIKELIHOOD, POOLINGS, column_names
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
+from ..outputs.columns import Column, columns_of
+from ..outputs.table import CONTACT_HEAD, INCLUDE, POOLINGS, RESIDUES, SCALARS, included
 from ..sequences.tokens import tokenize
 from .device import choose_device, choose_dtype, default_tokens_per_pack
 from .long_proteins import WindowJoin, cut
@@ -48,15 +49,14 @@ class Embedder:
         for key, asked, known in (("pooling", options.poolings, POOLINGS), ("include", options.include, INCLUDE)):
             for name in asked:
                 check_one_of(key, name, known)
-        if options.windows and "contacts" in options.include:
-            raise OptionError("include: contacts are not to be had of windows; use too_long: truncate or reject")
+        self._check_windows()
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
             digest = beside.submit(checkpoint_sha256, options.model)
             # Not where the weights stay in the mapped file: it may be overwritten while they are used.
             base = load_esm2(options.model, mapped=self.device.type == "cuda")
         self._model_sha256 = digest.result()
         require_heads(base, options.include, Path(options.model))
-        self._contact_head = _contact_head_sha256(base) if "contacts" in options.include else None
+        self._contact_head = _contact_head_sha256(base) if self._needs(CONTACT_HEAD) else None
         model = self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
         self.layers = resolve_layers(options.layers, model.num_layers)
         self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
@@ -66,6 +66,19 @@ class Embedder:
         self._exact: ESM2WithFlashAttention | None = None
         shape = ModelShape(model.num_layers, model.embed_dim, model.attention_heads, self._model_sha256)
         check_published(Path(options.model), shape)
+
+    def _check_windows(self) -> None:
+        """Raise OptionError for windows where something is included that they cannot be joined to."""
+        outputs = [RESIDUES[name] for name in self.options.include if name in RESIDUES]
+        for output in outputs if self.options.windows else ():
+            if not output.layout.joins_windows:
+                raise OptionError(
+                    f"include: {output.name} cannot be combined with windows; use long_proteins.action: truncate or "
+                    "reject"
+                )
+
+    def _needs(self, head: str) -> bool:
+        return any(included(name).head == head for name in self.options.include)
 
     def warm_up(self) -> None:
         """On a GPU, run a pack of filler: kernels are compiled, or taken from their cache, before the work begins."""
@@ -94,14 +107,13 @@ class Embedder:
         }
 
     @property
-    def columns(self) -> dict[str, int]:
-        """Names and widths of the columns, `mean_33` and so on, in order."""
-        names = column_names(self.settings)
-        return {name: 1 if name == LOG_LIKELIHOOD else self.model.embed_dim for name in names}
+    def columns(self) -> list[Column]:
+        """The columns, in order."""
+        return columns_of(self.settings)
 
     def empty_columns(self, rows: int) -> dict[str, np.ndarray]:
         """Return a matrix for each column, float32 [rows, width], not set."""
-        return {name: np.empty((rows, width), np.float32) for name, width in self.columns.items()}
+        return {x.name: np.empty((rows, x.width(self.model.embed_dim)), np.float32) for x in self.columns}
 
     def residues(self, tokens: Sequence[np.ndarray]) -> int:
         """Return the residues that `embed` runs: in two windows, counted twice."""
@@ -119,7 +131,7 @@ class Embedder:
         Args:
             tokens: the sequences.
             each_sequence: called with (index, what `forward_packed` gave for the sequence, on the device): its
-                "representations" {layer: fp32 [L + 2, E]}, and "logits" and "contacts" where they are included.
+                "representations" {layer: fp32 [L + 2, E]}, and what is included, by names of RESIDUES.
             progress: called with the residues done since the last call, as `residues` counts them.
             packs: puts tokens into packs of a budget.
 
@@ -170,15 +182,8 @@ class Embedder:
         """Queue all the work on a pack, to the copy of its pooled vectors; on a GPU this returns before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
         cu_seqlens, real = torch.from_numpy(pack.cu_seqlens), torch.from_numpy(pack.real_cu_seqlens)
-        include = self.options.include
-        out = model.forward_packed(
-            input_ids,
-            cu_seqlens,
-            pack.max_seqlen,
-            self.layers,
-            need_logits="logits" in include or LOG_LIKELIHOOD in include,
-            return_contacts="contacts" in include,
-        )
+        asked = {included(name).asks: True for name in self.options.include}
+        out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **asked)
         vectors, bad = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
         pooled, bad = [x.to("cpu", non_blocking=True) for x in vectors], bad.to("cpu", non_blocking=True)
         done = torch.cuda.Event() if self.device.type == "cuda" else None
@@ -197,8 +202,8 @@ class Embedder:
             cu_seqlens, count, kernels: see `pool_packed`.
         """
         parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
-        if LOG_LIKELIHOOD in self.options.include:
-            parts.append((_log_likelihoods(out["logits"], input_ids), ["mean"]))
+        scalars = [SCALARS[column.scalar] for column in self.columns if column.scalar]
+        parts += [(scalar.of_tokens(out, input_ids), ["mean"]) for scalar in scalars]
         by_part = [pool_packed(rows, cu_seqlens, count, poolings, kernels) for rows, poolings in parts]
         return [x for pools, _ in by_part for x in pools], torch.stack([bad for _, bad in by_part]).any(0)
 
@@ -279,11 +284,6 @@ class Embedder:
         if bad.any():
             raise NonFiniteError("the sum of windows is not finite; use dtype: fp32, or check the checkpoint")
         return [vectors[0].cpu().numpy() for vectors in pooled]
-
-
-def _log_likelihoods(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability that the model gives to each token where it stands, not masked, fp32 [total, 1]."""
-    return torch.log_softmax(logits, -1).gather(1, input_ids[:, None].long())
 
 
 def _contact_head_sha256(base_model: torch.nn.Module) -> str:

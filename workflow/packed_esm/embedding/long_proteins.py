@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ..outputs.table import RESIDUES
 from ..sequences.windows import ResidueWindows
 from .results import EachSequence, Embeddings
 
@@ -69,16 +70,11 @@ class WindowJoin:
 
     def _joined(self, owner: int, parts: list[dict]) -> dict:
         residues = len(self.tokens[owner]) - 2
-        layers = parts[0]["representations"]
-        whole: dict = {
-            "representations": {
-                layer: joined(self.windows, [part["representations"][layer] for part in parts], residues)
-                for layer in layers
-            }
-        }
-        if "logits" in parts[0]:
-            whole["logits"] = joined(self.windows, [part["logits"] for part in parts], residues)
-        return whole
+
+        def join(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+            return joined(self.windows, rows, residues)
+
+        return {name: RESIDUES[name].layout.joined([part[name] for part in parts], join) for name in parts[0]}
 
 
 def joined(windows: ResidueWindows, parts: Sequence[torch.Tensor], residues: int) -> torch.Tensor:

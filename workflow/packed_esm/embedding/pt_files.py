@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 
 from ..errors import EmbeddingFileError
+from ..outputs.layouts import LAYER_ROWS
+from ..outputs.table import RESIDUES
 from ..store.export import Batch, Sample, Write
 from ..store.names import dataset_names, file_names
 from ..store.residues import RESIDUE_FILE
@@ -24,7 +26,7 @@ def pt_folder(folder: Path, residues: Sequence[tuple[str, Path]], sample: Sample
 
     Args:
         folder: for the files; appears in one step.
-        residues: (feature, HDF5 path) of values of each residue; names of FEATURES.
+        residues: (feature, HDF5 path) of values of each residue; names of RESIDUES.
         sample: of which.
     """
     headers = sample.rows["description"].str.strip()
@@ -88,7 +90,7 @@ def _add_residues(
     with RESIDUE_FILE.reading(path):
         stored = file[name][:]
     values = torch.from_numpy(stored.astype(np.float32))
-    if feature == "representations":
+    if RESIDUES[feature].layout is LAYER_ROWS:
         result[feature] = dict(zip(layers, values if values.ndim == 3 else values[None], strict=True))
     else:
         result[feature] = values

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ..outputs.table import RESIDUES
 from .packing import Pack
 
 EachSequence = Callable[[int, dict], None]
@@ -55,10 +56,5 @@ class StartedPack:
 
     def of_sequence(self, place: int) -> dict:
         """Return the outputs of the sequence that stands at `place` among the real ones of the pack."""
-        rows = slice(*self.pack.real_cu_seqlens[place : place + 2])
-        one: dict = {"representations": {k: x[rows] for k, x in self.outputs["representations"].items()}}
-        if "logits" in self.outputs:
-            one["logits"] = self.outputs["logits"][rows]
-        if "contacts" in self.outputs:
-            one["contacts"] = self.outputs["contacts"][self.pack.first + place]
-        return one
+        rows, number = slice(*self.pack.real_cu_seqlens[place : place + 2]), self.pack.first + place
+        return {name: RESIDUES[name].layout.of_sequence(x, rows, number) for name, x in self.outputs.items()}

@@ -1,4 +1,4 @@
-"""Choose between operations in torch and as Triton kernels; both modules have the same functions."""
+"""Choose between operations in torch and Triton kernels; both modules have the same functions."""
 
 import functools
 import importlib.util
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def operations_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
-    """Return `triton_ops` on a GPU in half precision, else `torch_ops`; say once why not where it would be slow."""
+    """Return `triton_ops` on a GPU in half precision, else `torch_ops`; log once if missing kernels make it slow."""
     if device.type == "cuda" and dtype in HALF:
         missing = why_no_triton(device)
         if missing is None:
@@ -41,4 +41,4 @@ def why_no_triton(device: torch.device) -> str | None:
 
 @functools.cache
 def _warn_slow(missing: str) -> None:
-    log.warning("no Triton kernels, a little more than half as fast: %s", missing)
+    log.warning("no Triton kernels, so it runs at little more than half the rate: %s", missing)

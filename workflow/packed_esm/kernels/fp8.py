@@ -10,7 +10,7 @@ LARGEST = torch.finfo(FP8).max
 
 
 def activation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return what goes with a dtype of products: bf16 with fp8, else `dtype` itself."""
+    """Return the dtype of activations for products in `dtype`: bf16 for fp8, else `dtype` itself."""
     return torch.bfloat16 if dtype == FP8 else dtype
 
 
@@ -25,7 +25,7 @@ def why_no_fp8(device: torch.device) -> str | None:
 
 
 class Fp8Linear(nn.Module):
-    """y = x W^T + b in bf16, of an x in bf16 that is quantised on the way.
+    """y = x W^T + b in bf16; x is bf16 and is quantised before the product.
 
     Args:
         weight: fp32 [out, in], both multiples of 16, on a CUDA device.

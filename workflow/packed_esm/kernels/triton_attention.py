@@ -1,8 +1,8 @@
 """Attention over packed sequences as a Triton kernel: exact, with an online softmax (Dao et al. 2022).
 
-One program takes QUERIES rows of one head of one sequence past all keys of that sequence. Its tiles begin where
-the sequence begins, so what they compute depends on nothing but the sequence. Small tiles suit proteins: with 128
-by 128, as FlashAttention-2 has them, a third of the work on a sequence of 300 residues is outside of it.
+One program computes QUERIES rows of one head of one sequence over all keys of that sequence. The tiles start where
+the sequence starts, so the result depends only on the sequence. Small tiles suit proteins: with the tiles of 128 by 128
+of FlashAttention-2, a third of the work on a sequence of 300 residues is outside of it.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ LOG2_E = 1.4426950408889634
 
 
 def query_tiles(cu_seqlens: torch.Tensor) -> torch.Tensor:
-    """Return (start of its sequence, length, first query) of each tile, int32 [tiles, 3]; cu_seqlens: on the host."""
+    """Return (start of sequence, its length, first query) of each tile, int32 [tiles, 3]; cu_seqlens: on the host."""
     bounds = cu_seqlens.numpy()
     lengths = np.diff(bounds)
     tiles = -(-lengths // QUERIES)

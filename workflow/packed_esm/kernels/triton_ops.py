@@ -1,6 +1,6 @@
-"""Triton kernels for what stands between matrix products: each reads and writes its rows once, in fp32 in between.
+"""Triton kernels for the operations between matrix products: each reads and writes its rows once and computes in fp32.
 
-The order of every sum depends on nothing but the width of a row, or the length of a sequence.
+The order of every sum depends only on the width of a row, or on the length of a sequence.
 """
 
 import torch
@@ -8,9 +8,10 @@ import triton
 import triton.language as tl
 from torch import nn
 
-from ..features import POOLINGS
 from .device import on_device
 
+NAME = "triton"  # what the settings call these operations, with its version
+POOLED = ("mean", "bos", "max", "eos", "std")  # the poolings that `pool` computes, in its order
 ROTATE_BLOCK = 1024
 NORM_BLOCK = 4096
 POOL_ROWS, POOL_COLUMNS = 64, 64
@@ -44,16 +45,16 @@ def add_norm(
 
 
 def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """See `torch_ops.rotate`; q and k are turned in place."""
+    """See `torch_ops.rotate`; q and k are rotated in place."""
     rows, _, heads, head_dim = qkv.shape
-    pairs = heads * head_dim  # of q and k together
+    pairs = heads * head_dim  # in q and k together
     grid = (rows, triton.cdiv(pairs, ROTATE_BLOCK))
     _rotate[grid](qkv, torch.view_as_real(rotation), pairs, head_dim // 2, ROTATE_BLOCK, num_warps=4)
     return qkv.unbind(1)
 
 
 def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (x / scale in an fp8 `dtype`, scale: fp32 [rows, 1]) that puts the largest value of a row at `largest`."""
+    """Return (x / scale in an fp8 `dtype`, scale: fp32 [rows, 1]); x / scale is at most `largest`, in every row."""
     rows, width = x.shape
     quantised = torch.empty_like(x, dtype=dtype)
     scale = torch.empty(rows, 1, device=x.device)
@@ -66,9 +67,9 @@ def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch
 
 
 def pool(representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what `pooling.pool_packed` does, for all of POOLINGS in their order."""
+    """Return the result of `pooling.pool_packed` for all of POOLED, in their order."""
     width = representation.shape[1]
-    pooled = torch.empty(len(POOLINGS), count, width, device=representation.device)
+    pooled = torch.empty(len(POOLED), count, width, device=representation.device)
     blocks = triton.cdiv(width, POOL_COLUMNS)
     bad = torch.empty(count, blocks, device=representation.device, dtype=torch.bool)
     _pool[(count, blocks)](

@@ -21,9 +21,9 @@ from torch import nn
 
 from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled_embedding, token_dropout
 from ..errors import OptionError
-from ..features import resolve_layers
 from ..kernels.dispatch import operations_for
 from ..kernels.fp8 import FP8, activation_dtype, why_no_fp8
+from ..outputs.columns import resolve_layers
 from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
 from .backends import backend_version, choose_backend
 from .block import TransformerBlock
@@ -93,7 +93,7 @@ class ESM2WithFlashAttention(nn.Module):
     @property
     def kernels(self) -> str:
         """What runs between the matrix products: `triton` with its version, or `torch`."""
-        return backend_version("triton") if self._ops.__name__.endswith("triton_ops") else "torch"
+        return backend_version(self._ops.NAME)
 
     @torch.inference_mode()
     def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:

@@ -1,5 +1,5 @@
 """The page of a run and its figures.
 
-Knows the files of a run, and no model.
+It knows the files of a run, and no model.
 May import: errors, sequences, store, system.
 """

@@ -1,4 +1,4 @@
-"""What colours the proteins of a plot: a column of a metadata sheet, a key of their descriptions, or the sample."""
+"""Colour the proteins of a plot by a column of a metadata sheet, a key of their descriptions, or the sample."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ SHOWN_COLUMNS, SHOWN_IDS = 10, 2  # in a message
 
 @dataclass(frozen=True)
 class Colouring:
-    """A value for each protein: text (object [n]), or numbers (float64 [n], nan where there is none)."""
+    """A value for each protein: text (object [n]), or numbers (float64 [n], nan for a protein without one)."""
 
     name: str
     values: np.ndarray
@@ -35,12 +35,12 @@ class Colouring:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a sheet has of some proteins.
+    """A metadata sheet, and the row of each protein.
 
     Attributes:
         path: of the sheet.
-        rows: of the sheet, every cell as text, with the keys `id` and perhaps `sample`.
-        places: of each protein, the number of its row, from 0; -1 where there is none. int64 [n].
+        rows: of the sheet, every cell as text; the keys are `id` and, in some sheets, `sample`.
+        places: index of the row of each protein, from 0; -1 for a protein without one. int64 [n].
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Metadata:
     places: np.ndarray
 
     def column(self, name: str) -> np.ndarray:
-        """Return the cells of a column for each protein, object [n]; empty where there is no row."""
+        """Return the cell of each protein in a column, object [n]; empty for a protein without a row."""
         cells = np.append(self.rows[name].to_numpy(object), "")
         return cells[self.places]
 
@@ -63,7 +63,7 @@ class Metadata:
 
 
 def check_metadata(path: Path) -> None:
-    """Raise what is wrong with a metadata sheet, as far as its header tells.
+    """Check the header of a metadata sheet.
 
     Raises:
         SheetError: no such file, or no column of ids.
@@ -100,7 +100,7 @@ def read_metadata(path: Path) -> pd.DataFrame:
 
 
 def match_metadata(proteins: pd.DataFrame, path: Path) -> Metadata:
-    """Read a sheet and find the row of each protein: that of its id, else that of its accession in UniProtKB.
+    """Read a sheet and find the row of each protein by its id, or else by its accession in UniProtKB.
 
     Args:
         proteins: rows of the manifest.
@@ -124,14 +124,14 @@ def match_metadata(proteins: pd.DataFrame, path: Path) -> Metadata:
 
 
 def choose_colouring(proteins: pd.DataFrame, color_by: str, metadata: Metadata | None = None) -> Colouring:
-    """Return the values of `color_by` for `proteins`: of a metadata column, else of a key in the descriptions.
+    """Return the values of `color_by`: from a column of the metadata, or else from a key in the descriptions.
 
-    Where neither has it, or `color_by` is empty or `sample`, return the samples.
+    If neither has it, or `color_by` is empty or `sample`, return the samples.
 
     Args:
         proteins: rows of the manifest.
         color_by: a column of the metadata, or a key.
-        metadata: of the same proteins.
+        metadata: sheet matched to these proteins.
     """
     if metadata is not None and color_by in metadata.rows.columns and color_by not in _keys(metadata.rows):
         return Colouring(color_by, _typed(metadata.column(color_by), color_by))
@@ -149,7 +149,7 @@ def choose_colouring(proteins: pd.DataFrame, color_by: str, metadata: Metadata |
 
 
 def values_of_key(descriptions: Sequence[str], key: str) -> list[str]:
-    """Return the value of `key=` in each description, empty where there is none."""
+    """Return the value of `key=` in each description, empty for a description without it."""
     if not key:
         return [""] * len(descriptions)
     # A value with spaces ends where the next key begins, as in UniProt's `OS=Homo sapiens OX=9606`.
@@ -162,7 +162,7 @@ def _keys(metadata: pd.DataFrame) -> list[str]:
 
 
 def _typed(values: np.ndarray, name: str) -> np.ndarray:
-    """Return the cells of a column as numbers if all that have a value are finite ones, else as text."""
+    """Return the cells of a column as numbers if all values in it are finite numbers, else as text."""
     numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(np.float64, copy=True)
     numbers[~np.isfinite(numbers)] = np.nan
     empty = np.isin(values.astype(str), NO_VALUE)
@@ -176,7 +176,7 @@ def _named(values: Sequence[str], name: str) -> np.ndarray:
 
 
 def _places(rows: pd.DataFrame, wanted: pd.DataFrame) -> np.ndarray:
-    """Return the number of the row that is equal to each of `wanted`, -1 where none or several are."""
+    """Return the index of the row that equals each of `wanted`, -1 if none or several do."""
     once = np.flatnonzero(~rows.duplicated(keep=False))
     numbers = pd.MultiIndex.from_frame(rows.iloc[once]).get_indexer(pd.MultiIndex.from_frame(wanted))
     return np.append(once, -1)[numbers]

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -16,14 +17,14 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.colors import to_hex  # noqa: E402
 from matplotlib.ticker import LogLocator, NullFormatter  # noqa: E402
 
-# Told apart by colour-blind readers (Petroff, arXiv:2107.02270).
+# Colour-blind readers can tell them apart (Petroff, arXiv:2107.02270).
 PALETTE = [to_hex(colour) for colour in matplotlib.color_sequences["petroff10"]]
 SCALE = "viridis"
 NO_VALUE_COLOUR = "0.8"
 MAX_GROUPS = 9  # with `other`, the ten colours of the palette
-MAX_SAMPLES = 6  # with a panel of their own in the plots of embeddings
+MAX_SAMPLES = 6  # that get a panel of their own in the plots of embeddings
 MAX_LABEL = 24  # characters in a legend; the page has the names in full
-SMALLEST = 1e-16  # on a logarithmic scale zero stands here
+SMALLEST = 1e-16  # a logarithmic scale shows zero here
 plt.rcParams.update(
     {
         "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
@@ -35,8 +36,17 @@ plt.rcParams.update(
 )
 
 
+@dataclass(frozen=True)
+class View:
+    """Points in a plane, float [n, 2], and the labels of its axes."""
+
+    points: np.ndarray
+    x_label: str
+    y_label: str
+
+
 def with_other(groups: Sequence[str]) -> np.ndarray:
-    """Return the groups with all but the largest, as many as there are colours, called `other`."""
+    """Return the groups; if there are more than colours, the smallest are renamed `other`."""
     sizes = pd.Series(groups, dtype=object).value_counts()
     shown = set(sizes.index if len(sizes) <= MAX_GROUPS + 1 else sizes.index[:MAX_GROUPS])
     return np.array([group if group in shown else "other" for group in groups], dtype=object)
@@ -51,18 +61,12 @@ def legend_entries(colouring: Colouring) -> list[tuple[str, str, int]]:
     return [(name, PALETTE[i], int(sizes[name])) for i, name in enumerate(names)]
 
 
-def plot_points(
-    path: Path,
-    views: Sequence[tuple[np.ndarray, str, str]],
-    colouring: Colouring,
-    samples: Sequence[str],
-    title: str,
-) -> None:
-    """Draw proteins as points: a panel for each view, and, where there are several samples, one for each sample.
+def plot_points(path: Path, views: Sequence[View], colouring: Colouring, samples: Sequence[str], title: str) -> None:
+    """Draw proteins as points: a panel for each view and, where there are several samples, one for each sample.
 
     Args:
         path: PNG.
-        views: (places, float [n, 2]; labels of the axes); the panels of samples show the first one.
+        views: of the n proteins; the panels of samples show the first one.
         colouring: values of the n proteins.
         samples: the sample of each of them.
         title: of the figure.
@@ -75,16 +79,16 @@ def plot_points(
     figure, axes = plt.subplots(rows, columns, figsize=(3.3 * columns + 1.8, 3.1 * rows), layout="constrained")
     for panel in axes.flat[len(panels) :]:
         panel.set_axis_off()
-    for panel, ((points, x_label, y_label), sample) in zip(axes.flat, panels, strict=False):
-        inside = np.ones(len(points), bool) if sample is None else np.asarray(samples) == sample
+    for panel, (view, sample) in zip(axes.flat, panels, strict=False):
+        inside = np.ones(len(view.points), bool) if sample is None else np.asarray(samples) == sample
         if sample is None and shown:
             panel.set_title("all samples")
         elif sample is not None:
-            panel.scatter(*points[~inside].T, s=5, color="0.9", linewidths=0)
+            panel.scatter(*view.points[~inside].T, s=5, color="0.9", linewidths=0)
             panel.set_title(f"{sample} ({inside.sum():,})", parse_math=False)
-        drawn = _scatter(panel, points[inside], colouring, inside)
-        panel.set_xlabel(x_label)
-        panel.set_ylabel(y_label)
+        drawn = _scatter(panel, view.points[inside], colouring, inside)
+        panel.set_xlabel(view.x_label)
+        panel.set_ylabel(view.y_label)
     _add_key(figure, axes, colouring, drawn)
     if shown and len(shown) < len(names):
         title += f"; {len(shown)} of {len(names)} samples have a panel"
@@ -95,7 +99,7 @@ def plot_points(
 def _scatter(
     panel: plt.Axes, points: np.ndarray, colouring: Colouring, inside: np.ndarray
 ) -> matplotlib.collections.Collection | None:
-    """Draw points, the rare groups over the frequent ones; return what a colour bar needs."""
+    """Draw points, rare groups above frequent ones; return the collection for a colour bar, None without one."""
     values = colouring.values[inside]
     style = {"s": 16 if len(colouring.values) < 3000 else 5, "alpha": 0.8, "linewidths": 0}
     if colouring.numeric:
@@ -115,20 +119,20 @@ def _add_key(
     colouring: Colouring,
     drawn: matplotlib.collections.Collection | None,
 ) -> None:
-    """Put the colour bar, or the legend, at the right of the panels."""
+    """Put the colour bar or the legend to the right of the panels."""
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, label=_short(colouring.name).replace("$", r"\$"), shrink=0.8)
         return
     entries = legend_entries(colouring)
     handles = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for _, colour, _ in entries]
     labels = [f"{_short(name)} ({count:,})" for name, _, count in entries]
-    # The names are the user's: what would be mathematics to matplotlib is none.
+    # Names come from the user: matplotlib must not read mathematics into them.
     for text in figure.legend(handles, labels, loc="outside right center").get_texts():
         text.set_parse_math(False)
 
 
 def plot_message(path: Path, message: str) -> None:
-    """Write a figure that says why there is none."""
+    """Write a figure with a message in place of a plot."""
     figure, axes = plt.subplots(figsize=(7, 1.2), layout="constrained")
     axes.set_axis_off()
     axes.text(0.5, 0.5, message, ha="center", va="center", transform=axes.transAxes)
@@ -152,7 +156,7 @@ def plot_lengths(path: Path, lengths: Mapping[str, np.ndarray]) -> None:
     _save(figure, path)
 
 
-# Of logits and contacts, in the table of the validation only where they are among the results.
+# Columns of the validation table that exist only if logits or contacts are among the results.
 OF_A_SEQUENCE = {
     "logits_kl_max": "logits: KL divergence at a residue, nats",
     "contacts_abs_per_residue": "contacts: differences of a residue",
@@ -164,29 +168,14 @@ OF_A_SEQUENCE = {
 def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
     """Draw the errors of each validated sequence against fair-esm, by length and by layer, with the tolerances."""
     rows = _errors_from_zero(table)
-    of_sequences = rows.drop_duplicates(["sample", "id"]) if len(rows) else rows
+    bounds = _errors_from_zero(pd.DataFrame([tolerance])).iloc[0]
     shown = [name for name in OF_A_SEQUENCE if name in rows and rows[name].notna().any()]
     lines = 1 + -(-len(shown) // 3)
     figure, axes = plt.subplots(
         lines, 3, figsize=(12.5, 3.8 * lines), layout="constrained", width_ratios=[3, 3, 2], squeeze=False
     )
-    layers = sorted(rows["layer"].unique()) if len(rows) else []
-    colours = plt.get_cmap(SCALE)(np.linspace(0, 0.85, len(layers)))
-    bounds = _errors_from_zero(pd.DataFrame([tolerance])).iloc[0]
-    for panel, x, column, label in (
-        (axes[0, 0], "length", "relative_l2", "relative L2 of the sequence"),
-        (axes[0, 1], "length", "one_minus_cosine", "1 - cosine of its worst residue"),
-        (axes[0, 2], "layer", "one_minus_cosine", "1 - cosine of its worst residue"),
-    ):
-        for place, (layer, colour) in enumerate(zip(layers, colours, strict=True)):
-            group = rows[rows["layer"] == layer]
-            aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(group))  # so that points do not hide each other
-            across = group[x] if x == "length" else place + aside
-            _plot_errors(panel, across, group[column], colour, f"layer {layer}")
-        _finish_errors(panel, bounds[column], label, len(rows) and x == "length")
-        panel.set_xlabel("residues" if x == "length" else "layer")
-    axes[0, 2].set_xticks(range(len(layers)), layers)
-    axes[0, 2].set_xlim(-0.6, max(1, len(layers)) - 0.4)
+    _plot_layers(axes[0], rows, bounds)
+    of_sequences = rows.drop_duplicates(["sample", "id"]) if len(rows) else rows
     for panel, column in zip(axes[1:].flat, shown, strict=False):
         _plot_errors(panel, of_sequences["length"], of_sequences[column], PALETTE[0], "")
         _finish_errors(panel, bounds[column], OF_A_SEQUENCE[column], len(rows))
@@ -197,8 +186,28 @@ def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, flo
     _save(figure, path)
 
 
+def _plot_layers(panels: Sequence[plt.Axes], rows: pd.DataFrame, bounds: pd.Series) -> None:
+    """Draw the errors of the layers: two panels by length, and one by layer."""
+    layers = sorted(rows["layer"].unique()) if len(rows) else []
+    colours = plt.get_cmap(SCALE)(np.linspace(0, 0.85, len(layers)))
+    for panel, x, column, label in (
+        (panels[0], "length", "relative_l2", "relative L2 of the sequence"),
+        (panels[1], "length", "one_minus_cosine", "1 - cosine of its worst residue"),
+        (panels[2], "layer", "one_minus_cosine", "1 - cosine of its worst residue"),
+    ):
+        for place, (layer, colour) in enumerate(zip(layers, colours, strict=True)):
+            group = rows[rows["layer"] == layer]
+            aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(group))  # so that points do not hide each other
+            across = group[x] if x == "length" else place + aside
+            _plot_errors(panel, across, group[column], colour, f"layer {layer}")
+        _finish_errors(panel, bounds[column], label, len(rows) and x == "length")
+        panel.set_xlabel("residues" if x == "length" else "layer")
+    panels[2].set_xticks(range(len(layers)), layers)
+    panels[2].set_xlim(-0.6, max(1, len(layers)) - 0.4)
+
+
 def _errors_from_zero(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns and, of those that are 1 at best, what is missing to 1 as `one_minus_...`."""
+    """Return the table with a column `one_minus_...` for each measure whose best value is 1."""
     from_one = {
         "one_minus_cosine": ("min_residue_cosine", "residue_cosine"),
         "one_minus_precision": ("contacts_precision",),
@@ -236,7 +245,7 @@ def plot_throughput(path: Path, stats: Mapping[str, Mapping]) -> None:
 
 
 def plot_stages(path: Path, stats: Mapping[str, Mapping]) -> None:
-    """Draw the seconds of each embed job, stage upon stage."""
+    """Draw the seconds of each embed job, its stages stacked."""
     figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
     bottom = np.zeros(len(stats))
     for stage in next(iter(stats.values()))["seconds"] if stats else ():
@@ -264,7 +273,7 @@ def _width(stats: Mapping) -> float:
 
 
 def _name_chunks(panel: plt.Axes, stats: Mapping) -> None:
-    """Label the places of the chunks, as far as there is room."""
+    """Name the chunks on the axis, or only count them if they are many."""
     many = len(stats) > 40
     panel.set_xlabel(f"{len(stats):,} chunks" if many else "chunk")
     panel.set_xticks(*(([],) if many else (range(len(stats)), list(stats))))
@@ -278,6 +287,6 @@ def _short(text: str) -> str:
 
 def _save(figure: plt.Figure, path: Path) -> None:
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # letters that the font lacks: the page has the names
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the font lacks some letters; the page has the names
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
     plt.close(figure)

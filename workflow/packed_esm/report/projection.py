@@ -1,4 +1,4 @@
-"""Two dimensions out of many: principal components, and UMAP."""
+"""Project embeddings to two dimensions: principal components and UMAP."""
 
 import warnings
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from ..errors import PackedEsmError
 
-MIN_POINTS = 5  # distinct ones; of fewer UMAP has nothing to say
+MIN_POINTS = 5  # distinct rows that UMAP needs
 NEIGHBOURS = 15
-COMPONENTS = 50  # that UMAP looks at: its neighbours are hardly others, and found in a fraction of the time
+COMPONENTS = 50  # input of UMAP: the neighbours hardly change, and are found in a fraction of the time
 
 
 def principal_components(matrix: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Return (scores [n, count], share of the variance of each) of the rows of `matrix`, float [n, E].
 
-    The sign of each component is such that its largest loading is positive, so that a plot repeats.
+    The largest loading of each component is positive, so that plots are reproducible.
     """
     centred = matrix.astype(np.float64) - matrix.mean(axis=0, dtype=np.float64)
     values, vectors = np.linalg.eigh(centred.T @ centred)
@@ -24,17 +24,17 @@ def principal_components(matrix: np.ndarray, count: int = 2) -> tuple[np.ndarray
 
 
 def umap_points(matrix: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
-    """Return the place of each row in a UMAP, float32 [n, 2]; None where too few rows are distinct.
+    """Return the place of each row in a UMAP, float32 [n, 2]; None if too few rows are distinct.
 
-    Equal rows get one place. It begins with the first two components, so that a picture repeats and its large-scale
-    order means something (Kobak and Linderman 2021, doi:10.1038/s41587-020-00809-z).
+    Equal rows get the same place. UMAP starts from the first two components: this makes plots reproducible and gives
+    their large-scale order a meaning (Kobak and Linderman 2021, doi:10.1038/s41587-020-00809-z).
 
     Args:
         matrix: embeddings, float32 [n, E].
         scores: their principal components, float64 [n, C].
 
     Raises:
-        OSError: no folder where compiled code could be kept.
+        PackedEsmError: no folder can keep the compiled code.
     """
     rows = np.ascontiguousarray(matrix).view(f"V{matrix.shape[1] * matrix.itemsize}").ravel()
     _, first, places = np.unique(rows, return_index=True, return_inverse=True)
@@ -44,7 +44,7 @@ def umap_points(matrix: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     from sklearn.neighbors import NearestNeighbors
 
     neighbours = min(NEIGHBOURS, len(distinct) - 1)
-    # Exact ones; umap's own search among more than 4,096 points is approximate, and takes longer to compile than this.
+    # Exact neighbours: umap's own search among more than 4,096 points is approximate and takes longer to compile.
     distances, indices = NearestNeighbors(n_neighbors=neighbours).fit(distinct).kneighbors(distinct)
     reducer = _umap().UMAP(
         n_neighbors=neighbours,
@@ -54,14 +54,14 @@ def umap_points(matrix: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
         n_jobs=1,
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)  # it could not place new points: none come
+        warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)  # it cannot place new points; there are none
         return reducer.fit_transform(distinct)[places]
 
 
 def _umap():  # noqa: ANN202
-    """Return the package umap, such that what it compiles is kept from run to run.
+    """Import umap, and keep its compiled code for later runs.
 
-    Without that, 7 s of a processor go into compilation in every run; in an environment's first run it is 28.
+    Without that every run compiles for 7 s of processor time. The first run in an environment takes 28 s.
     """
     try:
         import umap
@@ -73,6 +73,6 @@ def _umap():  # noqa: ANN202
             layouts._nb_optimize_layout_euclidean_single_epoch,
         ):
             function.enable_caching()
-    except RuntimeError as error:  # numba's, where neither its package nor the home can be written to
+    except RuntimeError as error:  # from numba, if it can write neither to its package nor to the home folder
         raise PackedEsmError(f"umap: {error}; set NUMBA_CACHE_DIR to a folder that can be written to") from error
     return umap

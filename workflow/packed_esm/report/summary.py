@@ -1,12 +1,12 @@
-"""What a run did, as a table for a terminal."""
+"""A short summary of a run, as text for the terminal."""
 
 from collections.abc import Mapping, Sequence
 
-CHANGED = ("replaced", "truncated", "split")  # records that are embedded, but not as they stand in the FASTA
+CHANGED = ("replaced", "truncated", "split")  # embedded, but not as in the FASTA
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells, the header first, in columns: the first to the left, the others to the right."""
+    """Return rows of cells, the header first, as a text table; all columns but the first are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:
@@ -16,7 +16,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def sample_table(counts: Mapping) -> str:
-    """Return records and residues of each sample, and of all where there are several; `counts`: of chunk_fasta."""
+    """Return the records and residues of each sample, and their sums; `counts` is from chunk_fasta."""
     columns = ("records", "accepted", "changed", "rejected", "residues")
     rows = dict(counts["samples"])
     if len(rows) > 1:
@@ -26,7 +26,7 @@ def sample_table(counts: Mapping) -> str:
 
 
 def rate(stats: Sequence[Mapping]) -> str:
-    """Return how fast the embed jobs were; `stats`: of embed_chunk."""
+    """Return the rate of the embed jobs; `stats` are from embed_chunk."""
     residues = sum(job["residues"] - job["reused_residues"] for job in stats)
     seconds = sum(job["seconds"]["embed"] for job in stats)
     speed = f"{residues / seconds:,.0f} residues/s in a job, after loading" if residues else "nothing was embedded"
@@ -35,7 +35,7 @@ def rate(stats: Sequence[Mapping]) -> str:
 
 
 def verdict(found: Mapping) -> str:
-    """Return what the validation found; `found`: its summary."""
+    """Return the result of the validation; `found` is its summary."""
     if not found["sequences_compared"]:
         return "there was no sequence to validate"
     return (

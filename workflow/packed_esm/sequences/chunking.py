@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import FastaError
-from ..system.files import file_identity, replacing, sha256, write_json
+from ..system.files import file_identity, replacing, write_json
 from .alphabet import residue_count
-from .fasta import MAX_RESIDUES
+from .fasta import MAX_RESIDUES, sha256_as_read
 from .manifest import ACCEPTED, REJECTED, SCHEMA, STATUSES, write_manifest
 from .records import LengthLimit, Reading, read_sample
 
@@ -66,10 +65,7 @@ def chunk_samples(
     manifest = pd.DataFrame(reading.rows, columns=names)
     places = [place.get(digest, (-1, -1)) for digest in manifest.digest]
     manifest["chunk"], manifest["row"] = zip(*places, strict=True) if places else ([], [])
-    sources = {name: sha256(path) for name, path in samples}
-    for (_, path), identity in zip(samples, identities, strict=True):
-        if file_identity(path) != identity:
-            raise FastaError(f"{path}: it changed while it was read; run again")
+    sources = {name: sha256_as_read(path, identity) for (name, path), identity in zip(samples, identities, strict=True)}
     write_manifest(manifest_path, manifest, sources)
     _write_rejected(rejected_path, manifest)
     counts = _count(manifest, reading.unique, list(sources)) | {"fasta_sha256": sources}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import FastaError
-from ..system.files import open_text
+from ..system.files import file_identity, open_text, sha256
 
 PIECE = 2**16  # characters of a line that are read at once
 MAX_HEADER = 1_000_000  # characters
@@ -28,6 +28,22 @@ class Record:
     description: str
     sequence: str
     line: int
+
+
+def sha256_as_read(path: str | Path, identity: list[int] | None) -> str:
+    """Return the sha256 of a FASTA file that was read.
+
+    Args:
+        path: of the file.
+        identity: `file_identity` before it was read.
+
+    Raises:
+        FastaError: the file is another one now.
+    """
+    digest = sha256(path)
+    if file_identity(path) != identity:
+        raise FastaError(f"{path}: it changed while it was read; run again")
+    return digest
 
 
 def read_records(path: str | Path, max_letters: int | None = None) -> Iterator[Record]:

@@ -26,7 +26,7 @@ from .windows import ResidueWindows
 log = logging.getLogger(__name__)
 
 ON_INVALID = ("reject", "fail", "replace")
-TOO_LONG = ("reject", "truncate", "split")
+ACTIONS = ("reject", "truncate", "split")
 ADVICE = {  # what to do about characters that are no residue
     ":|/": "if they part chains, write a record for each chain",
     "#": "a masked residue is written <mask>",
@@ -44,20 +44,20 @@ class LengthLimit:
     """
 
     max_length: int | None = None
-    too_long: str = "reject"
+    action: str = "reject"
     overlap: int = 0
 
     def __post_init__(self) -> None:
-        check_one_of("too_long", self.too_long, TOO_LONG)
+        check_one_of("long_proteins.action", self.action, ACTIONS)
 
     def apply(self, sequence: str) -> tuple[str, str, str]:
         """Return (what is kept of a sequence, status, reason), the last two empty where nothing is to be done."""
         residues = residue_count(sequence)
         if self.max_length is None or residues <= self.max_length:
             return sequence, "", ""
-        if self.too_long == "reject":
+        if self.action == "reject":
             return sequence, REJECTED, f"{residues} residues, more than max_length {self.max_length}"
-        if self.too_long == "truncate":
+        if self.action == "truncate":
             return (
                 first_residues(sequence, self.max_length),
                 TRUNCATED,

@@ -27,10 +27,10 @@ from Bio.Data.CodonTable import ambiguous_dna_by_id
 from Bio.Seq import reverse_complement, translate
 
 from ..errors import FastaError, OptionError, check_one_of
-from ..system.files import replacing
+from ..system.files import file_identity, replacing, write_json
 from ..system.progress import progress_bar
 from .alphabet import normalise
-from .fasta import MAX_NUCLEOTIDES, Record, read_records
+from .fasta import MAX_NUCLEOTIDES, Record, read_records, sha256_as_read
 from .ids import RecordIds
 from .rejects import RejectLog
 
@@ -61,10 +61,10 @@ def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndar
     Raises:
         OptionError: no such genetic code, or another word in `ambiguous_codons`.
     """
-    check_one_of("ambiguous_codons", ambiguous_codons, AMBIGUOUS_CODONS)
+    check_one_of("translation.ambiguous_codons", ambiguous_codons, AMBIGUOUS_CODONS)
     if genetic_code not in ambiguous_dna_by_id:
         numbers = ", ".join(map(str, sorted(ambiguous_dna_by_id)))
-        raise OptionError(f"genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
+        raise OptionError(f"translation.genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
     codons = ["".join(letters) for letters in itertools.product(NUCLEOTIDES, repeat=CODON)]
     strands = ("".join(codons), "".join(map(reverse_complement, codons)))
     # J (I or L) is no token of ESM-2.
@@ -127,7 +127,8 @@ def translate_fasta(
     on_invalid: str = "reject",
     on_duplicate_id: str = "fail",
     max_record_residues: int = MAX_NUCLEOTIDES,
-) -> dict[str, int]:
+    counts_path: Path | None = None,
+) -> dict:
     """Write the stop-free frames of all records (FASTA) and what became of each record (TSV); return the counts.
 
     Of the file only one record is in memory, and the ids; the memory is at most three times the record.
@@ -142,19 +143,21 @@ def translate_fasta(
             or `replace` (U by T, others by N).
         on_duplicate_id: what becomes of an id that stands twice: `fail`, or `suffix` (_2, _3 ...).
         max_record_residues: nucleotides of a record beyond which the file is refused, before the record is in memory.
+        counts_path: JSON of the counts and of the sha256 of the FASTA file.
 
     Raises:
-        FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`, or none
-            but such records.
+        FastaError: a file that cannot be read or that changes meanwhile, a repeated id, an invalid record where
+            `on_invalid` is `fail`, or none but such records.
         OptionError: no such genetic code, a window shorter than a codon, or a word that an option does not have.
     """
     check_one_of("on_invalid", on_invalid, ON_INVALID)
     if window is not None and window < CODON:
-        raise OptionError(f"window: {window} nucleotides are no codon; give {CODON} or more, or none")
+        raise OptionError(f"translation.window: {window} nucleotides are no codon; give {CODON} or more, or none")
     codons = codon_table(genetic_code, ambiguous_codons)
     ids, rejects = RecordIds(fasta, on_duplicate_id), RejectLog(fasta, table.name)
     counts = {"records": 0, "rejected": 0, "windows": 0, "proteins": 0}
     problem = ""  # of the first rejected record
+    identity = file_identity(fasta)
     with _writing(out) as proteins, _writing(table) as rows, progress_bar(None, "records", "translating") as bar:
         write_row = csv.writer(rows, delimiter="\t", lineterminator="\n").writerow
         write_row(COLUMNS)
@@ -176,6 +179,9 @@ def translate_fasta(
             log.warning("%s: %d ids stood more than once and got suffixes", fasta, ids.suffixed)
         if problem and not counts["windows"]:
             raise FastaError(f"{fasta}, {problem}; none of the {counts['records']} records can be translated")
+        digest = sha256_as_read(fasta, identity)
+    if counts_path:
+        write_json(counts_path, counts | {"fasta_sha256": digest})
     return counts
 
 

@@ -17,7 +17,7 @@ class ResidueWindows:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.size:
             raise OptionError(
-                f"window_overlap: {self.overlap} must be at least 0 and less than max_length, {self.size}"
+                f"long_proteins.overlap: {self.overlap} must be at least 0 and less than max_length, {self.size}"
             )
 
     def starts(self, residues: int) -> list[int]:

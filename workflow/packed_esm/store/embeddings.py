@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError
-from ..features import column_names
+from ..outputs.columns import column_names
 from ..system.arrow import ARROW_ERRORS, check_whole
 from ..system.files import FileKind, replacing
 from .settings import from_metadata, to_metadata

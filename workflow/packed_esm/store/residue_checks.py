@@ -97,7 +97,7 @@ def check_residues(path: Path, sample: str, rows: pd.DataFrame, feature: str) ->
         path: HDF5 file.
         sample: its name.
         rows: of the manifest, those of the sample that have an embedding.
-        feature: name of FEATURES.
+        feature: name of `outputs.table.RESIDUES`.
 
     Raises:
         ValidationError: a dataset that is missing, or one too many.

@@ -65,7 +65,7 @@ class ResidueWriter:
     order in which they came. The checksum in each block's zlib stream is checked by whoever reads it.
 
     Args:
-        paths: {feature: path}, names of FEATURES.
+        paths: {feature: path}, names of `outputs.table.RESIDUES`.
         threads: that compress.
     """
 

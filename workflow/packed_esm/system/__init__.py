@@ -1,5 +1,5 @@
-"""Files, sheets, progress, GPU leases and versions: what any program of this kind needs.
+"""Files, sheets, progress, GPU leases and versions.
 
-Knows the operating system, and nothing of proteins or models.
+It knows the operating system, but no proteins and no models.
 May import: errors.
 """

@@ -1,4 +1,4 @@
-"""Write files so that nothing half-written ever stands under a final name."""
+"""Write files so that no incomplete file ever has its final name, and read them with clear errors."""
 
 import errno
 import glob
@@ -20,7 +20,7 @@ from ..errors import DamagedFileError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"  # how temporary names end
-# In temporary names beside the process id, which in a container is the same, as the host's name is, of job after job.
+# Temporary names have it beside the process id: in a container, jobs can share the process id and the host name.
 TOKEN = secrets.token_hex(4)
 T = TypeVar("T")
 
@@ -29,10 +29,11 @@ T = TypeVar("T")
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds, else remove it.
 
-    What a killed process left of the same file is removed first. Until it is renamed only its owner can read it.
+    Temporary files that a killed process left for the same path are removed first. Until the file is renamed only its
+    owner can read it.
 
     Raises:
-        OSError: a full disk or a folder that cannot be written to among others; the message names `path`.
+        OSError: for example a full disk, or a folder without write permission; the message names `path`.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -41,8 +42,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())  # else a loss of power may leave the new name without its content
-            with suppress(PermissionError):  # of a file system that has no modes
+                os.fsync(handle.fileno())  # else the new name may have no content after a loss of power
+            with suppress(PermissionError):  # from a file system without modes
                 temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
@@ -51,10 +52,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder; make it `path` if the block succeeds, in place of one that stands there, else remove it.
+    """Yield an empty folder; if the block succeeds rename it to `path` and replace a folder there, else remove it.
 
     Raises:
-        OSError: a full disk among others; the message names `path`.
+        OSError: for example a full disk; the message names `path`.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -64,7 +65,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         try:
             new.mkdir()
             yield new
-            os.sync()  # one for all: one for each of many small files takes longer than to write them
+            os.sync()  # one call for all: an fsync of each small file takes longer than writing it
             if path.exists():
                 path.replace(temporary / "old")
             new.replace(path)
@@ -73,7 +74,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """Return a temporary name beside `path`, the folder made and what a killed process left of it removed."""
+    """Return a temporary name beside `path`; make its folder, and remove what killed processes left of `path`."""
     _check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -82,7 +83,7 @@ def _temporary(path: Path) -> Path:
 
 @contextmanager
 def _full_disk_named(path: Path) -> Iterator[None]:
-    """Raise the OSError of a full disk with `path` and the remedy."""
+    """Add `path` and the remedy to the OSError of a full disk."""
     try:
         yield
     except OSError as error:
@@ -92,21 +93,21 @@ def _full_disk_named(path: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    umask = os.umask(0o077)  # there is no way to read it without setting it
+    umask = os.umask(0o077)  # it cannot be read without setting it
     os.umask(umask)
     return umask
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise PermissionError, with a remedy, where nothing can be written to a folder that may be yet to be made."""
+    """Raise PermissionError, with a remedy, if a folder (or its first parent that exists) cannot be written to."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        message = "Cannot be written to; make it writable, or let results go elsewhere (--directory)"
+        message = "Cannot be written to; make it writable, or put the results elsewhere (--directory)"
         raise PermissionError(errno.EACCES, message, str(existing))
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files and folders of `path` whose process, on this host, is no more."""
+    """Remove temporary files and folders of `path` whose process on this host has ended."""
     start = f".{path.name}.{platform.node()}."
     for leftover in path.parent.glob(f"{glob.escape(start)}*{PARTIAL}"):
         pid, _, token = leftover.name.removeprefix(start).removesuffix(PARTIAL).partition(".")
@@ -118,7 +119,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _is_dead(pid: int, token: str) -> bool:
-    """Return whether the process that took a temporary name is no more, also where its number is this one's now."""
+    """Return whether the process behind a temporary name has ended, even if its number is now that of this process."""
     if pid == os.getpid():
         return token != TOKEN
     try:
@@ -126,18 +127,18 @@ def _is_dead(pid: int, token: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # it runs, as another user
+        pass  # it runs as another user
     return False
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file that is read: how damage to one is noticed and said.
+    """A kind of file, and how to recognise and report a damaged one.
 
     Attributes:
-        name: for messages.
-        raised: what its reader raises for bytes that make no sense; an OSError with a number is the system's.
-        error_class: raised in its place.
+        name: of the kind, for messages.
+        raised: exceptions of its reader for damaged bytes; an OSError with a number comes from the system.
+        error_class: the exception to raise instead.
         remedy: for messages.
     """
 
@@ -147,14 +148,14 @@ class FileKind:
     remedy: str = "remove it and run again"
 
     def damaged(self, path: str | Path, why: str) -> DamagedFileError:
-        """Return the error of a file that is not whole; the message names file, reason and remedy."""
+        """Return the error of a damaged file; the message names file, reason and remedy."""
         return self.error_class(f"{path}: not a whole {self.name} ({why}); {self.remedy}")
 
     @contextmanager
     def reading(self, path: str | Path) -> Iterator[None]:
-        """Raise the error of a damaged file where the block finds `path` so; put no more than the reader's call there.
+        """Raise the error of a damaged file if the reader fails in this block; put only the call of the reader there.
 
-        In a larger block a mistake of our own would be taken for damage.
+        A larger block would report a mistake in our own code as damage.
         """
         try:
             yield
@@ -164,7 +165,7 @@ class FileKind:
             raise self.damaged(path, str(error)) from error
 
     def each(self, path: str | Path, items: Iterable[T]) -> Iterator[T]:
-        """Yield what a reader yields; the reader alone is watched, not who takes its items."""
+        """Yield the items of a reader; only errors of the reader count as damage, not those of the caller."""
         iterator = iter(items)
         while True:
             with self.reading(path):
@@ -184,15 +185,15 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write `content` to `path` in one step, with the key `checksum`: the crc32 of all else."""
+    """Write `content` to `path` in one step, with the key `checksum`: the crc32 of all other keys."""
     write_text(path, json.dumps(content | {"checksum": _json_checksum(content)}, indent=2) + "\n")
 
 
 def read_json(path: str | Path) -> dict:
-    """Return what `write_json` was given.
+    """Return the content that `write_json` wrote, without its checksum.
 
     Raises:
-        DamagedFileError: not whole, or changed since it was written.
+        DamagedFileError: the file is incomplete, or was changed after it was written.
     """
     with JSON_FILE.reading(path):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -206,7 +207,7 @@ def _json_checksum(content: dict) -> int:
 
 
 def file_identity(path: str | Path) -> list[int] | None:
-    """Return device, inode, size, mtime_ns and ctime_ns of a file, which change when it does; None if not there."""
+    """Return device, inode, size, mtime_ns and ctime_ns of a file, which change with it; None if there is none."""
     try:
         s = Path(path).stat()
     except FileNotFoundError:
@@ -221,7 +222,7 @@ def sha256(path: str | Path) -> str:
 
 
 def open_text(path: str | Path) -> TextIO:
-    """Open a plain or gzip file as UTF-8 text; the content decides, not the name."""
+    """Open a plain or gzip file as UTF-8 text; its content decides which it is, not its name."""
     with Path(path).open("rb") as handle:
         magic = handle.read(2)
     opener = gzip.open if magic == _GZIP_MAGIC else open

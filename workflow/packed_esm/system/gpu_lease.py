@@ -1,11 +1,11 @@
 """Give each job on a machine a GPU of its own.
 
-Snakemake limits how many GPU jobs run at once, but starts all of them with the same view of the
-machine. A lease is a lock (flock) on files of the GPU; the kernel releases it when its holder dies.
+Snakemake limits how many GPU jobs run at once, but each of them sees all GPUs. A lease is a lock (flock) on files of a
+GPU; the kernel releases it when its holder ends.
 
-Each GPU has two lock files: one that jobs of all users share, and one of each user. Anyone can put something else under
-the shared name, where the folder is everyone's. So a job holds both, or the one that it can use, and the jobs of a user
-never share a GPU.
+Each GPU has two lock files: one that jobs of all users share, and one for each user. Where everyone can write to the
+folder, anyone can put something else under the shared name. So a job locks both files, or the one that works, and the
+jobs of one user never share a GPU.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ from ..errors import GpuLeaseError
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_TRIES = 1.0
-LONGEST_WAIT = 24 * 3600.0  # seconds; longer, and something other than a job holds the locks
+LONGEST_WAIT = 24 * 3600.0  # seconds; after that, something other than a job probably holds the locks
 
 
 def visible_gpus() -> list[str]:
-    """Return the indices of the GPUs of this machine, as nvidia-smi counts them; none without nvidia-smi."""
+    """Return the indices of the GPUs of this machine, as nvidia-smi numbers them; none without nvidia-smi."""
     try:
         listing = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
@@ -47,18 +47,17 @@ def visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) -> Iterator[str | None]:
-    """Hold one GPU for the length of the block, and show only that one to CUDA; wait while all are taken.
+    """Lease one GPU for the block, and show only this one to CUDA; wait while all are leased.
 
-    Where CUDA_VISIBLE_DEVICES names one GPU (as Slurm sets it) that is kept, where it names several one of those is
-    taken. Without a GPU, does nothing and yields None.
-    Enter it before CUDA is used in the process.
+    If CUDA_VISIBLE_DEVICES names one GPU (as Slurm sets it), it is used without a lease. If it names several, one of
+    them is leased. Without a GPU this yields None. Enter the block before the process uses CUDA.
 
     Args:
         gpus: indices to choose from; by default those of CUDA_VISIBLE_DEVICES, else all of the machine.
-        folder: of the lock files; by default the machine's temporary folder, shared by all users.
+        folder: for the lock files; by default the machine's temporary folder, shared by all users.
 
     Raises:
-        GpuLeaseError: no lock file of any GPU can be used, or all were taken for LONGEST_WAIT.
+        GpuLeaseError: no lock file of any GPU can be used, or all GPUs were leased for LONGEST_WAIT.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None and "," not in given:
@@ -84,8 +83,8 @@ def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) ->
 
 
 def _wait_for_locks(gpus: Sequence[str], folder: Path) -> tuple[str, list[int]]:
-    """Return a GPU and the locks that are held for it."""
-    unusable: dict[Path, str] = {}  # and why; each is said once
+    """Return a free GPU and the descriptors of its locks."""
+    unusable: dict[Path, str] = {}  # file: reason; each is logged once
     end = time.monotonic() + LONGEST_WAIT
     said = False
     while True:
@@ -119,16 +118,16 @@ _REMEDY = "remove them, let TMPDIR name another folder, or name a GPU with CUDA_
 
 
 def _lock_files(gpu: str, folder: Path) -> tuple[Path, Path]:
-    """Return the lock files of a GPU: of this user, and of all."""
+    """Return the lock files of a GPU: the one for this user, and the one for all users."""
     name = f"packed_esm.gpu{quote(gpu, safe='')}"
     return folder / f"{name}.user{os.getuid()}.lock", folder / f"{name}.lock"
 
 
 def _lock(gpu: str, folder: Path, unusable: dict[Path, str]) -> list[int]:
-    """Return the locks of a GPU, held; none where no file can be used. What cannot is put into `unusable`.
+    """Lock the files of a GPU and return their descriptors, none if no file works; add files that fail to `unusable`.
 
     Raises:
-        BlockingIOError: another job holds one.
+        BlockingIOError: another job holds a lock.
     """
     own, shared = _lock_files(gpu, folder)
     locks: list[int] = []
@@ -144,7 +143,7 @@ def _lock(gpu: str, folder: Path, unusable: dict[Path, str]) -> list[int]:
         except OSError as error:
             unusable[path] = error.strerror
             log.warning("GPU %s: its lock file %s cannot be used (%s)", gpu, path, error.strerror)
-            # An opened one that cannot be locked stays open, and is closed with the others.
+            # A file that opens but cannot be locked stays open, and is closed with the others.
     if own in unusable and shared in unusable:
         _close(locks)
         return []
@@ -157,17 +156,17 @@ def _close(locks: Sequence[int]) -> None:
 
 
 def _open_lock(path: Path, mode: int) -> int:
-    """Open (or make) a lock file; reading is enough for flock.
+    """Open a lock file, or create it; flock works on a file opened for reading.
 
-    A file of another user in a sticky folder must not be opened with O_CREAT (Linux's fs.protected_regular), so that is
-    tried only where there is none.
+    Linux refuses O_CREAT on another user's file in a sticky folder (fs.protected_regular), so it is used only if there
+    is no file.
 
     Raises:
-        OSError: what stands there is no regular file, or cannot be opened or made.
+        OSError: it is not a regular file, or it cannot be opened or created.
     """
     with contextlib.suppress(FileNotFoundError):
         return _open_regular(path)
-    umask = os.umask(0)  # others must be able to open the shared one as soon as it is there
+    umask = os.umask(0)  # others must be able to open the shared file as soon as it exists
     try:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, mode))
@@ -177,7 +176,7 @@ def _open_lock(path: Path, mode: int) -> int:
 
 
 def _open_regular(path: Path) -> int:
-    # Without O_NONBLOCK a FIFO that nobody writes to would wait for ever.
+    # Without O_NONBLOCK, opening a FIFO without a writer would wait forever.
     lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(lock).st_mode):
         os.close(lock)

@@ -1,4 +1,4 @@
-"""How far a long step is: a bar on a terminal, and now and then a line in the log."""
+"""Progress of a long step: a bar on a terminal, and regular lines in the log."""
 
 import fcntl
 import io
@@ -17,11 +17,11 @@ _LINE = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {
 _LINE_WITHOUT_TOTAL = "{desc}: {n_fmt}{unit}, {rate_fmt}"
 _CLEAR_LINE = "\r\x1b[K"
 
-_terminal: TextIO | None = None  # where this process draws bars, if not on stderr
+_terminal: TextIO | None = None  # this process draws its bars here, if not on stderr
 
 
 class _LogLines(tqdm):
-    """tqdm that logs whole lines, for where a bar would be a heap of control characters."""
+    """tqdm that writes lines to the log, where a bar would only leave control characters."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if self.n:
@@ -29,7 +29,7 @@ class _LogLines(tqdm):
 
 
 class _AboveTheBar(logging.StreamHandler):
-    """Writes records where a bar may stand, without those that say in lines what the bar shows."""
+    """Writes log records above a bar, but not the lines of progress that the bar already shows."""
 
     terminator = "\n"
 
@@ -42,9 +42,9 @@ class _AboveTheBar(logging.StreamHandler):
 
 
 def use_terminal(descriptor: int) -> logging.Handler:
-    """Draw bars on an open file descriptor, while stderr is a log file; return the handler that logs there, too.
+    """Draw bars on an open file descriptor while stderr is a log file; return a handler that also logs there.
 
-    Several processes may have one terminal: the first draws a bar, the others write lines, as for what is no terminal.
+    Several processes can share one terminal. The first one draws a bar, the others write lines.
     """
     global _terminal
     stream = os.fdopen(os.dup(descriptor), "w", buffering=1, encoding="utf-8")
@@ -53,20 +53,20 @@ def use_terminal(descriptor: int) -> logging.Handler:
     try:
         own = open(os.ttyname(descriptor), "w", buffering=1, encoding="utf-8")  # noqa: SIM115, PTH123 - for life
         fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process has the bar, or the terminal is not ours to open
+    except OSError:  # another process has the bar, or the terminal cannot be opened
         return logging.StreamHandler(stream)
     _terminal = own
     return _AboveTheBar(stream)
 
 
 class Progress:
-    """A bar, lines in the log, or both; a context manager."""
+    """Context manager of a bar, lines in the log, or both."""
 
     def __init__(self, *shown: tqdm) -> None:
         self.shown = shown
 
     def update(self, count: int) -> None:
-        """Count what was done since the last call."""
+        """Add the units done since the last call."""
         for one in self.shown:
             one.update(count)
 
@@ -81,7 +81,7 @@ class Progress:
 
 
 def progress_bar(total: int | None, unit: str, description: str) -> Progress:
-    """Return a bar over `total` units (None: not known) where there is a terminal, and lines in a log elsewhere."""
+    """Return a bar over `total` units (None: unknown) on a terminal, or lines in the log without one."""
     common = {"total": total, "unit": f" {unit}", "desc": description}
     if sys.stderr.isatty():
         return Progress(_bar(sys.stderr, common))
@@ -89,12 +89,12 @@ def progress_bar(total: int | None, unit: str, description: str) -> Progress:
         **common,
         bar_format=_LINE if total else _LINE_WITHOUT_TOTAL,
         mininterval=SECONDS_BETWEEN_LINES,
-        miniters=1,  # else tqdm guesses how many updates to skip, and a slow pack makes it silent
-        file=io.StringIO(),  # lines go to the log; tqdm itself would add empty ones
+        miniters=1,  # else tqdm guesses how many updates to skip, and logs nothing during a slow pack
+        file=io.StringIO(),  # the lines go to the log; here tqdm would add empty ones
     )
     return Progress(lines, _bar(_terminal, common)) if _terminal else Progress(lines)
 
 
 def _bar(stream: TextIO, common: dict) -> tqdm:
-    # position: the lines in the log are a bar to tqdm, which would put this one beneath.
+    # position: tqdm counts the lines in the log as a bar, and would put this one below it.
     return tqdm(**common, unit_scale=True, dynamic_ncols=True, miniters=1, position=0, file=stream)

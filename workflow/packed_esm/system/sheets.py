@@ -1,4 +1,4 @@
-"""Tab-separated sheets that users write: read as text, so that `NA` and `001` stay what they are."""
+"""Read tab-separated sheets of users as text, so that `NA` and `001` keep their letters."""
 
 import zlib
 from collections import Counter
@@ -11,13 +11,13 @@ from .files import open_text
 
 
 def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
-    """Return a sheet with a header, plain or gzip; of `rows` only the first. Lines that begin with `#` are comments.
+    """Return a sheet with a header, plain or gzip, or only its first `rows`. Lines that begin with `#` are comments.
 
-    White space around a cell is no part of it, and empty cells beyond the last column with a name are left out: both
-    are what spreadsheets and editors leave. So is a byte order mark. The index has the numbers of the lines.
+    White space around cells, empty cells after the last named column, and a byte order mark are ignored, because
+    spreadsheets and editors add them. The index of the table has the line numbers.
 
     Raises:
-        ValueError: not UTF-8, two columns of one name, or a row that has not as many cells as the header.
+        SheetError: not UTF-8, two columns with one name, or a row with more or fewer cells than the header.
     """
     cells: dict[int, list[str]] = {}
     header: list[str] = []
@@ -49,7 +49,7 @@ def read_sheet(path: Path, rows: int | None = None) -> pd.DataFrame:
 
 
 def _without_empty_end(row: list[str], least: int) -> list[str]:
-    """Return a row without the empty cells at its end, but with at least its first `least`."""
+    """Return a row without the empty cells at its end, but with at least `least` cells."""
     end = len(row)
     while end > least and not row[end - 1]:
         end -= 1

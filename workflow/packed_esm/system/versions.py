@@ -1,4 +1,4 @@
-"""Versions of the software that has a part in a result."""
+"""Versions of the software that affects results."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Return {package: version} of those of PACKAGES that are installed here, and of Python."""
+    """Return {package: version} of Python and of each of PACKAGES that is installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

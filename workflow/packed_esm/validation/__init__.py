@@ -1,5 +1,5 @@
 """Compare what is stored with fair-esm, one unpadded sequence at a time.
 
 Its reference imports nothing of `checkpoints`, `model`, `kernels`, `embedding` and `sequences`.
-May import: embedding, errors, sequences, store, system, torch.
+May import: embedding, errors, outputs, sequences, store, system, torch.
 """

@@ -127,20 +127,3 @@ class _BlockedAttention:
             torch.softmax(scores, dim=-1, out=scores)
             out[:, start : start + self.rows] = torch.bmm(scores, v)
         return module.out_proj(out.transpose(0, 1).reshape(length, batch, -1)), None
-
-
-def pooled_reference(representation: torch.Tensor, pooling: str) -> np.ndarray:
-    """Return one pooled vector, float64 [E], of fp32 [T, E] with cls and eos (scripts/extract.py's rows).
-
-    `std` is the population's: divided by L, 0 of one residue.
-    """
-    rows = representation.cpu().numpy().astype(np.float64)
-    if pooling in ("bos", "eos"):
-        return rows[0 if pooling == "bos" else -1]
-    return {"mean": np.mean, "max": np.max, "std": np.std}[pooling](rows[1:-1], axis=0)
-
-
-def reference_log_likelihood(logits: torch.Tensor, tokens: np.ndarray) -> float:
-    """Return the mean over residues of the log-probability of the residue that is there, of fp32 logits [T, tokens]."""
-    probabilities = torch.log_softmax(logits.double().cpu(), -1).numpy()
-    return float(probabilities[np.arange(1, len(tokens) - 1), tokens[1:-1]].mean())

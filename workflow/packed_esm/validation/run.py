@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from ..embedding.device import device_name
 from ..embedding.embedder import Embedder
 from ..embedding.options import EmbedOptions
 from ..errors import ValidationError
+from ..outputs.table import MEASURES, OF_SEQUENCES, POOLINGS
 from ..sequences.manifest import embedded, read_manifest
 from ..store.embeddings import sample_settings
 from ..store.integrity import check_file, check_sources, read_stats
@@ -22,20 +23,9 @@ from ..store.settings import differences
 from ..system.files import replacing, write_json
 from .comparison import compare
 from .stored import read_sequences, read_stored
-from .tolerance import LEAST, Tolerance, ValidationOptions, bounds_of, find_failures
+from .tolerance import ValidationOptions, bounds_of, find_failures
 
 log = logging.getLogger(__name__)
-
-OF_A_SEQUENCE = (  # columns of the table that are the same in the rows of all layers
-    "representations_relative_l2",
-    "log_likelihood_relative_l2",
-    "logits_relative_l2",
-    "logits_kl_max",
-    "logits_kl_mean",
-    "contacts_abs_per_residue",
-    "contacts_precision",
-    "contacts_correlation",
-)
 
 
 def validate(
@@ -144,19 +134,19 @@ def stratified_sample(rows: pd.DataFrame, sequences: int, seed: int) -> pd.DataF
 
 
 def _summarise(
-    table: pd.DataFrame, failures: list[str], rows_checked: int, tolerance: Tolerance, settings: dict
+    table: pd.DataFrame, failures: list[str], rows_checked: int, tolerance: dict[str, float], settings: dict
 ) -> dict:
     summary = {
         "passed": not failures,
         "rows_checked": rows_checked,
         "sequences_compared": 0,
-        "tolerance": asdict(tolerance),
+        "tolerance": tolerance,
         "failures": failures,
         "settings": settings,
     }
     if len(table):
-        pooled = [name for name in table if name.endswith("_relative_l2") and name not in OF_A_SEQUENCE]
-        compared = [name for name in OF_A_SEQUENCE if name in table and table[name].notna().any()]
+        pooled = [pooling.measure.name for pooling in POOLINGS.values() if pooling.measure.name in table]
+        compared = [x.name for x in OF_SEQUENCES if x.name in table and table[x.name].notna().any()]
         summary |= {
             "sequences_compared": table.groupby(["sample", "id"]).ngroups,
             "shortest": int(table["length"].min()),
@@ -173,4 +163,5 @@ def _summarise(
 
 
 def _worst(errors: pd.Series) -> float:
-    return float(errors.min() if errors.name in LEAST else errors.max())
+    least = errors.name in MEASURES and MEASURES[errors.name].best == 1
+    return float(errors.min() if least else errors.max())

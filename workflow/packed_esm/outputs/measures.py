@@ -7,7 +7,6 @@ import numpy as np
 
 SEPARATION = 6  # |i - j| from which on a contact counts, as in Rao et al. 2021 (doi:10.1101/2020.12.15.422761)
 FLAT = 1e-4  # standard deviation of a map's probabilities under which it has no order to compare
-CONTACTS = ("contacts_abs_per_residue", "contacts_precision", "contacts_correlation")
 
 
 def relative_error(got: np.ndarray, want: np.ndarray, scale: float | None = None) -> float:
@@ -61,7 +60,7 @@ def logits_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
     residue, and the mean over residues.
     """
     with np.errstate(invalid="ignore"):
-        wanted, ours = _log_softmax(want), _log_softmax(got)
+        wanted, ours = log_softmax(want), log_softmax(got)
         divergence = (np.exp(wanted) * (wanted - ours)).sum(-1)
     divergence = np.nan_to_num(divergence, nan=np.inf, posinf=np.inf).clip(min=0)  # rounding may give -1e-17
     return {"logits_kl_max": float(divergence.max()), "logits_kl_mean": float(divergence.mean())}
@@ -99,6 +98,7 @@ def contacts_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float | None
     }
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities of logits [..., tokens], float64."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

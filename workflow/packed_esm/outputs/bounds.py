@@ -1,0 +1,31 @@
+"""How far an output may be from fair-esm's, by dtype of the matrix products."""
+
+# relative_l2 and residue_cosine: about 3.5 times the worst that tests/benchmarks/accuracy.py measured over all backends
+# and the shapes from 3M to 650M on an H200 (relative L2 1.6e-6, 8.9e-4, 6.9e-3; 1 - cosine 5e-12, 6e-6, 2e-4), to leave
+# room for other weights.
+# All others: the worst that the same program measured on an H100 (the trained 3M; 8M and 650M with random weights)
+# and on a CPU (3M and 8M), with contact heads of random weights and of one weight in ten. Of fp32, fp16, bf16, fp8:
+# KL at a residue 6.5e-10, 2.2e-3, 0.11, 1.9; mean KL 1.5e-10, 6.2e-4, 1.2e-2, 0.15; contacts: differences of a
+# residue 1.7e-5, 5.5e-2, 0.45, 1.6; 1 - precision 0, 2.9e-4, 7.5e-3, 4.5e-2; 1 - correlation 2.6e-11, 4.4e-5, 5.3e-3,
+# 9.6e-2. The bounds are 3.5 times that, and 12 (3.5 squared) where the measure goes with the square of an error, KL
+# and correlation; at the least 1e-5 and 1e-9 below 1, because rounding makes likely pairs change places. They are 2
+# times that where more would let a wrong map pass: the differences in bf16, and contacts in fp8 (differences 1.25
+# times, KL 3.5 times). Maps with the residues in a random order had a correlation of 0.2 at most (from 11 residues
+# on).
+BOUNDS = {
+    "relative_l2": {"fp32": 5e-6, "fp16": 3e-3, "bf16": 2.5e-2, "fp8": 6e-2},
+    "residue_cosine": {"fp32": 0.99999999, "fp16": 0.9999, "bf16": 0.995, "fp8": 0.99},
+    "logits_kl_max": {"fp32": 8e-9, "fp16": 2.6e-2, "bf16": 1.3, "fp8": 6.7},
+    "logits_kl_mean": {"fp32": 2e-9, "fp16": 7.4e-3, "bf16": 0.15, "fp8": 0.53},
+    "contacts_abs_per_residue": {"fp32": 6e-5, "fp16": 0.19, "bf16": 0.9, "fp8": 2.0},
+    "contacts_precision": {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.974, "fp8": 0.91},
+    "contacts_correlation": {"fp32": 0.999999999, "fp16": 0.9995, "bf16": 0.936, "fp8": 0.81},
+}
+
+# What rounding to the dtype of a file of residues adds to the relative L2: half of its last bit.
+ROUNDING = {"float16": 2.0**-11, "float32": 0.0}
+
+
+def tolerance(dtype: str) -> dict[str, float]:
+    """Return {name of BOUNDS: bound} for a dtype: fp32, fp16, bf16 or fp8."""
+    return {name: by_dtype[dtype] for name, by_dtype in BOUNDS.items()}

@@ -1,0 +1,58 @@
+"""The shapes that an output for each residue may have: in a pack, of a sequence, over windows, and as stored."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Tensor = Any  # of torch, which this package does not import
+Join = Callable[[Sequence[Tensor]], Tensor]  # [size + 2, width] of each window of a protein to its [L + 2, width]
+
+
+class Rows:
+    """A row a token: [total, width] of a pack, [L + 2, width] of a sequence, [L, width] as stored."""
+
+    joins_windows = True
+
+    def of_sequence(self, of_pack: Tensor, rows: slice, place: int) -> Tensor:
+        """Return what one sequence of a pack has; `rows`: its tokens, `place`: its number among the sequences."""
+        return of_pack[rows]
+
+    def joined(self, parts: Sequence[Tensor], join: Join) -> Tensor:
+        """Return what a protein has, from what its windows have; `join` joins rows."""
+        return join(parts)
+
+    def stored(self, of_sequence: Tensor) -> np.ndarray:
+        """Return the array that is stored of a sequence, [..., L, width]."""
+        return of_sequence[1:-1].numpy(force=True)
+
+
+class LayerRows(Rows):
+    """Rows of several layers, {layer: rows}; stored as [layers, L, width], or [L, width] where there is one layer."""
+
+    def of_sequence(self, of_pack: dict[int, Tensor], rows: slice, place: int) -> dict[int, Tensor]:
+        return {layer: x[rows] for layer, x in of_pack.items()}
+
+    def joined(self, parts: Sequence[dict[int, Tensor]], join: Join) -> dict[int, Tensor]:
+        return {layer: join([part[layer] for part in parts]) for layer in parts[0]}
+
+    def stored(self, of_sequence: dict[int, Tensor]) -> np.ndarray:
+        layers = [super(LayerRows, self).stored(rows) for rows in of_sequence.values()]
+        return layers[0] if len(layers) == 1 else np.stack(layers)
+
+
+class Pairs:
+    """A value for each pair of residues: a list of [L, L], one a sequence of the pack; stored as it is."""
+
+    joins_windows = False
+
+    def of_sequence(self, of_pack: Sequence[Tensor], rows: slice, place: int) -> Tensor:
+        """See `Rows.of_sequence`."""
+        return of_pack[place]
+
+    def stored(self, of_sequence: Tensor) -> np.ndarray:
+        """See `Rows.stored`."""
+        return of_sequence.numpy(force=True)
+
+
+ROWS, LAYER_ROWS, PAIRS = Rows(), LayerRows(), Pairs()
