@@ -12,12 +12,13 @@ LONGEST = 400  # characters of what was seen
 WRITE = "pytest tests/faults --all-faults -p no:xdist"
 HEAD = f"""# What can go wrong, and what happens then
 
-Made by `{WRITE}`, which runs every case in full; `./run test` runs them all too,
-with fewer bits flipped, and holds this page to have every case and what is seen of it. "Seen" is the last line of the program's output, what
-the manifest says of the record, or the test elsewhere that holds it. Of 200 bits flipped in a file, half are anywhere
-in it and half within 2 KB of its ends, where it says what it holds; harmless means that the next program wrote the same
-bytes, or read the same values, ids and order. Ten minutes of a fuzzer guided by coverage (`tests/faults/fuzz_fasta.py`,
-649,416 inputs as FASTA) found one file that was read wrongly, half a byte order mark, which is a row here now.
+Written by `{WRITE}`, which runs every case in full. `./run test` runs every case too, with
+fewer bits flipped, and fails if this page lacks a case or says something else than what it sees. "Seen" is the last
+line of the program's output, what the manifest says of the record, or the name of the test that holds the case. Of 200
+bits flipped in a file, half are anywhere in it and half within 2 KB of its ends, where the file describes itself.
+Harmless means that the next program wrote the same bytes, or read the same values, ids and order. A fuzzer guided by
+coverage (`tests/faults/fuzz_fasta.py`, ten minutes, 649,416 inputs as FASTA) found one file that was read wrongly, half
+a byte order mark, which is a row here now.
 """
 
 
