@@ -171,6 +171,7 @@ def test_one_flipped_bit_is_noticed_by_the_next_program_or_harmless(run, runs, t
         for path in good.iterdir():
             if path.name == name or path.suffix == ".parquet" or path.name == "1.arrow":
                 shutil.copy(path, tmp_path / path.name)
+    assert outcomes["noticed"] > trials / 2
     seen(FLIPPED[kind], f"{trials} flips: {outcomes['noticed']} noticed, {outcomes['harmless']} harmless")
 
 
