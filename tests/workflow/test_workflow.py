@@ -366,7 +366,9 @@ def _a_value(path):
     return pd.read_parquet(path)["mean_6"][3][7]
 
 
-def test_logs_benchmarks_and_the_page_are_left(project):
+def test_logs_benchmarks_and_the_page_are_left(cold_project):
+    project = cold_project
+    project.cores = 2
     project.write_samples(s=proteins(6) + "><script>alert(1)</script>\nM1\n")
     project.passes()
     folder = project.folder
