@@ -2,8 +2,13 @@
 
 import argparse
 import copy
+import importlib
+import logging
 import os
+import resource
+import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # as many workers as cores
 
 SHARED = ROOT.parent / "shared"
+PROGRAMS = ROOT / "workflow" / "scripts"
 STANDARD = "ACDEFGHIKLMNPQRSTVWY"
 
 
@@ -35,6 +41,53 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the development data in ../shared, which a user's clone does not have")
     return SHARED
+
+
+@dataclass
+class Done:
+    """How a program ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on stderr."""
+        return (self.err.splitlines() or [""])[-1]
+
+
+@pytest.fixture
+def program(tmp_path, capsys, monkeypatch):
+    """Return a function that calls a program in a folder of its own, without a new process: (name, arguments) -> Done.
+
+    With `most_bytes`, no file may become larger: what a full disk looks like to a program.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    threads, handler, root = torch.get_num_threads(), signal.getsignal(signal.SIGTERM), logging.getLogger()
+    sizes = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def call(name, *arguments, most_bytes=sizes[0]):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+        capsys.readouterr()
+        handlers, level = root.handlers[:], root.level
+        root.handlers[:] = []  # pytest's, or the program would leave the log to them
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, sizes[1]))
+        try:
+            status = module.main([str(argument) for argument in arguments])
+        except SystemExit as error:  # argparse
+            status = error.code
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, sizes)
+            root.handlers[:] = handlers
+            root.setLevel(level)
+        return Done(status, *capsys.readouterr())
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -131,4 +184,4 @@ def worst_residue_cosine(got: torch.Tensor, want: torch.Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(got.double(), want.double(), dim=-1).min())
 
 
-__all__ = ["RESIDUES", "ROOT", "SHARED", "STANDARD"]
+__all__ = ["PROGRAMS", "RESIDUES", "ROOT", "SHARED", "STANDARD"]

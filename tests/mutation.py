@@ -406,10 +406,15 @@ def run_tests(folder: Path, *arguments: str) -> tuple[bool, str]:
     return done.returncode == 1, first_failure(done.stdout)
 
 
+def names_of_tests(fact: str, file: str) -> tuple[str, ...]:
+    """Return the names of the test files that can notice a mutation."""
+    module = Path(file).stem
+    return TESTS.get(fact) or TESTS.get(module) or (module,)
+
+
 def tests_of(fact: str, file: str) -> list[str]:
     """Return the test files that can notice a mutation."""
-    module = Path(file).stem
-    names = TESTS.get(fact) or TESTS.get(module) or (module,)
+    names = names_of_tests(fact, file)
     return [str(path.relative_to(ROOT)) for name in names for path in ROOT.glob(f"tests/unit/**/test_{name}.py")]
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, random_sequence
+from conftest import PROGRAMS, ROOT, random_sequence
 
-PROGRAMS = ROOT / "workflow" / "scripts"
 NAMES = sorted(path.stem for path in PROGRAMS.glob("[!_]*.py"))
 
 
@@ -41,6 +40,7 @@ def example(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_the_examples_work_as_printed_one_after_the_other(tmp_path, example):
     rng = np.random.default_rng(0)
     proteins = "".join(f">p{i}\n{random_sequence(60, rng)}\n" for i in range(6))

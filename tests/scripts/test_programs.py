@@ -1,56 +1,52 @@
 """The programs as a user calls them: help, one line for bad input, nothing half-written."""
 
-import resource
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import PROGRAMS
 
-SCRIPTS = sorted(p for p in (ROOT / "workflow" / "scripts").glob("*.py") if not p.name.startswith("_"))
+SCRIPTS = sorted(PROGRAMS.glob("[!_]*.py"))
 
 
-def program(folder, name, arguments, **options):
-    command = [sys.executable, str(ROOT / "workflow" / "scripts" / name), *arguments.split()]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **options)
+def process(folder, name, arguments):
+    """Run a program as a process of its own, as a user does."""
+    command = [sys.executable, str(PROGRAMS / name), *arguments.split()]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_help_tells_what_the_program_does(tmp_path, script):
-    done = program(tmp_path, script.name, "--help")
+    done = process(tmp_path, script.name, "--help")
     assert done.returncode == 0 and len(done.stdout.splitlines()) > 8
 
 
 def test_fasta_to_embeddings_by_hand_without_an_install(tmp_path):
     (tmp_path / "a.fasta").write_text(">x\nMKVLLA\n>y\nmkvlla*\n>z\nGGGSGGG\n>bad\nM*J\n")
-    chunks = "--chunks 1.fasta 2.fasta --manifest m.parquet --rejected r.tsv --counts c.json"
-    done = program(tmp_path, "chunk_fasta.py", f"--sample s a.fasta {chunks}")
+    chunks = "--chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json"
+    done = process(tmp_path, "chunk_fasta.py", f"--sample s a.fasta {chunks}")
     assert (
         "4 records of 1 samples: 3 accepted, 0 replaced, 0 truncated, 0 split, 1 rejected; 2 unique sequences"
         in done.stdout
     )
-    for i in (1, 2):
-        done = program(tmp_path, "embed_chunk.py", f"--fasta {i}.fasta --model demo --out {i}.arrow --stats {i}.json")
-        assert done.returncode == 0, done.stderr
-        assert "residues/s" in done.stderr and "Traceback" not in done.stderr
-    done = program(
-        tmp_path, "merge_sample.py", "--manifest m.parquet --sample s --chunks 1.arrow 2.arrow --out s.parquet"
-    )
+    done = process(tmp_path, "embed_chunk.py", "--fasta 1.fasta --model demo --out 1.arrow --stats 1.json")
+    assert done.returncode == 0, done.stderr
+    assert "residues/s" in done.stderr and "Traceback" not in done.stderr
+    done = process(tmp_path, "merge_sample.py", "--manifest m.parquet --sample s --chunks 1.arrow --out s.parquet")
     assert done.stdout == "s.parquet: 3 embeddings\n"
-    done = program(
+    done = process(
         tmp_path,
         "validate.py",
-        "--sample s a.fasta s.parquet --manifest m.parquet --stats 1.json 2.json --model demo "
-        "--table v.tsv --summary v.json",
+        "--sample s a.fasta s.parquet --manifest m.parquet --stats 1.json --model demo --table v.tsv --summary v.json",
     )
     assert done.stdout == "3 rows checked, 2 sequences compared: passed\n"
 
 
-def test_nucleotides_to_proteins_by_hand(tmp_path):
+def test_nucleotides_to_proteins_by_hand(tmp_path, program):
     (tmp_path / "n.fasta").write_text(">a\nATGGCCTRA\n>rna\nAUG\n")
     options = "--genetic-code 4 --window none --ambiguous-codons skip"
-    done = program(tmp_path, "translate.py", f"--fasta n.fasta --out p.fasta --table t.tsv {options}")
-    assert done.stdout == "n.fasta: 2 records, 1 of them rejected; 6 proteins from six frames of 1 windows\n"
+    done = program("translate", "--fasta", "n.fasta", "--out", "p.fasta", "--table", "t.tsv", *options.split())
+    assert done.out == "n.fasta: 2 records, 1 of them rejected; 6 proteins from six frames of 1 windows\n"
     assert (tmp_path / "p.fasta").read_text().startswith(">aF1 nt=1-9\nMA\n>aF2 nt=1-9\nWP\n")
     assert (tmp_path / "t.tsv").read_text() == (
         "id\tline\tlength\twindows\tkept\treason\na\t1\t9\t1\t6\t\n"
@@ -94,7 +90,7 @@ def test_nucleotides_to_proteins_by_hand(tmp_path):
         ("download_model.py", "--model esm2 --out x.pt", "--model: 'esm2' is not one of esm2_t6_8M_UR50D"),
     ],
 )
-def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, name, arguments, message):
+def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, program, name, arguments, message):
     files = {
         "text.txt": "not FASTA at all\n",
         "text.txt.pt": "not a checkpoint\n",
@@ -112,20 +108,21 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, name, 
         embed="--out o --stats j",
         translate="--out o --table t",
     )
-    done = program(tmp_path, name, arguments)
-    assert done.returncode == 1
-    assert message in done.stderr.splitlines()[-1] and f"{name}: error: " in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    done = program(name.removesuffix(".py"), *arguments.split())
+    assert done.status == 1
+    assert message in done.last and f"{name}: error: " in done.last and "Traceback" not in done.err
     assert {p.name for p in tmp_path.iterdir()} == set(files)
 
 
-def no_file_larger_than(size):
-    """Return what makes a program find no room for more than `size` bytes of a file."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def test_a_process_ends_as_its_function_does(tmp_path, program):
+    arguments = "--sample s nowhere.fasta --chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json"
+    done, called = process(tmp_path, "chunk_fasta.py", arguments), program("chunk_fasta", *arguments.split())
+    assert (done.returncode, done.stdout, done.stderr) == (called.status, called.out, called.err)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["chunk_fasta.py", "embed_chunk.py", "merge_sample.py", "export_sample.py"])
-def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_passes(tmp_path, name):
+def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_passes(tmp_path, program, name):
     (tmp_path / "a.fasta").write_text("".join(f">{i}\n{'MKVLLAGG' * i}\n" for i in range(1, 40)))
     steps = {
         "chunk_fasta.py": "--sample s a.fasta --chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json",
@@ -137,11 +134,11 @@ def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_p
     for step, arguments in steps.items():
         if step == name:
             before = set(tmp_path.iterdir())
-            done = program(tmp_path, name, arguments, preexec_fn=no_file_larger_than(3000))
-            assert done.returncode == 1 and "Traceback" not in done.stderr
-            assert "error: [Errno 27] File too large; make room and run again: '" in done.stderr.splitlines()[-1]
+            done = program(step.removesuffix(".py"), *arguments.split(), most_bytes=3000)
+            assert done.status == 1 and "Traceback" not in done.err
+            assert "error: [Errno 27] File too large; make room and run again: '" in done.last
             assert set(tmp_path.iterdir()) == before
-        done = program(tmp_path, step, arguments)
-        assert done.returncode == 0, done.stderr
+        done = program(step.removesuffix(".py"), *arguments.split())
+        assert done.status == 0, done.err
         if step == name:
             break

@@ -45,6 +45,7 @@ def clone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_python_runs_as_it_stands_and_prints_what_it_says(clone, monkeypatch):
     monkeypatch.chdir(clone)
     names, missing = {}, None

@@ -10,14 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, random_sequence
+from warm_python import warm_python
 
 
 class Project:
-    """A working directory with a sample sheet, and the workflow to run on it."""
+    """A working directory with a sample sheet, and the workflow to run on it.
 
-    def __init__(self, folder: Path):
+    Snakemake and its jobs start from a warm Python unless `python` is set: see warm_python.py.
+    """
+
+    def __init__(self, folder: Path, python: str | None = None):
         self.folder = folder
-        self.cores = 2
+        self.python = python or warm_python()
+        self.cores = 1  # as many tests run at a time as there are cores
         self.results = folder / "results" / "demo"  # of the model that a test takes unless it says otherwise
 
     def write_samples(self, **samples: str):
@@ -35,7 +40,7 @@ class Project:
         """
         settings = {"samples": "samples.tsv", "validation": "{sequences: 4}"}
         settings |= dict(item.split("=", 1) for item in config)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", str(self.cores)]
+        command = [self.python, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", str(self.cores)]
         command += arguments
         if settings:
             command += ["--config", *(f"{key}={value}" for key, value in settings.items())]
@@ -83,3 +88,9 @@ def proteins(count: int, seed: int = 0, shortest: int = 5, longest: int = 200) -
 @pytest.fixture
 def project(tmp_path) -> Project:
     return Project(tmp_path)
+
+
+@pytest.fixture
+def cold_project(tmp_path) -> Project:
+    """A project whose processes start from nothing, as a user's do."""
+    return Project(tmp_path, sys.executable)

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,16 +202,14 @@ class Life:
 
 @dataclass
 class Undisturbed:
-    """A run that nothing happened to: its folder, the results up to merging, all results, seconds of a job by rule."""
+    """A run that nothing happened to: its folder, the results up to merging, all results."""
 
     folder: Path
     merged: dict[str, bytes]
     all: dict[str, bytes]
-    seconds: dict[str, float]
 
 
 def write_samples(project):
-    project.cores = 1  # so that two tests at a time do not fight for them
     project.write_samples(s=proteins(60) + ">bad\nM*V\n", t=proteins(30, seed=1))
 
 
@@ -221,18 +220,29 @@ def undisturbed(tmp_path_factory):
     project.passes(*MERGE, config=CONFIG)
     merged = contents(project.folder)
     project.passes(config=CONFIG)
-    seconds = {"make_report": 2.0}  # it has no benchmark
+    return Undisturbed(project.folder, merged, contents(project.folder))
+
+
+@pytest.fixture(scope="module")
+def seconds(tmp_path_factory):
+    """Seconds of a job, by rule."""
+    project = Project(tmp_path_factory.mktemp("seconds"), sys.executable)
+    write_samples(project)
+    project.passes(config=CONFIG)
+    found = {"make_report": 2.0}  # it has no benchmark
     for rule in ("chunk_fasta", "embed_chunk", "merge_sample", "validate"):
         tables = sorted((project.folder / "benchmarks" / "demo").glob(f"{rule}*/*.tsv"))
         tables += sorted((project.folder / "benchmarks" / "demo").glob(f"{rule}.tsv"))
-        seconds[rule] = min(float(pd.read_csv(table, sep="\t")["s"][0]) for table in tables)
-    return Undisturbed(project.folder, merged, contents(project.folder), seconds)
+        found[rule] = min(float(pd.read_csv(table, sep="\t")["s"][0]) for table in tables)
+    return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(project, undisturbed, seed):
+def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(cold_project, undisturbed, seconds, seed):
+    project = cold_project
     write_samples(project)
-    life = Life(project, undisturbed.seconds, random.Random(seed))
+    life = Life(project, seconds, random.Random(seed))
     for number, (rule, let_pass) in enumerate(DEATHS):
         life.die(rule, let_pass, (number + seed) % 2 == 0, MERGE)
     if seed == 0:
@@ -244,7 +254,8 @@ def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(project, undis
     assert not list((project.folder / "results").rglob(".*"))  # nothing half-written is left
 
 
-def test_the_lock_that_a_killed_run_leaves_is_named_with_its_remedy(project):
+def test_the_lock_that_a_killed_run_leaves_is_named_with_its_remedy(cold_project):
+    project = cold_project
     write_samples(project)
     run = Run(project, *MERGE)
     assert run.next_job("chunk_fasta", 0)

@@ -366,7 +366,9 @@ def _a_value(path):
     return pd.read_parquet(path)["mean_6"][3][7]
 
 
-def test_logs_benchmarks_and_the_page_are_left(project):
+def test_logs_benchmarks_and_the_page_are_left(cold_project):
+    project = cold_project
+    project.cores = 2
     project.write_samples(s=proteins(6) + "><script>alert(1)</script>\nM1\n")
     project.passes()
     folder = project.folder
@@ -399,6 +401,7 @@ def test_a_column_of_the_metadata_colours_the_plots_and_mistakes_in_it_stop_the_
     assert "id 'p3' stands in more than one row" in done.output and "embed_chunk" not in done.output
 
 
+@pytest.mark.slow
 def test_titin_is_embedded_whole_within_4_gb(project, shared):
     """34,350 residues on CPU; its first 4,000, where fair-esm's attention is computed in blocks, are validated too."""
     (titin,) = read_records(shared / "fasta/titin_34350.faa")

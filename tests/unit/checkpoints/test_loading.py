@@ -199,7 +199,6 @@ def test_genuine_weights_give_the_published_hidden_states(shared, golden, name):
     data = load_file(shared / "golden" / f"golden_esm2_{golden}.safetensors")
     model = ESM2WithFlashAttention(load_esm2(path), "cpu")
     hidden = [name for name in data if "hidden" in name]
-    assert hidden
     for ids, mask, want in zip(
         data["input__input_ids"], data["input__attention_mask"].bool(), data[hidden[-1]].float(), strict=True
     ):

@@ -39,7 +39,9 @@ def test_sequence_longer_than_the_budget_is_kept_whole_and_alone(where):
 @pytest.mark.parametrize("lengths", [[1], [10, 20, 30], [254], [253], [100, 152], [100, 153], [1] * 200])
 def test_every_pack_has_the_shape_of_the_budget_and_its_sequences_unchanged(lengths):
     tokens = random_tokens(lengths)
-    for pack in iterate_packs(tokens, 256):
+    packs = list(iterate_packs(tokens, 256))
+    assert sorted(i for pack in packs for i in pack.indices) == list(range(len(tokens)))
+    for pack in packs:
         assert len(pack.input_ids) == 256 == pack.cu_seqlens[-1]
         assert pack.cu_seqlens.dtype == np.int32 and pack.cu_seqlens[0] == 0
         assert (np.diff(pack.cu_seqlens) > 0).all()

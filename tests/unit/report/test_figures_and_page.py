@@ -87,7 +87,7 @@ def test_colours_come_from_the_sheet_else_from_descriptions_else_from_samples(tm
     assert mass.numeric and mass.values[1] == 1000 and np.isnan(mass.values[[0, 2]]).all()
     assert list(choose_colouring(proteins(), "family", metadata).values) == ["no family", "fn3", "no family"]
     assert "coloured by sample" not in caplog.text
-    assert choose_colouring(proteins(), "nothing", metadata) is not None
+    assert list(choose_colouring(proteins(), "nothing", metadata).values) == ["a", "a", "b"]
     assert "no record has 'nothing' as a column of the metadata or as a key=value" in caplog.text
     assert list(choose_colouring(proteins(), "", None).values) == ["a", "a", "b"]
 

@@ -374,6 +374,7 @@ def test_without_room_it_says_so_and_leaves_nothing(awkward, name, room):
     assert not list(awkward.out.iterdir())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_sample(tmp_path):
     peaks = []
     for records in (6_000, 15_000):  # 4 columns, 184 MB more

@@ -505,6 +505,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_sequences(tmp_path):
     """1.5 GB of float16 values, of which no more than WAITING_BYTES wait."""
     done = subprocess.run(
