@@ -115,4 +115,4 @@ scattergather:
 wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
     sample="|".join(map(re.escape, samples)),
-    feature="[a-z]+",
+    feature="[a-z_]+",
