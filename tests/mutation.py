@@ -56,6 +56,7 @@ TESTS = {
     "sheets": ("config",),
     "configuration": ("config",),
     "arguments": ("arguments",),
+    "translation": ("translation",),
     "bounded reading": ("fasta", "translation", "memory"),
     "job": ("residues",),
     "repeat": ("repeat",),
