@@ -1,6 +1,5 @@
 """The files of results, and the summary that is made of them."""
 
-import json
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from packed_esm.errors import OptionError
 from packed_esm.planning.config import read_config
 from packed_esm.planning.results import Results, residue_features
 from packed_esm.planning.summary import summary_of
+from packed_esm.system.files import write_json
 
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 FOLDER = "results/demo"
@@ -19,10 +19,10 @@ def results(columns=("mean_6",), chunks=2, folder=FOLDER, **config):
     return Results(folder, read_config(config, SCHEMA), {"s": "s.fasta", "t": "t.fasta"}, chunks, columns)
 
 
-def write(*paths, text=""):
+def write(*paths, content=None):
     for path in map(Path, paths):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.touch() if content is None else write_json(path, content)
 
 
 def test_a_run_is_for_embeddings_exports_residues_validation_and_report():
@@ -74,11 +74,11 @@ def finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = results()
     counts = dict.fromkeys(("records", "accepted", "replaced", "truncated", "split", "rejected", "residues"), 3)
-    write(f"{FOLDER}/counts.json", text=json.dumps(counts | {"samples": {"s": counts, "t": counts}}))
+    write(f"{FOLDER}/counts.json", content=counts | {"samples": {"s": counts, "t": counts}})
     job = {"residues": 10, "reused_residues": 0, "reused_sequences": 0, "seconds": {"embed": 2.0}}
-    write(*run.statistics(), text=json.dumps(job))
+    write(*run.statistics(), content=job)
     write(*run.embeddings.values())
-    write(run.validation, text=json.dumps({"sequences_compared": 0}))
+    write(run.validation, content={"sequences_compared": 0})
     return run
 
 

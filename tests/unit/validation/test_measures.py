@@ -11,7 +11,7 @@ from packed_esm.embedding.device import DTYPES
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from packed_esm.outputs.bounds import BOUNDS, tolerance
 from packed_esm.outputs.measures import contacts_errors, logits_errors, relative_error, residue_errors
-from packed_esm.outputs.table import POOLINGS, SCALARS
+from packed_esm.outputs.table import POOLINGS, RESIDUES, SCALARS
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.validation.reference import reference_outputs
 from packed_esm.validation.tolerance import bounds_of, find_failures
@@ -85,6 +85,14 @@ def test_a_log_likelihood_near_0_is_measured_against_the_logits():
     assert error(0.0, logits) < 1e-12
     assert error(-1.0, logits) > 0.1
     assert error(-np.log(33), np.zeros((7, 33), np.float32)) < 1e-15
+
+
+@pytest.mark.parametrize("output", [*SCALARS.values(), *RESIDUES.values()], ids=lambda output: output.name)
+def test_the_errors_of_an_output_are_its_measures_so_that_each_has_a_bound(output):
+    """An error under another name would stand in the table and have no bound."""
+    values = np.random.default_rng(0).random((20, 20))
+    arguments = (0.5, values, np.full(20, 5)) if output.name in SCALARS else (values, values)
+    assert output.errors(*arguments).keys() == {measure.name for measure in output.measures}
 
 
 def test_the_divergence_is_kullbacks_and_leiblers_of_each_residue():

@@ -15,13 +15,13 @@ from ..checkpoints.headers import checkpoint_sha256
 from ..checkpoints.heads import require_heads
 from ..checkpoints.loading import load_esm2
 from ..checkpoints.registry import ModelShape, check_published, model_name
-from ..errors import NonFiniteError, OptionError, check_one_of
+from ..errors import NonFiniteError, OptionError
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
 from ..outputs.columns import Column, columns_of
-from ..outputs.table import CONTACT_HEAD, INCLUDE, POOLINGS, RESIDUES, SCALARS, included
+from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
 from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
@@ -46,9 +46,6 @@ class Embedder:
         self.options = options
         self.device = choose_device(options.device)
         dtype = choose_dtype(options.dtype, self.device)
-        for key, asked, known in (("pooling", options.poolings, POOLINGS), ("include", options.include, INCLUDE)):
-            for name in asked:
-                check_one_of(key, name, known)
         self._check_windows()
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
             digest = beside.submit(checkpoint_sha256, options.model)

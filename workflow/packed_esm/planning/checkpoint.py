@@ -33,7 +33,7 @@ class Checkpoint:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        assert self.path  # a model that is none is noticed here
+        _ = self.path  # raises where there is no such model
         check_layers(self.model, self.settings["layers"])
 
     @property

@@ -1,9 +1,9 @@
 """What a run has done, for the terminal."""
 
-import json
 from pathlib import Path
 
 from ..report import summary
+from ..system.files import read_json
 from .results import Results
 
 
@@ -16,8 +16,8 @@ def summary_of(results: Results) -> str:
     if any(Path(path).stat().st_mtime > Path(results.validation).stat().st_mtime for path in embeddings):
         return ""
     lines = {
-        "Rate": summary.rate([_read(path) for path in results.statistics()]),
-        "Validation": summary.verdict(_read(results.validation)),
+        "Rate": summary.rate([read_json(path) for path in results.statistics()]),
+        "Validation": summary.verdict(read_json(results.validation)),
         "Embeddings": f"{results.folder}/embeddings/",
         "Rejected": f"{results.folder}/rejected.tsv",
         "Report": results.page,
@@ -25,8 +25,4 @@ def summary_of(results: Results) -> str:
     if stale := results.stale():
         lines["Stale"] = stale
     text = (f"{name + ':':<12}{line}" for name, line in lines.items())
-    return "\n".join(["", summary.sample_table(_read(counts)), "", *text, ""])
-
-
-def _read(path: str) -> dict:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return "\n".join(["", summary.sample_table(read_json(counts)), "", *text, ""])
