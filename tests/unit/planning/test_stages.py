@@ -59,7 +59,7 @@ def changed(**config):
         ({"color_by": "OX"}, {"report"}),
         ({"translation": {"window": 500}}, set()),  # of proteins
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),  # a set has no order of its own
 )
 def test_a_key_changes_the_stages_that_it_determines(here, config, expected):
     assert changed(**config) == expected
