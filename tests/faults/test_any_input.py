@@ -9,7 +9,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from packed_esm.planning.config import check, read_config
-from packed_esm.planning.inputs import read_sample_sheet
+from packed_esm.planning.samples import read_sample_sheet
 from packed_esm.sequences.options import ON_DUPLICATE_ID, ON_INVALID
 
 from .any_input import check_any_bytes

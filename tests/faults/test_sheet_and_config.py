@@ -5,7 +5,7 @@ import yaml
 from conftest import ROOT
 from packed_esm.checkpoints.registry import check_layers, find_model
 from packed_esm.planning.config import check, read_config
-from packed_esm.planning.inputs import read_sample_sheet
+from packed_esm.planning.samples import read_sample_sheet
 from workflow.conftest import Project, proteins
 
 from .table import Row, held_by

@@ -1,7 +1,6 @@
 import re
 from pathlib import Path
 
-import yaml
 from snakemake import __version__ as snakemake_version
 from snakemake.exceptions import WorkflowError
 
@@ -15,11 +14,10 @@ if not FOLDER.is_dir():
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.planning import arguments
 from packed_esm.planning import inputs as given
-from packed_esm.planning.checkpoint import Checkpoint
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
+from packed_esm.planning.plan import Plan
 from packed_esm.planning.programs import put_running_python_first
-from packed_esm.planning.results import Results
 from packed_esm.report.colours import check_metadata
 from packed_esm.store.settings import BITS
 
@@ -29,21 +27,15 @@ if Path("config/config.yaml").exists():
 
 
 settings = read_config(config, FOLDER / "schemas" / "config.schema.yaml")
-model = Checkpoint(settings)
+IN_MODULE = Path(str(workflow.main_snakefile)).resolve().parent != FOLDER.resolve()
+plan = Plan(settings, FOLDER, IN_MODULE)
+model = plan.model
 
 
 pathvars:
     results=f"results/{model.results_name}",
     logs=f"logs/{model.results_name}",
     benchmarks=f"benchmarks/{model.results_name}",
-
-
-def read_samples():
-    """Return {sample: FASTA path} of the sample sheet."""
-    in_module = Path(str(workflow.main_snakefile)).resolve().parent != FOLDER.resolve()
-    schema = yaml.safe_load((FOLDER / "schemas" / "samples.schema.yaml").read_text())
-    sheet = given.find_sheet(settings["samples"], FOLDER.parent)
-    return given.read_samples(sheet, schema, in_module and settings["chunks"] != "auto", in_module)
 
 
 def read_metadata():
@@ -89,14 +81,8 @@ def embed_threads(wildcards):
     return embedding_threads(workflow.resource_settings.cores, int(limits["gpu"].value) if "gpu" in limits else 1)
 
 
-samples = read_samples()
-results = Results(
-    workflow.pathvars.get("results"),
-    settings,
-    samples,
-    given.number_of_chunks(settings, samples.values()),
-    model.columns() if {"h5", "npy"} & set(settings["formats"]) else (),
-)
+samples = plan.samples
+results = plan.results(workflow.pathvars.get("results"))
 earlier_results = given.without_braces("reuse", given.earlier_files(settings["reuse"], Path(results.folder)))
 metadata = read_metadata()
 model_files = given.without_braces("model", map(given.path_inside, model.inputs))

@@ -7,14 +7,8 @@ import yaml
 from conftest import ROOT
 from packed_esm.errors import OptionError
 from packed_esm.planning.config import coerced, keys, plain, read_config
-from packed_esm.planning.inputs import (
-    earlier_files,
-    estimated_chunks,
-    fasta_bytes,
-    given_path,
-    read_sample_sheet,
-    stable_path,
-)
+from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, given_path, stable_path
+from packed_esm.planning.samples import read_sample_sheet
 
 SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
@@ -127,7 +121,7 @@ def test_strings_of_a_command_line_get_the_types_of_the_schema():
         "pooling": ["max"],
         "chunks": 4,
         "tokens_per_pack": "auto",
-        "samples": "001",
+        "samples": ["001"],
         "validation": {"sequences": 5, "max_relative_l2": 1e-5, "min_residue_cosine": "auto"},
     }
     assert coerced({"layers": "[0, 6]", "validation": "abc", "more": 1}, SCHEMA) == {
@@ -185,7 +179,7 @@ def test_a_path_may_begin_with_a_home_folder(tmp_path, monkeypatch):
         ("sample\tfasta\t\na\tx.fasta\tnote\n", "has not as many cells as the header"),
         ("sample\tfasta\tsample \na\tx\tb\n", "two columns 'sample'"),
         ("sample\tfasta\na\n", "the row 'a' has not as many cells"),
-        ("sample\tfasta\na\tx\na\ty\n", "sample 'a' stands in more than one row"),
+        ("sample\tfasta\na\tx\na\ty\n", "sample 'a' is in more than one row"),
     ],
 )
 def test_mistakes_in_the_sheet_are_named(tmp_path, text, message):
@@ -204,12 +198,12 @@ def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
         estimated_chunks(["nowhere.fasta"], 1000)
 
 
-def test_a_path_inside_the_working_directory_is_the_same_however_it_is_written(tmp_path, monkeypatch):
+def test_a_path_is_the_same_however_it_is_written(tmp_path, monkeypatch):
     (tmp_path / "project/data").mkdir(parents=True)
     (tmp_path / "linked").symlink_to(tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     for folder in (tmp_path / "project", tmp_path / "linked"):
         assert stable_path(folder / "s.tsv") == Path("s.tsv") == stable_path(Path("s.tsv"))
         assert stable_path(folder / "data/s.tsv") == Path("data/s.tsv")
-    for path in (tmp_path / "s.tsv", Path("../s.tsv")):
-        assert stable_path(path) == path
+    for path in (tmp_path / "s.tsv", Path("../s.tsv"), Path("data/../../s.tsv")):
+        assert stable_path(path) == tmp_path / "s.tsv"

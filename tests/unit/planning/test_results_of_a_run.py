@@ -86,7 +86,7 @@ def test_the_summary_says_what_was_done_and_what_is_stale(finished):
     write(f"{FOLDER}/embeddings/u.parquet")
     text = summary_of(finished)
     assert "5 residues/s in a job" in text and f"Report:     {FOLDER}/report.html" in text
-    assert f"Stale:      1 files are not of this configuration: {FOLDER}/embeddings/u.parquet" in text
+    assert f"Stale:      1 files are not of this configuration: {FOLDER}/embeddings/u.parquet (packed-esm clean" in text
 
 
 @pytest.mark.parametrize("missing", ["counts.json", "chunks/2-of-2.json", "validation/summary.json"])

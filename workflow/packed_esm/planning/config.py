@@ -99,13 +99,15 @@ def _unknown(given: Mapping, schema: dict) -> Iterator[tuple[str, str, Any]]:
 def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
     """Return a config value with the types of its JSON schema: a command line gives strings inside lists and objects.
 
-    A string is read as YAML where the schema does not want a string, and a single value is a list of one.
+    A string is read as YAML where the schema does not want a string. A list may be written with commas and no brackets,
+    which mean something to shells; a single value is a list of one.
     """
     if schema.get("type") == "object" and isinstance(value or {}, Mapping):
         properties = schema["properties"]
         return {key: coerced(item, properties.get(key, {})) for key, item in dict(value or {}).items()}
     if schema.get("type") == "array":
-        value = _read_yaml(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            value = _read_yaml(value) if value.startswith("[") else value.split(",") if value else []
         return [coerced(item, schema["items"]) for item in (value if isinstance(value, list) else [value])]
     if isinstance(value, str) and schema.get("type") != "string":
         value = _read_yaml(value)

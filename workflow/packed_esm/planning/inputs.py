@@ -1,16 +1,11 @@
-"""The files that a run is given: the sample sheet, FASTA files and earlier results."""
+"""Paths of input files, earlier results, and the number of chunks."""
 
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from ..errors import OptionError, SheetError
-from ..system.sheets import read_sheet
-from .config import check
+from ..errors import OptionError
 
 NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows of viral genomes 0.86 had none
 
@@ -21,70 +16,14 @@ def given_path(text: str) -> Path:
 
 
 def stable_path(path: Path) -> Path:
-    """Return a path relative to the working directory where it is inside, so that both ways to write it are the same.
+    """Return a path relative to the working directory if it is inside, else absolute.
 
-    It also survives that the project moves.
+    So all ways to write a path give the same one, and results survive when the working directory moves.
     """
     folder = path.parent.resolve()
-    inside = path.is_absolute() and folder.is_relative_to(Path.cwd())
-    return folder.relative_to(Path.cwd()) / path.name if inside else path
-
-
-def read_sample_sheet(sheet: Path) -> pd.DataFrame:
-    """Return the sample sheet (TSV), every cell as text, so that `NA` and `001` stay what they are.
-
-    The index has the numbers of the lines.
-
-    Raises:
-        SheetError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
-    """
-    if not sheet.exists():
-        raise SheetError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
-    table = read_sheet(sheet)
-    if table.empty:
-        raise SheetError(f"{sheet}: no sample in it; each row has a sample and its fasta")
-    for line in table.index[table["sample"].duplicated()] if "sample" in table else ():
-        name = table.loc[line, "sample"]
-        raise SheetError(f"{sheet}, line {line}: sample {name!r} stands in more than one row; names must differ")
-    return table
-
-
-def find_sheet(text: str, clone: Path) -> Path:
-    """Return the sheet that the key `samples` names: in the working directory, else, with a note, in the clone."""
-    sheet = given_path(text)
-    shipped = clone / sheet
-    if not sheet.exists() and shipped.exists():
-        print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
-        sheet = shipped
-    return stable_path(sheet)
-
-
-def read_samples(sheet: Path, schema: dict, made_later: bool, in_module: bool) -> dict[str, str]:
-    """Return {sample: FASTA path} of a sample sheet; paths are relative to the folder of the sheet.
-
-    Args:
-        sheet: TSV.
-        schema: JSON schema of a row.
-        made_later: FASTA files may be missing, because a rule of another workflow makes them.
-        in_module: another workflow uses this one, for the remedy of a missing file.
-
-    Raises:
-        OptionError: a row that the schema does not allow, a file that is not there, or a path with braces.
-        SheetError: a sheet that cannot be read.
-    """
-    table = read_sample_sheet(sheet)
-    for line, row in zip(table.index, table.to_dict("records"), strict=True):
-        check(row, schema, f"{sheet}, line {line}")
-    rows = zip(table["sample"], table["fasta"], strict=True)
-    samples = {sample: str(sheet.parent / given_path(fasta)) for sample, fasta in rows}
-    for sample, fasta in samples.items():
-        if not made_later and not Path(fasta).exists():
-            remedy = ", or set `chunks` if your workflow makes the file" if in_module else ""
-            raise OptionError(
-                f"{sheet}: there is no {fasta}, the FASTA file of sample {sample!r}; mend the sheet{remedy}"
-            )
-    without_braces("samples", samples.values())
-    return samples
+    if folder.is_relative_to(Path.cwd()):
+        return folder.relative_to(Path.cwd()) / path.name
+    return Path(os.path.abspath(path))  # noqa: PTH100 - it keeps symbolic links, which may be the same on all nodes
 
 
 def without_braces(key: str, paths: Iterable[str | Path]) -> list[str]:

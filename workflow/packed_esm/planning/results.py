@@ -117,9 +117,13 @@ class Results:
             *self.final(),
         ]
 
+    def not_expected(self) -> list[str]:
+        """Return the files of other samples, settings or numbers of chunks, sorted."""
+        return not_expected(Path(self.folder), self.expected())
+
     def stale(self) -> str:
-        """Return a sentence that names the files of other samples, settings or numbers of chunks; empty if none."""
-        files = not_expected(Path(self.folder), self.expected())
+        """Return a sentence that names the files of `not_expected`; empty if none."""
+        files = self.not_expected()
         more = f" and {len(files) - MOST_NAMED:,} more" if len(files) > MOST_NAMED else ""
         named = ", ".join(files[:MOST_NAMED])
         return f"{len(files):,} files are not of this configuration: {named}{more}" if files else ""

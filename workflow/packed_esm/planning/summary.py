@@ -23,6 +23,6 @@ def summary_of(results: Results) -> str:
         "Report": results.page,
     }
     if stale := results.stale():
-        lines["Stale"] = stale
+        lines["Stale"] = f"{stale} (packed-esm clean removes them)"
     text = (f"{name + ':':<12}{line}" for name, line in lines.items())
     return "\n".join(["", summary.sample_table(read_json(counts)), "", *text, ""])

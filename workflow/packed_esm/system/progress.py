@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
+QUIET = "PACKED_ESM_QUIET"  # variable of the environment: on the terminal only a bar and warnings, in the log all
 SECONDS_BETWEEN_LINES = 10
 _LINE = "{desc}: {percentage:.0f} %, {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left"
 _LINE_WITHOUT_TOTAL = "{desc}: {n_fmt}{unit}, {rate_fmt}"
@@ -46,6 +47,13 @@ def use_terminal(descriptor: int) -> logging.Handler:
 
     Several processes can share one terminal. The first one draws a bar, the others write lines.
     """
+    handler = _terminal_handler(descriptor)
+    if os.environ.get(QUIET):
+        handler.setLevel(logging.WARNING)
+    return handler
+
+
+def _terminal_handler(descriptor: int) -> logging.Handler:
     global _terminal
     stream = os.fdopen(os.dup(descriptor), "w", buffering=1, encoding="utf-8")
     if not stream.isatty():
@@ -97,4 +105,12 @@ def progress_bar(total: int | None, unit: str, description: str) -> Progress:
 
 def _bar(stream: TextIO, common: dict) -> tqdm:
     # position: tqdm counts the lines in the log as a bar, and would put this one below it.
-    return tqdm(**common, unit_scale=True, dynamic_ncols=True, miniters=1, position=0, file=stream)
+    return tqdm(
+        **common,
+        unit_scale=True,
+        dynamic_ncols=True,
+        miniters=1,
+        position=0,
+        file=stream,
+        leave=not os.environ.get(QUIET),
+    )

@@ -1,0 +1,75 @@
+"""The command line of a run becomes one of Snakemake."""
+
+import json
+
+import pytest
+from conftest import ROOT
+from packed_esm.cli.main import build_parser
+from packed_esm.cli.workflow import read_settings, snakemake_command, tree
+from packed_esm.errors import OptionError
+
+
+def command(*words, for_snakemake=()):
+    return snakemake_command(build_parser().parse_intermixed_args(words), for_snakemake)
+
+
+def test_files_become_samples_and_words_with_an_equals_sign_become_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd=name.fasta").touch()
+    words = ["a.fasta", "pooling=mean,max", "odd=name.fasta", "b/", "name=x=y"]
+    assert read_settings(words) == {
+        "samples": json.dumps(["a.fasta", "odd=name.fasta", "b/"]),
+        "pooling": "mean,max",
+        "name": "x=y",
+    }
+    assert read_settings([]) == {}
+
+
+def test_keys_with_a_dot_become_sections():
+    found = read_settings(["long_proteins.max_length=1022", "long_proteins.action=split", "validation.sequences=5"])
+    assert {key: json.loads(value) for key, value in found.items()} == {
+        "long_proteins": {"max_length": "1022", "action": "split"},
+        "validation": {"sequences": "5"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["dtype=fp16", "dtype=fp32"], "dtype is set twice"),
+        (["a.fasta", "samples=b.tsv"], "samples=b.tsv and a.fasta both name the input"),
+        (["validation={sequences: 4}", "validation.seed=1"], "validation is set as a whole and by its keys"),
+    ],
+)
+def test_what_contradicts_itself_is_an_error(words, message):
+    with pytest.raises(OptionError, match=message):
+        read_settings(words)
+
+
+def test_with_another_directory_paths_stay_those_of_this_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.fasta", "m.tsv"):
+        (tmp_path / name).touch()
+    assert read_settings(["a.fasta", "metadata=m.tsv", "model=demo", "name=n"], "elsewhere") == {
+        "samples": json.dumps([str(tmp_path / "a.fasta")]),
+        "metadata": str(tmp_path / "m.tsv"),
+        "model": "demo",
+        "name": "n",
+    }
+
+
+def test_options_become_snakemakes_and_what_follows_two_hyphens_goes_there_as_it_is():
+    plain = command("a.fasta")
+    assert plain[3:] == [
+        *("--snakefile", str(ROOT / "workflow/Snakefile"), "--cores", "all"),
+        *("--logger", "packed-esm", "--config", 'samples=["a.fasta"]'),
+    ]
+    assert {"--sdm", "conda", "--dry-run"} <= {*command("--conda", "-n")}
+    assert command("--slurm")[5:7] == ["--workflow-profile", "slurm"] and "--cores" not in command("--slurm")
+    assert command("--cores", "3", "--directory", "d")[5:9] == ["--directory", "d", "--cores", "3"]
+    assert "--logger" not in command("--verbose")
+    assert command(for_snakemake=["--keep-going", "--unlock"])[-2:] == ["--keep-going", "--unlock"]
+
+
+def test_the_workflow_is_that_of_the_clone():
+    assert tree() == ROOT

@@ -1,0 +1,65 @@
+"""`packed-esm doctor`: what a run would use here."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from ..errors import OptionError
+from ..planning.config import read_config
+from ..system.versions import package_versions
+from . import workflow
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print what a run with these settings would use; return 1 where it could not run."""
+    schema = workflow.tree() / "workflow" / "schemas" / "config.schema.yaml"
+    settings = read_config(workflow.read_settings(args.inputs), schema)
+    versions = package_versions()
+    print(f"packed-esm   {versions['packed_esm']} ({workflow.tree()})")
+    print(f"Python       {versions['python']} ({sys.executable})")
+    print(f"packages     {', '.join(f'{name} {found}' for name, found in versions.items() if name not in _SHOWN)}")
+    print(f"CPU          {os.cpu_count()} cores")
+    disk = shutil.disk_usage(args.directory or Path.cwd())
+    print(f"disk here    {disk.free / 1e9:,.0f} GB free")
+    problems = [*_device(settings), *_model(settings)]
+    for problem in problems:
+        print(f"PROBLEM      {problem}")
+    return 1 if problems else 0
+
+
+_SHOWN = ("packed_esm", "python")
+
+
+def _device(settings: dict) -> list[str]:
+    """Print device, dtype and attention; return what is wrong."""
+    from ..embedding.device import DTYPES, choose_device, choose_dtype, device_name
+    from ..model.backends import BACKENDS, choose_backend, why_not
+
+    try:
+        device = choose_device(settings["device"])
+        dtype = choose_dtype(settings["dtype"], device)
+        torch_dtype = DTYPES[dtype]
+        attention = choose_backend(settings["attention"], device, torch_dtype)
+    except OptionError as error:
+        return [str(error)]
+    print(f"device       {device_name(device)}, in {dtype}")
+    print(f"attention    {attention}")
+    for backend in BACKENDS:
+        if reason := why_not(backend, device, torch_dtype):
+            print(f"  not {backend + ':':<16}{reason}")
+    return []
+
+
+def _model(settings: dict) -> list[str]:
+    """Print where the model is; return what is wrong."""
+    from ..planning.checkpoint import Checkpoint
+
+    try:
+        model = Checkpoint(settings)
+        path, missing = model.path, model.is_missing
+    except OptionError as error:
+        return [str(error)]
+    print(f"model        {model.model}: {'to be downloaded to ' if missing else ''}{path}")
+    return [] if missing or path.exists() else [f"model: there is no {path}"]
