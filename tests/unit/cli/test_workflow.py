@@ -5,8 +5,9 @@ import json
 import pytest
 from conftest import ROOT
 from packed_esm.cli.main import build_parser
-from packed_esm.cli.workflow import read_settings, snakemake_command, tree
+from packed_esm.cli.workflow import read_settings, snakemake_command
 from packed_esm.errors import OptionError
+from packed_esm.system.tree import tree
 
 
 def command(*words, for_snakemake=()):

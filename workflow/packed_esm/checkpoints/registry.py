@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, OptionError
+from ..system.tree import tree
 
 DEMO = "demo"
-DEMO_PATH = Path(__file__).resolve().parents[2] / "models" / "esm2_t6_3M_demo.pt"
+DEMO_PATH = tree() / "workflow" / "models" / "esm2_t6_3M_demo.pt"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
 
@@ -89,7 +90,7 @@ def find_model(model: str) -> Path:
     """
     if model == DEMO:
         if not DEMO_PATH.exists():
-            raise OptionError(f"model: demo is only in a clone ({DEMO_PATH} is missing); give a name or a path")
+            raise OptionError(f"model: {DEMO_PATH} is missing, the file of demo; give a name or a path")
         return DEMO_PATH
     if model in MODELS:
         return hub_path(model)

@@ -11,6 +11,7 @@ import yaml
 from ..errors import OptionError
 from ..planning.config import read_config
 from ..planning.plan import Plan
+from ..system.tree import tree
 from . import workflow
 
 
@@ -20,7 +21,7 @@ def main(args: argparse.Namespace) -> int:
         os.chdir(args.directory)
     if any(Path(".snakemake/locks").glob("*")):
         raise OptionError("a run is under way here, or was killed; wait for its end, or see docs/restart.md")
-    results = Plan(_settings(args), workflow.tree() / "workflow").results()
+    results = Plan(_settings(args), tree() / "workflow").results()
     stale = [Path(path) for path in results.not_expected()]
     if not stale:
         print(f"{results.folder}: nothing to remove; all files belong to this configuration")
@@ -42,7 +43,7 @@ def _settings(args: argparse.Namespace) -> dict:
     own = Path("config/config.yaml")
     config = yaml.safe_load(own.read_text(encoding="utf-8")) or {} if own.exists() else {}
     words = workflow.read_settings(args.inputs)
-    return read_config(config | words, workflow.tree() / "workflow" / "schemas" / "config.schema.yaml")
+    return read_config(config | words, tree() / "workflow" / "schemas" / "config.schema.yaml")
 
 
 def _agrees(question: str) -> bool:

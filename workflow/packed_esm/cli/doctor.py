@@ -8,16 +8,17 @@ from pathlib import Path
 
 from ..errors import OptionError
 from ..planning.config import read_config
+from ..system.tree import tree
 from ..system.versions import package_versions
 from . import workflow
 
 
 def main(args: argparse.Namespace) -> int:
     """Print what a run with these settings would use; return 1 where it could not run."""
-    schema = workflow.tree() / "workflow" / "schemas" / "config.schema.yaml"
+    schema = tree() / "workflow" / "schemas" / "config.schema.yaml"
     settings = read_config(workflow.read_settings(args.inputs), schema)
     versions = package_versions()
-    print(f"packed-esm   {versions['packed_esm']} ({workflow.tree()})")
+    print(f"packed-esm   {versions['packed_esm']} ({tree()})")
     print(f"Python       {versions['python']} ({sys.executable})")
     print(f"packages     {', '.join(f'{name} {found}' for name, found in versions.items() if name not in _SHOWN)}")
     print(f"CPU          {os.cpu_count()} cores")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import PackedEsmError
+from ..system.tree import tree
 from . import clean, doctor, models, workflow
 
 HELP = """\
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = commands.get(words[0]) if words else None
     args, unknown = build_parser().parse_known_intermixed_args(words[1:] if command else words)
     if args.help:
-        print(HELP.format(keys=workflow.tree() / "config" / "README.md"))
+        print(HELP.format(keys=tree() / "config" / "README.md"))
         return 0
     try:
         if unknown:

@@ -13,16 +13,10 @@ from typing import Any, NoReturn
 
 from ..errors import OptionError
 from ..system.progress import QUIET
+from ..system.tree import tree
 
 _SETTING = re.compile(r"([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?=(.*)", re.DOTALL)
 PATH_KEYS = ("samples", "metadata", "model", "reuse")  # their values may be paths
-
-
-def tree() -> Path:
-    """Return the folder with workflow/, config/ and envs/: the clone, or a copy in the installed package."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "tree"
-    return installed if installed.is_dir() else package.parents[1]
 
 
 def run(args: argparse.Namespace, for_snakemake: Sequence[str]) -> NoReturn:
