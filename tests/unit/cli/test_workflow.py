@@ -69,6 +69,7 @@ def test_options_become_snakemakes_and_what_follows_two_hyphens_goes_there_as_it
     assert command("--slurm")[5:7] == ["--workflow-profile", "slurm"] and "--cores" not in command("--slurm")
     assert command("--cores", "3", "--directory", "d")[5:9] == ["--directory", "d", "--cores", "3"]
     assert "--logger" not in command("--verbose")
+    assert command("--config", "samples=a.tsv", "name=b") == command("samples=a.tsv", "name=b")
     assert command(for_snakemake=["--keep-going", "--unlock"])[-2:] == ["--keep-going", "--unlock"]
 
 

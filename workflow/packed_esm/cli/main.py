@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of a run."""
     parser = argparse.ArgumentParser(prog="packed-esm", add_help=False, allow_abbrev=False)
     parser.add_argument("inputs", nargs="*")
+    parser.add_argument("--config", action="store_true")  # what Snakemake has before KEY=VALUE; not needed here
     parser.add_argument("--cores", "-c", "-j", default="all")
     parser.add_argument("--directory", "-d", default="")
     parser.add_argument("--conda", action="store_true")
