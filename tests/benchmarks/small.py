@@ -2,9 +2,9 @@
 
   python tests/benchmarks/small.py [--repeats 3] [--json small.json]
 
-The demonstration model, on CPU. The proteins are those of the example, in order; beyond them, shuffled copies. packed-esm
-also validates its results and draws the report; fair-esm writes one .pt file per protein, as its scripts/extract.py does.
-CPU seconds are those of all processes, user and system; of the repeats the smallest is shown.
+The demonstration model, on CPU. The proteins are those of the example, in order; beyond them, shuffled copies.
+packed-esm also validates its results and draws the report; fair-esm writes one .pt file per protein, as its
+scripts/extract.py does. CPU seconds are those of all processes, user and system; of the repeats the smallest is shown.
 """
 
 import argparse

@@ -62,3 +62,10 @@ def test_a_dry_run_lists_jobs_once_and_leaves_no_results(packed_esm):
 def test_verbose_shows_snakemakes_own_output(packed_esm):
     (packed_esm.folder / "a.fasta").write_text(proteins(1))
     assert "Building DAG of jobs..." in packed_esm("a.fasta", "--dry-run", "--verbose").output
+
+
+def test_the_example_runs_in_a_temporary_folder_and_says_that_it_passed(packed_esm):
+    done = packed_esm("test", "validation.sequences=2", "--cores", "1")
+    assert done.output.splitlines()[-1] == "The example passed." and "domains" in done.output
+    assert not list(packed_esm.folder.iterdir())
+    assert "The example failed." in packed_esm("test", "layers=9", status=1).output

@@ -1,6 +1,7 @@
 """The command line of `packed-esm`."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import PackedEsmError
 from ..system.tree import tree
-from . import clean, doctor, models, workflow
+from . import workflow
 
 HELP = """\
 packed-esm: FASTA files in, ESM-2 embeddings out, in ./results.
@@ -41,6 +42,8 @@ options:
   -- ...             all that follows goes to Snakemake, as in: packed-esm my.fasta -- --keep-going
 """
 
+COMMANDS = {"models": "models", "doctor": "doctor", "clean": "clean", "test": "example"}  # {command: module}
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of a run."""
@@ -64,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     split = words.index("--") if "--" in words else len(words)
     words, for_snakemake = words[:split], words[split + 1 :]
-    commands = {"models": models.main, "doctor": doctor.main, "clean": clean.main, "test": workflow.test}
-    command = commands.get(words[0]) if words else None
+    command = words[0] if words and words[0] in COMMANDS else None
     args, unknown = build_parser().parse_known_intermixed_args(words[1:] if command else words)
     if args.help:
         print(HELP.format(keys=tree() / "config" / "README.md"))
@@ -73,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             raise PackedEsmError(f"there is no option {unknown[0]}; options of Snakemake go after `--` (see --help)")
-        return command(args) if command else workflow.run(args, for_snakemake)
+        if command is None:
+            return workflow.run(args, for_snakemake)
+        # Imported here: a run, which replaces this process, would wait for what they import.
+        return importlib.import_module(f".{COMMANDS[command]}", __package__).main(args)
     except PackedEsmError as error:
         print(f"packed-esm: error: {error}", file=sys.stderr)
         return 2

@@ -4,9 +4,7 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,20 +21,11 @@ def run(args: argparse.Namespace, for_snakemake: Sequence[str]) -> NoReturn:
     """Become Snakemake, so that its signals and its exit status are those of this process."""
     command = snakemake_command(args, for_snakemake)
     sys.stdout.flush()
-    os.execve(sys.executable, command, _environment(args))
+    os.execve(sys.executable, command, environment_of(args))
 
 
-def test(args: argparse.Namespace) -> int:
-    """Run the example in a temporary folder; return 0 where all of it passed."""
-    with tempfile.TemporaryDirectory(prefix="packed-esm-") as folder:
-        args.directory = folder
-        args.inputs = [str(tree() / "config" / "samples.tsv"), *args.inputs]
-        status = subprocess.run(snakemake_command(args), env=_environment(args), check=False).returncode
-    print("The example passed." if status == 0 else "The example failed.", file=sys.stderr)
-    return status
-
-
-def _environment(args: argparse.Namespace) -> dict[str, str]:
+def environment_of(args: argparse.Namespace) -> dict[str, str]:
+    """Return the environment of Snakemake."""
     return {**os.environ, **({} if args.verbose else {QUIET: "1"})}
 
 

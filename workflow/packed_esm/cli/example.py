@@ -1,0 +1,19 @@
+"""`packed-esm test`: run the example in a temporary folder."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+
+from ..system.tree import tree
+from .workflow import environment_of, snakemake_command
+
+
+def main(args: argparse.Namespace) -> int:
+    """Return the exit status of Snakemake: 0 where the example was embedded and agrees with fair-esm."""
+    args.inputs = [str(tree() / "config" / "samples.tsv"), *args.inputs]
+    with tempfile.TemporaryDirectory(prefix="packed-esm-") as folder:
+        args.directory = folder
+        status = subprocess.run(snakemake_command(args), env=environment_of(args), check=False).returncode
+    print("The example passed." if status == 0 else "The example failed.", file=sys.stderr)
+    return status
