@@ -1,5 +1,7 @@
 """What `auto` means on a device: device, dtype, and tokens of a pack."""
 
+import functools
+import logging
 import platform
 import re
 from pathlib import Path
@@ -9,6 +11,9 @@ import torch
 from ..errors import OptionError, check_one_of
 from ..kernels.fp8 import FP8
 
+log = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
 CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
 # Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
@@ -16,25 +21,39 @@ GPU_BYTES_PER_TOKEN_AND_DIM = 64
 
 
 def choose_device(requested: str) -> torch.device:
-    """Return the device that `auto`, `cpu` or `cuda` means here.
+    """Return the device that a word of DEVICES means here; `auto` is cuda, else mps (Apple), else cpu.
+
+    torch for ROCm (AMD) calls its GPUs `cuda`.
 
     Raises:
-        ValueError: `cuda` where torch sees none, or another word.
+        OptionError: `cuda` or `mps` where torch finds no such device, or another word.
     """
-    check_one_of("device", requested, ("auto", "cpu", "cuda"))
-    available = torch.cuda.is_available()
-    if requested == "cuda" and not available:
-        raise OptionError(
-            f"device: cuda was asked for, but torch {torch.__version__} sees no CUDA device; "
-            "check nvidia-smi and CUDA_VISIBLE_DEVICES, install a torch built for CUDA, or use device: cpu"
-        )
-    return torch.device("cuda" if available and requested != "cpu" else "cpu")
+    check_one_of("device", requested, DEVICES)
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if requested == "auto":
+        requested = next(name for name, is_available in available.items() if is_available())
+    if not available[requested]():
+        raise OptionError(f"device: torch {torch.__version__} finds no {requested} device; {_REMEDIES[requested]}")
+    if requested == "mps" or (requested == "cuda" and torch.version.hip):
+        _warn_untested("mps" if requested == "mps" else "ROCm")
+    return torch.device(requested)
+
+
+_REMEDIES = {
+    "cuda": "check nvidia-smi and CUDA_VISIBLE_DEVICES, install a torch built for CUDA, or use device: cpu",
+    "mps": "it needs a Mac with an Apple GPU and macOS 14 or newer; use device: auto",
+}
+
+
+@functools.cache
+def _warn_untested(what: str) -> None:
+    log.warning("device %s: untested; torch's own operations are used. The validation compares results as always", what)
 
 
 def choose_dtype(requested: str, device: torch.device) -> str:
-    """Return the name of the dtype: `auto` is fp32 on CPU and fp16 on a GPU."""
+    """Return the name of the dtype: `auto` is fp16 on a CUDA device, else fp32."""
     if requested == "auto":
-        return "fp32" if device.type == "cpu" else "fp16"
+        return "fp16" if device.type == "cuda" else "fp32"
     check_one_of("dtype", requested, ("auto", *DTYPES))
     return requested
 
@@ -44,7 +63,7 @@ def default_tokens_per_pack(device: torch.device, num_layers: int, embed_dim: in
 
     Never from the free memory of the moment: the budget is part of what determines the bits.
     """
-    if device.type == "cpu":
+    if device.type != "cuda":
         return CPU_TOKENS_PER_PACK
     total = gpu_memory(device)
     weights = 2 * 12 * embed_dim**2 * num_layers
@@ -72,4 +91,6 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    if device.type == "mps":
+        return f"Apple GPU ({platform.machine()}, mps)"
     return f"{models[0] if models else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})"

@@ -182,8 +182,9 @@ class Embedder:
         asked = {included(name).asks: True for name in self.options.include}
         out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **asked)
         vectors, bad = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
-        pooled, bad = [x.to("cpu", non_blocking=True) for x in vectors], bad.to("cpu", non_blocking=True)
-        done = torch.cuda.Event() if self.device.type == "cuda" else None
+        on_cuda = self.device.type == "cuda"  # elsewhere nothing says when a copy is done, so it is waited for
+        pooled, bad = [x.to("cpu", non_blocking=on_cuda) for x in vectors], bad.to("cpu", non_blocking=on_cuda)
+        done = torch.cuda.Event() if on_cuda else None
         if done:
             done.record()
         return StartedPack(pack, pooled, bad, out if keep else None, done)

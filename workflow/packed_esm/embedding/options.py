@@ -47,8 +47,8 @@ class EmbedOptions(Options):
     device: str = option(
         "auto",
         "device",
-        "Where to embed and validate; auto takes a GPU if there is one",
-        words=("auto", "cpu", "cuda"),
+        "Where to embed and validate; auto is cuda if there is such a GPU, else mps (Apple), else cpu",
+        words=("auto", "cpu", "cuda", "mps"),
     )
     dtype: str = option(
         "auto",

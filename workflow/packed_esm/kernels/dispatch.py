@@ -29,6 +29,8 @@ def operations_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
 
 def why_no_triton(device: torch.device) -> str | None:
     """Return why Triton kernels cannot run on a CUDA device, or None if they can."""
+    if torch.version.hip:
+        return "they need an NVIDIA GPU, and this torch is for ROCm"
     capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         return f"it needs compute capability 8.0 (Ampere) or newer, not {capability[0]}.{capability[1]}"

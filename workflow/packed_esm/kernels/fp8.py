@@ -18,6 +18,8 @@ def why_no_fp8(device: torch.device) -> str | None:
     """Return why products in fp8 cannot run on a device, or None if they can."""
     if device.type != "cuda":
         return f"it needs a CUDA device, not {device.type}"
+    if torch.version.hip:
+        return "it needs an NVIDIA GPU, and this torch is for ROCm"
     capability = torch.cuda.get_device_capability(device)
     if capability < (9, 0):
         return f"it needs compute capability 9.0 (Hopper) or newer, not {capability[0]}.{capability[1]}"

@@ -15,7 +15,7 @@ from ..kernels.dispatch import why_no_triton
 log = logging.getLogger(__name__)
 
 BACKENDS = ("triton", "flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded")
-INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or conda-forge's flash-attn (envs/gpu.yaml)"
+INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or conda-forge's flash-attn"
 # Where each kernel comes from: (module, function), the first that imports. Importing one can take seconds.
 _SOURCES = {
     "flash-attn": [("flash_attn", "flash_attn_varlen_func")],
@@ -57,6 +57,8 @@ def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | Non
         return None
     if device.type != "cuda":
         return f"it needs a CUDA device, not {device.type}"
+    if torch.version.hip:
+        return "it needs an NVIDIA GPU, and this torch is for ROCm"
     if dtype not in HALF:
         return f"its kernels take float16 and bfloat16, not {_name(dtype)}"
     if backend == "triton":

@@ -28,7 +28,7 @@ class JobResources:
     @property
     def gpus(self) -> int:
         """GPUs of a job that runs the model."""
-        return 0 if self.settings["device"] == "cpu" else 1
+        return 0 if self.settings["device"] in ("cpu", "mps") else 1
 
     @property
     def _columns(self) -> int:
