@@ -44,10 +44,10 @@ def test_paths_are_relative_to_the_sheet_however_its_own_path_is_written(project
 
 def test_a_missing_file_is_named_by_sheet_and_sample_with_the_remedy_of_a_module(project):
     sheet = write_sheet(project, "a\ta.fasta")
-    message = r"s.tsv: there is no \S*a.fasta, the FASTA file of sample 'a'; mend the sheet"
+    message = r"s.tsv: there is no \S*a.fasta, the FASTA file of sample 'a'; correct the sheet"
     with pytest.raises(OptionError, match=f"{message}$"):
         read_samples(sheet, SCHEMA, made_later=False, in_module=False)
-    with pytest.raises(OptionError, match=f"{message}, or set `chunks` if your workflow makes the file$"):
+    with pytest.raises(OptionError, match=f"{message}, or set `chunks` if your workflow creates the file$"):
         read_samples(sheet, SCHEMA, made_later=False, in_module=True)
     assert list(read_samples(sheet, SCHEMA, made_later=True, in_module=True)) == ["a"]
 

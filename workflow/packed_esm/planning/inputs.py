@@ -1,4 +1,4 @@
-"""The files that a run is given: the sample sheet, FASTA files and earlier results."""
+"""The input files of a run: the sample sheet, FASTA files and earlier results."""
 
 import os
 import sys
@@ -12,18 +12,18 @@ from ..errors import OptionError, SheetError
 from ..system.sheets import read_sheet
 from .config import check
 
-NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows of viral genomes 0.86 had none
+NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; in viral genomes 0.86 frames per window had none
 
 
-def given_path(text: str) -> Path:
-    """Return the path that a user wrote, `~` and `~name` at its beginning being home folders, as in a shell."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser() raises for a name that nobody has
+def user_path(text: str) -> Path:
+    """Return the path that a user wrote; `~` and `~name` at its beginning are home folders, as in a shell."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser() raises if there is no such user
 
 
 def stable_path(path: Path) -> Path:
-    """Return a path relative to the working directory where it is inside, so that both ways to write it are the same.
+    """Return a path relative to the working directory if it is inside: absolute and relative paths then are equal.
 
-    It also survives that the project moves.
+    The result also stays valid when the project is moved.
     """
     folder = path.parent.resolve()
     inside = path.is_absolute() and folder.is_relative_to(Path.cwd())
@@ -31,12 +31,12 @@ def stable_path(path: Path) -> Path:
 
 
 def read_sample_sheet(sheet: Path) -> pd.DataFrame:
-    """Return the sample sheet (TSV), every cell as text, so that `NA` and `001` stay what they are.
+    """Return the sample sheet (TSV), every cell as text, so that `NA` and `001` stay as they are.
 
-    The index has the numbers of the lines.
+    The index has the line numbers.
 
     Raises:
-        SheetError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
+        SheetError: no such file, no text, no row, a wrong number of cells, or a repeated sample.
     """
     if not sheet.exists():
         raise SheetError(f"samples: there is no sample sheet {sheet}; give a TSV with the columns sample, fasta")
@@ -45,13 +45,13 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
         raise SheetError(f"{sheet}: no sample in it; each row has a sample and its fasta")
     for line in table.index[table["sample"].duplicated()] if "sample" in table else ():
         name = table.loc[line, "sample"]
-        raise SheetError(f"{sheet}, line {line}: sample {name!r} stands in more than one row; names must differ")
+        raise SheetError(f"{sheet}, line {line}: sample {name!r} is in more than one row; names must differ")
     return table
 
 
 def find_sheet(text: str, clone: Path) -> Path:
-    """Return the sheet that the key `samples` names: in the working directory, else, with a note, in the clone."""
-    sheet = given_path(text)
+    """Return the path of the sample sheet: in the working directory, else in the clone, with a note on stderr."""
+    sheet = user_path(text)
     shipped = clone / sheet
     if not sheet.exists() and shipped.exists():
         print(f"There is no {sheet} here: the shipped example is used ({shipped})", file=sys.stderr)
@@ -65,43 +65,43 @@ def read_samples(sheet: Path, schema: dict, made_later: bool, in_module: bool) -
     Args:
         sheet: TSV.
         schema: JSON schema of a row.
-        made_later: FASTA files may be missing, because a rule of another workflow makes them.
-        in_module: another workflow uses this one, for the remedy of a missing file.
+        made_later: FASTA files may be missing, because a rule of another workflow creates them.
+        in_module: another workflow uses this one; the message on a missing file then has another remedy.
 
     Raises:
-        OptionError: a row that the schema does not allow, a file that is not there, or a path with braces.
-        SheetError: a sheet that cannot be read.
+        OptionError: the schema does not allow a row, a file is missing, or a path has braces.
+        SheetError: the sheet cannot be read.
     """
     table = read_sample_sheet(sheet)
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
         check(row, schema, f"{sheet}, line {line}")
     rows = zip(table["sample"], table["fasta"], strict=True)
-    samples = {sample: str(sheet.parent / given_path(fasta)) for sample, fasta in rows}
+    samples = {sample: str(sheet.parent / user_path(fasta)) for sample, fasta in rows}
     for sample, fasta in samples.items():
         if not made_later and not Path(fasta).exists():
-            remedy = ", or set `chunks` if your workflow makes the file" if in_module else ""
+            remedy = ", or set `chunks` if your workflow creates the file" if in_module else ""
             raise OptionError(
-                f"{sheet}: there is no {fasta}, the FASTA file of sample {sample!r}; mend the sheet{remedy}"
+                f"{sheet}: there is no {fasta}, the FASTA file of sample {sample!r}; correct the sheet{remedy}"
             )
     without_braces("samples", samples.values())
     return samples
 
 
 def without_braces(key: str, paths: Iterable[str | Path]) -> list[str]:
-    """Return paths of inputs, as text.
+    """Return the paths of inputs as text.
 
     Raises:
-        OptionError: one that Snakemake would take for a pattern, by its key.
+        OptionError: Snakemake would read a path as a pattern; the message names its key.
     """
     texts = [str(path) for path in paths]
     for path in texts:
         if {"{", "}"} & set(path):
-            raise OptionError(f"{key}: {path} has braces, which mean wildcards to Snakemake; rename it, or give a link")
+            raise OptionError(f"{key}: {path} has braces, which mean wildcards to Snakemake; rename it, or use a link")
     return texts
 
 
 def path_inside(path: Path) -> str:
-    """Return the path relative to the working directory where it is inside, so that the project may move."""
+    """Return the path relative to the working directory if it is inside, so that the project may be moved."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
@@ -109,7 +109,7 @@ def number_of_chunks(settings: Mapping[str, Any], fastas: Iterable[str]) -> int:
     """Return the number of chunks, without reading a FASTA.
 
     Raises:
-        OptionError: it depends on a file that is not there (yet).
+        OptionError: it depends on a file that does not exist (yet).
     """
     if settings["chunks"] != "auto":
         return settings["chunks"]
@@ -118,10 +118,10 @@ def number_of_chunks(settings: Mapping[str, Any], fastas: Iterable[str]) -> int:
 
 
 def fasta_bytes(fastas: Iterable[str]) -> int:
-    """Return the bytes of FASTA files, which are not read; gzip is taken to halve them.
+    """Return the bytes of FASTA files without reading them; gzip is assumed to halve them.
 
     Raises:
-        FileNotFoundError: a file that is not there (yet).
+        FileNotFoundError: a file does not exist (yet).
     """
     return sum(Path(fasta).stat().st_size * (2 if fasta.endswith(".gz") else 1) for fasta in fastas)
 
@@ -130,36 +130,36 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
     """Return a number of chunks from the sizes of FASTA files.
 
     Raises:
-        OptionError: a file that is not there (yet).
+        OptionError: a file does not exist (yet).
     """
     try:
         return max(1, -(-fasta_bytes(fastas) // residues_per_chunk))
     except FileNotFoundError as error:
         raise OptionError(
-            f"there is no {error.filename}; mend the sample sheet, or set `chunks` if a rule makes the file"
+            f"there is no {error.filename}; correct the sample sheet, or set `chunks` if a rule creates the file"
         ) from error
 
 
 def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
     """Return the Parquet files that `reuse` names: files, or folders of results.
 
-    A folder holds the results of one model, those of several by their names, or Parquet files.
+    A folder may have the results of one model, a folder of results per model, or Parquet files.
 
     Args:
         paths: values of the key `reuse`.
-        own: folder of results of this run, whose name is that of the model.
+        own: folder of the results of this run; its name is that of the model.
 
     Raises:
-        OptionError: nothing there, or results of this very run, which it would remove before it reads them.
+        OptionError: there are no results, or they are those of this run, which would remove them before reading them.
     """
     files = []
-    for path in map(given_path, paths):
+    for path in map(user_path, paths):
         patterns = ("embeddings/*.parquet", f"{own.name}/embeddings/*.parquet", "*.parquet")
-        found = ([path] if path.suffix == ".parquet" else sorted(path.glob(pattern)) for pattern in patterns)
-        here = next(filter(None, found), [])
-        if not here or not here[0].exists():
+        matches = ([path] if path.suffix == ".parquet" else sorted(path.glob(pattern)) for pattern in patterns)
+        first = next(filter(None, matches), [])
+        if not first or not first[0].exists():
             raise OptionError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
-        files += here
+        files += first
     for file in files:
         if file.resolve().is_relative_to(own.resolve()):
             raise OptionError(
