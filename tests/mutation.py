@@ -1,17 +1,19 @@
-"""Break the code on purpose, one fact or promise at a time, and see that the tests notice.
+"""Break the code on purpose, one fact or promise at a time, and check that the tests notice.
 
   python tests/mutation.py [FACT ...]
 
 Each mutation changes one place in a copy of the tree and runs the tests there that can notice it. One that they do not
-notice is a survivor, and the exit status is 1. Prints the table of docs/mutations.md, a row a mutation.
+notice is a survivor, and the exit status is 1. Prints the table of docs/mutations.md, one row per mutation.
 """
 
+import difflib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,7 +137,7 @@ MUTATIONS = [
     ("configuration", "sections can be changed", "planning/config.py", "return MappingProxyType({key: _frozen(item) for key, item in value.items()})", "return {key: _frozen(item) for key, item in value.items()}"),
     ("configuration", "an old name taken for a misspelt one", "planning/config.py", "if key in RENAMED:", "if False:"),
     ("arguments", "windows told where long proteins are truncated", "planning/arguments.py", "[LongProteins] if windows else []", "[LongProteins]"),
-    ("options", "an overlap too long goes on", "sequences/options.py", "        _ = self.windows  # raises what is wrong with them\n", ""),
+    ("options", "an overlap too long goes on", "sequences/options.py", "        _ = self.windows  # raises OptionError if they are impossible\n", ""),
     ("sheets", "a byte order mark kept", "system/sheets.py", 'line.removeprefix("\\ufeff") if number == 1 else line', "line"),
     ("sheets", "cells beyond the header dropped, empty or not", "system/sheets.py", "while end > least and not row[end - 1]:", "while end > least and least:"),
     ("sheets", "home folders not expanded", "planning/inputs.py", "return Path(os.path.expanduser(text))", "return Path(text)"),
@@ -339,7 +341,7 @@ MUTATIONS = [
     ("record", "the same size taken for the same content", "planning/record.py", "if entry[\"sha256\"] == digest:", "if True:"),
     ("record", "other settings keep the stamp", "planning/record.py", "uuid.uuid4().hex if found else before[\"stamp\"]", "before[\"stamp\"]"),
     ("record", "another checkpoint taken from anywhere", "planning/record.py", "if source.fixed and digest and not same_path:", "if False:"),
-    ("record", "files of folders that are expected listed", "planning/record.py", "not wanted & {path, *path.parents}", "path not in wanted"),
+    ("record", "files of folders that are expected listed", "planning/record.py", "not paths & {path, *path.parents}", "path not in wanted"),
     ("record", "a dry run writes stamps", "planning/record.py", "path if elsewhere is None else elsewhere / path.name", "path"),
     ("stages", "the number left out", "planning/stages.py", 'common = {"bits": BITS, ', "common = {"),
     ("stages", "proteins of a translation taken for the sheet's", "planning/stages.py", 'return stages | {"chunk": Stage(stages["chunk"].settings)}', "return stages"),
@@ -431,15 +433,25 @@ def run_mutation(folder: Path, fact: str, file: str, old: str, new: str) -> tupl
 
 
 def check_texts(mutations: list[tuple]) -> None:
-    """Exit where the text of a mutation does not stand in its file exactly once."""
+    """Exit if the text of a mutation does not occur exactly once in its file."""
     for _, what, file, old, _ in mutations:
         times = (ROOT / LIBRARY / file).read_text(encoding="utf-8").count(old)
         if times != 1:
-            raise SystemExit(f"{what}: {file} has {old!r} {times} times, not once; mend the mutation")
+            raise SystemExit(f"{what}: {file} has {old!r} {times} times, not once; correct the mutation")
+
+
+def rows_of(facts: Sequence[str]) -> list[tuple]:
+    """Return the mutations of these facts, without any all of them; exit if there is no such fact."""
+    known = list(dict.fromkeys(row[0] for row in MUTATIONS))
+    for fact in facts:
+        if fact not in known:
+            nearest = difflib.get_close_matches(fact, known, cutoff=0)
+            raise SystemExit(f"there is no fact {fact!r}; the nearest are {', '.join(nearest)}")
+    return [row for row in MUTATIONS if row[0] in facts or not facts]
 
 
 def main() -> int:
-    wanted = [row for row in MUTATIONS if row[0] in sys.argv[1:] or len(sys.argv) == 1]
+    wanted = rows_of(sys.argv[1:])
     check_texts(wanted)
     survivors = 0
     with tempfile.TemporaryDirectory() as temporary:

@@ -29,7 +29,7 @@ SHEETS = [
     sheet("commas for tabs", "sample,fasta\ns,s.fasta\n", "the columns sample and fasta, separated by a tab"),
     sheet("no header", "s\ts.fasta\nt\tt.fasta\n", "the columns sample and fasta, separated by a tab"),
     sheet("two columns of one name", "sample\tfasta\tsample\ns\ts.fasta\tt\n", "two columns 'sample'"),
-    sheet("a sample twice", "sample\tfasta\ns\ta\nt\tb\ns\tc\n", "line 4: sample 's' stands in more than one row"),
+    sheet("a sample twice", "sample\tfasta\ns\ta\nt\tb\ns\tc\n", "line 4: sample 's' is in more than one row"),
     sheet("a missing cell", "sample\tfasta\ns\n", "line 2: the row 's' has not as many cells as the header"),
     sheet("an empty cell", "sample\tfasta\ns\t\n", "line 2, fasta: '' should be non-empty (Path of its FASTA file"),
     sheet("a cell too many", "sample\tfasta\ns\tx\tnote\n", "line 2: the row 's\\tx\\tnote' has not as many cells"),

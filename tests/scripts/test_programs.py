@@ -50,7 +50,7 @@ def test_nucleotides_to_proteins_by_hand(tmp_path, program):
     assert (tmp_path / "p.fasta").read_text().startswith(">aF1 nt=1-9\nMA\n>aF2 nt=1-9\nWP\n")
     assert (tmp_path / "t.tsv").read_text() == (
         "id\tline\tlength\twindows\tkept\treason\na\t1\t9\t1\t6\t\n"
-        "rna\t3\t3\t0\t0\tno nucleotide of DNA: 'U'; this is RNA, write T for U\n"
+        "rna\t3\t3\t0\t0\tcharacters that are not nucleotides of DNA: 'U'; this is RNA, write T for U\n"
     )
 
 
@@ -59,12 +59,16 @@ def test_nucleotides_to_proteins_by_hand(tmp_path, program):
     [
         ("chunk_fasta.py", "--sample s nowhere.fasta {chunk}", "nowhere.fasta"),
         ("chunk_fasta.py", "--sample s text.txt {chunk}", "text.txt, line 1: not FASTA"),
-        ("chunk_fasta.py", "--sample s twice.fasta {chunk}", "twice.fasta, line 3: id 'a' stands already on line 1"),
+        ("chunk_fasta.py", "--sample s twice.fasta {chunk}", "twice.fasta, line 3: id 'a' is already on line 1"),
         ("chunk_fasta.py", "--sample s bad.fasta --on-invalid fail {chunk}", "bad.fasta, line 1: record 'b'"),
-        ("translate.py", "--fasta protein.fasta {translate}", "line 1: record 'p': no nucleotide of DNA: 'L' 'E'"),
+        (
+            "translate.py",
+            "--fasta protein.fasta {translate}",
+            "line 1: record 'p': characters that are not nucleotides of DNA: 'L' 'E'",
+        ),
         ("translate.py", "--fasta dna.fasta --genetic-code 7 {translate}", "genetic_code: NCBI has no table 7; give"),
-        ("translate.py", "--fasta dna.fasta --window 2 {translate}", "window: 2 nucleotides are no codon"),
-        ("translate.py", "--fasta dna.fasta {translate}", "dna.fasta, line 3: id 'n' stands already on line 1"),
+        ("translate.py", "--fasta dna.fasta --window 2 {translate}", "window: 2 nucleotides are less than a codon"),
+        ("translate.py", "--fasta dna.fasta {translate}", "dna.fasta, line 3: id 'n' is already on line 1"),
         ("embed_chunk.py", "--fasta ok.fasta --model esm2_8M {embed}", "model: 'esm2_8M' is no known name"),
         ("embed_chunk.py", "--fasta ok.fasta --model no/such.pt {embed}", "there is nothing at no/such.pt"),
         ("embed_chunk.py", "--fasta ok.fasta --model text.txt.pt {embed}", "text.txt.pt: "),

@@ -26,7 +26,7 @@ def test_no_bit_of_an_output_changes_without_a_new_number(outputs, capsys):
     if differing is None:
         with capsys.disabled():
             print(f"\ntests/golden.json knows no torch {made_with}: values were compared, bits were not checked")
-    assert not differing and not golden.differing_values(golden.read(), arrays), "raise BITS, or mend the change"
+    assert not differing and not golden.differing_values(golden.read(), arrays), "raise BITS, or correct the change"
 
 
 def test_every_output_has_its_digest_and_values(outputs):

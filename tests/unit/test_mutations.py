@@ -22,6 +22,13 @@ def test_a_text_that_is_not_there_or_stands_twice_is_named():
             mutation.check_texts([("tokens", "a row", "sequences/alphabet.py", text, "")])
 
 
+def test_an_unknown_fact_is_an_error_that_lists_the_nearest():
+    with pytest.raises(SystemExit, match="there is no fact 'manifst'; the nearest are manifest, "):
+        mutation.rows_of(["masks", "manifst"])
+    assert {row[0] for row in mutation.rows_of(["masks", "manifest"])} == {"masks", "manifest"}
+    assert mutation.rows_of([]) == mutation.MUTATIONS
+
+
 def test_every_mutation_has_tests_that_can_notice_it():
     """A name without a file would be left out in silence, and without any file all tests would run."""
     for fact, what, file, *_ in mutation.MUTATIONS:

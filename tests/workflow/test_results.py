@@ -116,7 +116,7 @@ def test_another_checkpoint_of_the_same_name_is_refused_until_it_has_a_name(copy
     save_other_model(copy.folder / "new" / MODEL)
     config = (f"model=new/{MODEL}",)
     done = copy.fails("--dry-run", config=config)
-    assert f"the results that are there are of another checkpoint ({MODEL}), not of new/{MODEL}" in done.output
+    assert f"the existing results belong to another checkpoint ({MODEL}), not to new/{MODEL}" in done.output
     assert "set `name` to keep both" in done.output
     copy.passes("--dry-run", config=(*config, "name=new"))
 
@@ -188,7 +188,7 @@ def test_results_of_the_old_layout_are_named_left_and_reused(finished, project):
     shutil.copy(finished / MODEL, project.folder)
     shutil.copytree(finished / "results/esm2_small/embeddings", project.folder / "results/embeddings")
     done = project.passes(config=(f"model=./{MODEL}", "reuse=results"))
-    assert "results/embeddings: of version 0.3.0, left as they are" in done.output
+    assert "results/embeddings: from version 0.3.0, kept" in done.output
     project.results = project.folder / "results/esm2_small"
     assert sum(job["reused_sequences"] for job in project.stats()) == 7
     assert sorted(path.name for path in (project.folder / "results/embeddings").iterdir()) == ["s.parquet", "t.parquet"]

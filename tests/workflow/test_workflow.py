@@ -108,7 +108,7 @@ def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(proje
             means = np.stack([file[name][...].astype("f4").mean(0) for name in project.embeddings(sample)["id"]])
         assert np.allclose(means, project.matrix(sample, "mean_2"), atol=2e-3)
     shutil.copytree(project.folder / "results", project.folder / "earlier")
-    assert "earlier results hold no representations" in project.fails(config=(*options, "reuse=earlier")).output
+    assert "reuse: cannot be combined with representations" in project.fails(config=(*options, "reuse=earlier")).output
     named = project.run("-n", config=("model=esm2_t6_8M_UR50D", "include=contacts"))
     assert "download_contact_head" in named.output
 
@@ -137,7 +137,7 @@ def test_records_are_replaced_and_ids_suffixed_by_choice(project):
     table = project.embeddings("s")
     assert table["id"].tolist() == ["a", "a_2", "a_3"]
     assert np.array_equal(table["mean_6"][0], table["mean_6"][2])  # J became X
-    for option, message in (("on_invalid=fail", "record 'a'"), ("on_invalid=replace", "id 'a' stands already")):
+    for option, message in (("on_invalid=fail", "record 'a'"), ("on_invalid=replace", "id 'a' is already")):
         done = project.fails(config=(option,))
         assert message in done.output
 
@@ -245,7 +245,7 @@ def test_config_mistakes_are_named_before_anything_runs(project, config, message
     ("sheet", "message"),
     [
         ("sample\tfile\ns\ts.fasta\n", "'file' was unexpected"),
-        ("sample\tfasta\ns\ts.fasta\ns\ts.fasta\n", "sample 's' stands in more than one row"),
+        ("sample\tfasta\ns\ts.fasta\ns\ts.fasta\n", "sample 's' is in more than one row"),
         ("sample\tfasta\na/b\ts.fasta\n", "'a/b' does not match"),
         ("sample\tfasta\ns\t\n", "'' should be non-empty"),
         ("sample\tfasta\n", "no sample in it"),

@@ -1,7 +1,7 @@
 """Options: fields of frozen dataclasses, each with its key in the configuration.
 
-workflow/schemas/config.schema.yaml is the source of their defaults, words and help; a test compares them. Programs make
-their flags of these fields, and rules the arguments of the programs.
+workflow/schemas/config.schema.yaml is the source of their defaults, words and help; a test compares them. The flags of
+programs, and the arguments that rules pass to them, are generated from these fields.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from .errors import check_one_of
 
 @dataclass(frozen=True)
 class Option:
-    """What an option is.
+    """An option of the configuration and of programs.
 
     Attributes:
         key: in the configuration; `section.name` inside a section.
         help: for the flag of a program.
         kind: type of its value, or of each value of a list.
-        words: the only values that it may have, or that each value of a list may have; empty: any.
-        none: how None is written in the configuration and on a command line.
+        words: the allowed values, for a list those of each item; empty: any value.
+        none: the word for None in the configuration and on a command line.
     """
 
     key: str
@@ -31,7 +31,7 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """The name of its value in what argparse returns."""
+        """The name of its value in argparse's namespace."""
         return self.key.rpartition(".")[2]
 
     @property
@@ -41,13 +41,13 @@ class Option:
 
 
 def option(default: Any, key: str, help: str, **more: Any) -> Any:  # noqa: A002, ANN401
-    """Return a field of a dataclass that is an option; dataclasses.MISSING as default: it must be given."""
+    """Return a dataclass field that is an option; it is required if the default is dataclasses.MISSING."""
     return field(default=default, metadata={"option": Option(key, help, **more)})
 
 
 @dataclass(frozen=True)
 class Options:
-    """Base of dataclasses of options: a word that an option does not have is refused by its key."""
+    """Base of dataclasses of options; refuses a value that is not one of the words of its option, and names the key."""
 
     def __post_init__(self) -> None:
         for name, (one, _) in options_of(type(self)).items():

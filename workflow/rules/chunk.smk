@@ -14,8 +14,8 @@ rule chunk_fasta:
     conda:
         CPU_ENV
     resources:
-        mem_mb=needed.chunking_mb,
-        runtime=needed.chunking_minutes,
+        mem_mb=job_resources.chunking_mb,
+        runtime=job_resources.chunking_minutes,
     params:
         program=in_clone("scripts/chunk_fasta.py"),
         bits=BITS,

@@ -7,13 +7,12 @@ from snakemake.exceptions import WorkflowError
 FOLDER = Path(str(workflow.current_basedir)).parent
 if not FOLDER.is_dir():
     raise WorkflowError(
-        f"{FOLDER} is no local folder: the programs import a library beside them, so clone the repository "
+        f"{FOLDER} is not a local folder: the programs import the library beside them, so clone the repository "
         "and name the clone's workflow/Snakefile in `module:` or `--snakefile`"
     )
 
 from packed_esm.checkpoints.fair_esm import require_fair_esm
-from packed_esm.planning import arguments
-from packed_esm.planning import inputs as given
+from packed_esm.planning import arguments, inputs
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
 from packed_esm.planning.plan import Plan
@@ -39,36 +38,36 @@ pathvars:
 
 
 def read_metadata():
-    """Return the sheet that `metadata` names, once its header is checked: a job that fails at the end is too late."""
-    sheets = [given.given_path(settings["metadata"])] if settings["metadata"] else []
+    """Return the sheet of `metadata` after checking its header, so that the last job does not fail because of it."""
+    sheets = [inputs.user_path(settings["metadata"])] if settings["metadata"] else []
     for sheet in sheets:
         check_metadata(sheet)
-    return given.without_braces("metadata", sheets)
+    return inputs.without_braces("metadata", sheets)
 
 
-def as_given(value):
-    """Return a function of params that gives a value in which braces are no wildcards."""
+def literal(value):
+    """Return a function for params that returns a value; braces in it are not wildcards."""
     return lambda wildcards: value
 
 
 def unrecorded(value):
-    """Return a function of params that gives a value; as it takes `output`, a change of the value reruns nothing."""
+    """Return a function for params that returns a value; because it uses `output`, a changed value reruns nothing."""
     return lambda wildcards, output: value
 
 
 def in_clone(path):
-    """Return a function of params that gives a path in this clone, which may move."""
-    return unrecorded(given.path_inside(FOLDER / path))
+    """Return a function for params that returns a path in this clone, which may be moved."""
+    return unrecorded(inputs.path_inside(FOLDER / path))
 
 
 def residue_arguments(wildcards, output):
-    """Return what embed_chunk.py is told of its files for each residue."""
+    """Return the arguments of embed_chunk.py for its residue files."""
     files = dict(zip(results.features, output.residues, strict=True))
     return arguments.residue_arguments(files) + arguments.residue_dtype_arguments(settings)
 
 
 def export_arguments(wildcards):
-    """Return what export_sample.py is told of its files."""
+    """Return the arguments of export_sample.py for its files."""
     options = [text for option in results.exports(wildcards.sample) for text in option]
     return options + arguments.residue_arguments(results.exported_residues(wildcards.sample))
 
@@ -76,17 +75,17 @@ def export_arguments(wildcards):
 def embed_threads(wildcards):
     """Return the CPU threads of a job that runs the model; 8 on a cluster."""
     if workflow.remote_exec or workflow.non_local_exec:
-        return 8  # not what this machine has: it may be the one that submits, or one that other users' jobs share
+        return 8  # not the cores of this machine: it may only submit jobs, or be shared with the jobs of others
     limits = workflow.global_resources
     return embedding_threads(workflow.resource_settings.cores, int(limits["gpu"].value) if "gpu" in limits else 1)
 
 
 samples = plan.samples
 results = plan.results(workflow.pathvars.get("results"))
-earlier_results = given.without_braces("reuse", given.earlier_files(settings["reuse"], Path(results.folder)))
+earlier_results = inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder)))
 metadata = read_metadata()
-model_files = given.without_braces("model", map(given.path_inside, model.inputs))
-needed = JobResources(settings, model.shape, bool(results.features))
+model_files = inputs.without_braces("model", map(inputs.path_inside, model.inputs))
+job_resources = JobResources(settings, model.shape, bool(results.features))
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if settings["device"] == "cuda" else CPU_ENV
 if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):

@@ -2,7 +2,7 @@ if model.is_missing:
 
     rule download_model:
         output:
-            given.path_inside(model.path),
+            inputs.path_inside(model.path),
         log:
             "<logs>/download_model.log",
         localrule: True
@@ -19,7 +19,7 @@ if model.is_contact_head_missing:
 
     rule download_contact_head:
         output:
-            given.path_inside(model.contact_head),
+            inputs.path_inside(model.contact_head),
         log:
             "<logs>/download_contact_head.log",
         localrule: True
@@ -37,7 +37,7 @@ rule embed_chunk:
         fasta="<results>/chunks/{scatteritem}.fasta",
         model=model_files,
         stamp=STAMPS["embed"],
-        # Their content determines nothing but the time it takes: a newer one is no reason to embed again.
+        # Only the time of the job depends on their content, so a newer file is not a reason to embed again.
         reuse=ancient(earlier_results),
     output:
         embeddings="<results>/chunks/{scatteritem}.arrow",
@@ -51,9 +51,9 @@ rule embed_chunk:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=needed.gpus,
-        mem_mb=needed.embedding_mb,
-        runtime=needed.embedding_minutes,
+        gpu=job_resources.gpus,
+        mem_mb=job_resources.embedding_mb,
+        runtime=job_resources.embedding_minutes,
     params:
         program=in_clone("scripts/embed_chunk.py"),
         bits=BITS,

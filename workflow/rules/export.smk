@@ -14,8 +14,8 @@ if settings["formats"]:
         conda:
             CPU_ENV
         resources:
-            mem_mb=needed.exporting_mb,
-            runtime=needed.exporting_minutes,
+            mem_mb=job_resources.exporting_mb,
+            runtime=job_resources.exporting_minutes,
         params:
             program=in_clone("scripts/export_sample.py"),
             bits=BITS,

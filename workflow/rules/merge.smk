@@ -9,8 +9,8 @@ rule merge_residues:
     conda:
         CPU_ENV
     resources:
-        mem_mb=needed.merging_mb,
-        runtime=needed.merging_minutes,
+        mem_mb=job_resources.merging_mb,
+        runtime=job_resources.merging_minutes,
     params:
         program=in_clone("scripts/merge_residues.py"),
         bits=BITS,
@@ -32,8 +32,8 @@ rule merge_sample:
     conda:
         CPU_ENV
     resources:
-        mem_mb=needed.merging_mb,
-        runtime=needed.merging_minutes,
+        mem_mb=job_resources.merging_mb,
+        runtime=job_resources.merging_minutes,
     params:
         program=in_clone("scripts/merge_sample.py"),
         bits=BITS,

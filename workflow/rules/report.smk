@@ -52,14 +52,14 @@ rule make_report:
     conda:
         CPU_ENV
     resources:
-        mem_mb=needed.report_mb,
-        runtime=needed.report_minutes,
+        mem_mb=job_resources.report_mb,
+        runtime=job_resources.report_minutes,
     params:
         program=in_clone("scripts/make_report.py"),
         samples=arguments.sample_arguments(samples, results.embeddings),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
         captions=in_clone("report"),
-        color_by=as_given(settings["color_by"]),
+        color_by=literal(settings["color_by"]),
         metadata=[f"--metadata={sheet}" for sheet in metadata],
         snakemake=snakemake_version,
         stale=stale_results,

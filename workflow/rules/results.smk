@@ -1,4 +1,4 @@
-# Whether the results that are there are what is asked for.
+# Compare the existing results with the present settings.
 
 import sys
 
@@ -6,16 +6,16 @@ from packed_esm.planning import stages
 from packed_esm.planning.summary import summary_of
 
 FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
-PAGE = {
+PAGE_FILES = {
     **{"metadata": Path(sheet) for sheet in metadata},
     **{f"caption of {figure}": FOLDER / "report" / f"{figure}.rst" for figure in FIGURES},
     "template of the page": FOLDER / "packed_esm" / "report" / "page.html.j2",
 }
-ASKED = stages.asked(results, model, PAGE)
+STAGES = stages.requested_stages(results, model, PAGE_FILES)
 
 
 def runs_jobs():
-    """Return whether this call may run jobs: not a dry run, one that only shows or lints, or one beside another run."""
+    """Return whether this call may run jobs: not if it is a dry run, only prints or lints, or another run is active."""
     resources = workflow.resource_settings
     if any(Path(".snakemake/locks").glob("*")):
         return False
@@ -23,13 +23,13 @@ def runs_jobs():
 
 
 def stale_results(wildcards):
-    """Return a sentence that names the files of other samples, settings or numbers of chunks; empty if none."""
+    """Return a sentence that names the files that do not belong to this configuration; empty if there are none."""
     return results.stale()
 
 
 if workflow.is_main_process:
-    STAMPS = stages.stamps_of(results, ASKED, runs_jobs())
+    STAMPS = stages.stamps_of(results, STAGES, runs_jobs())
 else:
-    STAMPS = stages.stamps_of_this_run(results, ASKED)
+    STAMPS = stages.stamps_of_this_run(results, STAGES)
 if earlier := results.first_layout():
-    print(f"{', '.join(earlier)}: of version 0.3.0, left as they are; `reuse: [results]` takes them", file=sys.stderr)
+    print(f"{', '.join(earlier)}: from version 0.3.0, kept; `reuse: [results]` uses them", file=sys.stderr)

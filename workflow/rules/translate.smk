@@ -13,8 +13,8 @@ rule translate:
     conda:
         CPU_ENV
     resources:
-        mem_mb=needed.translating_mb,
-        runtime=needed.translating_minutes,
+        mem_mb=job_resources.translating_mb,
+        runtime=job_resources.translating_minutes,
     params:
         program=in_clone("scripts/translate.py"),
         bits=BITS,

@@ -23,9 +23,9 @@ rule validate:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=needed.gpus,
-        mem_mb=needed.validation_mb,
-        runtime=needed.validation_minutes,
+        gpu=job_resources.gpus,
+        mem_mb=job_resources.validation_mb,
+        runtime=job_resources.validation_minutes,
     params:
         program=in_clone("scripts/validate.py"),
         bits=BITS,

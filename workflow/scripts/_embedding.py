@@ -1,4 +1,4 @@
-"""The options that say how to embed, for the programs that do."""
+"""The options for embedding, shared by embed_chunk.py and validate.py."""
 
 import argparse
 
@@ -8,20 +8,20 @@ from packed_esm.sequences.options import LongProteins
 
 
 def add_embedding_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how to embed."""
+    """Add the options for embedding."""
     add_options(parser.add_argument_group("embedding"), EmbedOptions)
-    add_options(parser.add_argument_group("long proteins (embedded in windows where action is split)"), LongProteins)
+    add_options(parser.add_argument_group("long proteins (embedded in windows if the action is split)"), LongProteins)
     parser.add_argument(
         "--terminal",
         type=int,
         metavar="DESCRIPTOR",
-        help="an open file descriptor for the progress bar, where stderr goes to a file (default: stderr)",
+        help="an open file descriptor for the progress bar, if stderr is a file (default: stderr)",
     )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of torch (default: all)")
 
 
 def embedding_options(args: argparse.Namespace) -> EmbedOptions:
-    """Return what `add_embedding_options` parsed."""
+    """Return the options that `add_embedding_options` added, and set the threads of torch."""
     import torch
     from packed_esm.checkpoints.registry import find_model
 

@@ -1,11 +1,11 @@
-"""Flags made of the library's dataclasses of options."""
+"""Generate flags from the library's dataclasses of options."""
 
 import argparse
 from collections.abc import Callable
 from dataclasses import MISSING
 from typing import Any, TypeVar
 
-import _program  # noqa: F401 - the library on the path
+import _program  # noqa: F401 - puts the library on the path
 from packed_esm.options import Option, Options, options_of
 
 Group = TypeVar("Group", bound=Options)
@@ -18,7 +18,7 @@ def add_options(parser: argparse._ActionsContainer, *groups: type[Options]) -> N
 
 
 def options_from(args: argparse.Namespace, group: type[Group], **others: Any) -> Group:  # noqa: ANN401
-    """Return the options that `add_options` parsed; `others`: other fields, or values in place of what was parsed."""
+    """Return the parsed options of `add_options`; `others`: other fields, or values that replace parsed ones."""
     parsed = {name: getattr(args, option.dest) for name, (option, _) in options_of(group).items()}
     frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in parsed.items()}
     return group(**frozen | others)
@@ -38,7 +38,7 @@ def _arguments(option: Option, default: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _reader(option: Option) -> Callable[[str], Any]:
-    """Return what reads a value; argparse names it in its message."""
+    """Return a function that reads a value; argparse shows its name in messages."""
 
     def read(text: str) -> Any:  # noqa: ANN401
         return None if text == option.none else option.kind(text)

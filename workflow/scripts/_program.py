@@ -1,4 +1,4 @@
-"""What the programs here share: the library on the path, a log on stderr, and a user's errors in one line."""
+"""Shared by the programs: the library on the path, a log on stderr, and a user's errors in one line."""
 
 import argparse
 import logging
@@ -9,20 +9,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# Errors of torch by name, because importing it here would cost every program.
+# Errors of torch by name, because importing torch here would slow down every program.
 REMEDIES = {
     "OutOfMemoryError": "use a larger GPU, or device: cpu",
-    "AcceleratorError": "the GPU or its driver failed: run again, and look at nvidia-smi if it comes back",
+    "AcceleratorError": "the GPU or its driver failed: run again, and look at nvidia-smi if it fails again",
 }
 
 
 def printable(text: str) -> str:
-    """Return `text` with escapes for what is not printed: a header of a FASTA file may try to command the terminal."""
+    """Return `text` with unprintable characters escaped: a FASTA header may have commands for the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Escapes what is not printed in messages; a traceback keeps its lines."""
+    """Escapes unprintable characters in messages; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return printable(super().formatMessage(record))
@@ -31,7 +31,7 @@ class PrintableFormatter(logging.Formatter):
 def run(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], object], argv: Sequence[str] | None
 ) -> int:
-    """Parse `argv`, do the work, and return the exit status: 1 with one line on stderr for bad input."""
+    """Parse `argv`, call `work`, and return the exit status: for bad input 1, with one line on stderr."""
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it was writing
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
@@ -48,7 +48,7 @@ def run(
         work(args)
     except (PackedEsmError, OSError, MemoryError) as error:
         if not isinstance(error, PackedEsmError | MemoryError) and error.errno is None:
-            raise  # a library's, of ours a bug
+            raise  # an error of a library, so a bug of ours
         text = " ".join(str(error).splitlines()) or "out of memory; give the job more, or smaller input"
         print(f"{parser.prog}: error: {printable(text)}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Check the records of all samples, keep one copy of equal sequences, and deal them to chunks of equal work.
+"""Check the records of all samples, keep one copy of equal sequences, and assign them to chunks of equal work.
 
 Example:
   python workflow/scripts/chunk_fasta.py --sample human human.fasta.gz --sample yeast yeast.fasta \\
@@ -24,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("NAME", "FASTA"),
         help="FASTA, plain or gzip; repeatable",
     )
-    parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="FASTA files to write, one a chunk")
-    parser.add_argument("--manifest", type=Path, required=True, help="Parquet: a row for every record")
+    parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="FASTA files to write, one per chunk")
+    parser.add_argument("--manifest", type=Path, required=True, help="Parquet: one row per record")
     parser.add_argument("--rejected", type=Path, required=True, help="TSV: records rejected or changed, and why")
     parser.add_argument("--counts", type=Path, required=True, help="JSON: counts of records and residues")
     add_options(parser, RecordOptions, LongProteins)
@@ -36,7 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the model, to estimate work (default: %(default)s)",
     )
     parser.add_argument(
-        "--translated", action="store_true", help="the proteins are of translate.py: warn of none that looks like DNA"
+        "--translated",
+        action="store_true",
+        help="the proteins are from translate.py: do not warn about those that look like DNA",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Fetch a published checkpoint, or its contact head.
+"""Download a published checkpoint, or its contact head.
 
 Example:
   python workflow/scripts/download_model.py --model esm2_t33_650M_UR50D --out esm2_t33_650M_UR50D.pt
@@ -13,9 +13,11 @@ import _program
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="name of a published checkpoint, as esm2_t6_8M_UR50D")
-    parser.add_argument("--contact-head", action="store_true", help="fetch the contact head (default: the checkpoint)")
-    parser.add_argument("--out", type=Path, required=True, help="where to put it")
+    parser.add_argument("--model", required=True, help="name of a published checkpoint, for example esm2_t6_8M_UR50D")
+    parser.add_argument(
+        "--contact-head", action="store_true", help="download the contact head (default: the checkpoint)"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
     return parser
 
 

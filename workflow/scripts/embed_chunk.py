@@ -1,4 +1,4 @@
-"""Embed the proteins of a FASTA file with packed ESM-2: an Arrow file, one row a sequence, in input order.
+"""Embed the proteins of a FASTA file with packed ESM-2: an Arrow file, one row per sequence, in input order.
 
 Example:
   python workflow/scripts/embed_chunk.py --fasta 1-of-2.fasta --model demo --layers 6 --out 1-of-2.arrow \\
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         default=[],
-        help="Parquet files of earlier runs: what they have with the same settings is taken from there (default: none)",
+        help="Parquet files of earlier runs; embeddings with the same settings are copied from them (default: none)",
     )
     parser.add_argument(
         "--residues",
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("FEATURE", "HDF5"),
-        help="also keep representations, logits or contacts of each residue; repeatable",
+        help="also write representations, logits or contacts of each residue; repeatable",
     )
     parser.add_argument(
         "--residue-dtype",

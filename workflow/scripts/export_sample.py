@@ -15,11 +15,11 @@ import _program
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--embeddings", type=Path, required=True, help="Parquet file of merge_sample.py")
-    parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
-    parser.add_argument("--sample", required=True, help="which sample of the manifest")
+    parser.add_argument("--embeddings", type=Path, required=True, help="output of merge_sample.py")
+    parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
+    parser.add_argument("--sample", required=True, help="name of the sample in the manifest")
     column = {"nargs": 2, "action": "append", "default": [], "metavar": ("COLUMN", "PATH")}
-    parser.add_argument("--h5", **column, help="HDF5 file in UniProt's layout; repeatable")
+    parser.add_argument("--h5", **column, help="HDF5 file in the layout of UniProt; repeatable")
     parser.add_argument("--npy", **column, help="matrix; repeatable")
     parser.add_argument(
         "--ids",
@@ -29,14 +29,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="text file, one id per line, in the order of the matrices; repeatable",
     )
     parser.add_argument("--h5ad", type=Path, help="AnnData file")
-    parser.add_argument("--pt", type=Path, help="folder of files as fair-esm's scripts/extract.py writes them")
+    parser.add_argument("--pt", type=Path, help="folder for files like those of fair-esm's scripts/extract.py")
     parser.add_argument(
         "--residues",
         nargs=2,
         action="append",
         default=[],
         metavar=("FEATURE", "PATH"),
-        help="HDF5 file of merge_residues.py, for --pt; repeatable",
+        help="output of merge_residues.py, for --pt; repeatable",
     )
     return parser
 
@@ -51,7 +51,7 @@ def export(args: argparse.Namespace) -> None:
 
         others = [partial(pt_folder, args.pt, [(feature, Path(path)) for feature, path in args.residues])]
     elif args.residues:
-        raise OptionError("residues: they go into the files of `pt`; name its folder too")
+        raise OptionError("--residues: the values are written to the files of --pt; name its folder too")
 
     records = export_sample(
         args.embeddings,

@@ -41,10 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--metadata",
         type=Path,
-        help="TSV: column id or Entry, column sample if samples share ids, any others",
+        help="TSV: a column id or Entry, a column sample if samples share ids, any others",
     )
     parser.add_argument("--snakemake-version", help="version of Snakemake, for the page")
-    parser.add_argument("--stale", default="", help="a sentence on files in the results that do not belong to this run")
+    parser.add_argument(
+        "--stale", default="", help="a sentence on files among the results that do not belong to this run"
+    )
     return parser
 
 

@@ -1,6 +1,6 @@
-"""Join what all chunks have for each residue to one HDF5 file of a sample: a dataset for each accession or id.
+"""Join the residue files of all chunks to one HDF5 file of a sample: one dataset per accession or id.
 
-The file links to those of the chunks, which must stay where they are; --copy makes one that can be taken elsewhere.
+The file links to those of the chunks, which must stay in place; --copy writes a file that can be moved.
 
 Example:
   python workflow/scripts/merge_residues.py --manifest manifest.parquet --sample human --copy \\
@@ -16,9 +16,11 @@ import _program
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
-    parser.add_argument("--sample", required=True, help="which sample of the manifest")
-    parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="of one feature, in chunk order")
+    parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
+    parser.add_argument("--sample", required=True, help="name of the sample in the manifest")
+    parser.add_argument(
+        "--chunks", nargs="+", type=Path, required=True, help="residue files of one feature, in chunk order"
+    )
     parser.add_argument("--out", type=Path, required=True, help="HDF5 file")
     parser.add_argument("--copy", action="store_true", help="copy the datasets (default: link to them)")
     return parser

@@ -14,9 +14,11 @@ import _program
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
-    parser.add_argument("--sample", required=True, help="which sample of the manifest")
-    parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="of embed_chunk.py, in chunk order")
+    parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
+    parser.add_argument("--sample", required=True, help="name of the sample in the manifest")
+    parser.add_argument(
+        "--chunks", nargs="+", type=Path, required=True, help="outputs of embed_chunk.py, in chunk order"
+    )
     parser.add_argument("--out", type=Path, required=True, help="Parquet file")
     return parser
 

@@ -18,13 +18,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fasta", type=Path, required=True, help="nucleotides, plain or gzip")
     parser.add_argument("--out", type=Path, required=True, help="FASTA: the proteins")
-    parser.add_argument("--table", type=Path, required=True, help="TSV: what became of each record")
-    parser.add_argument("--counts", type=Path, help="JSON: counts, and the sha256 of the FASTA file (default: none)")
+    parser.add_argument("--table", type=Path, required=True, help="TSV: the outcome for each record")
+    parser.add_argument(
+        "--counts", type=Path, help="JSON: counts, and the sha256 of the FASTA file (default: not written)"
+    )
     add_options(parser, TranslationOptions, RecordOptions)
     return parser
 
 
-def work(args: argparse.Namespace) -> None:
+def translate(args: argparse.Namespace) -> None:
     from packed_esm.sequences.translation import translate_fasta
 
     translation, records = options_from(args, TranslationOptions), options_from(args, RecordOptions)
@@ -36,7 +38,7 @@ def work(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return _program.run(build_parser(), work, argv)
+    return _program.run(build_parser(), translate, argv)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar=("NAME", "FASTA", "PARQUET"),
-        help="as for chunk_fasta.py, and of merge_sample.py; repeatable",
+        help="a sample, its FASTA file, and the output of merge_sample.py; repeatable",
     )
     parser.add_argument(
         "--residues",
@@ -32,12 +32,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("NAME", "FEATURE", "HDF5"),
-        help="of merge_residues.py; repeatable",
+        help="output of merge_residues.py; repeatable",
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="of chunk_fasta.py")
-    parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON files of embed_chunk.py")
-    parser.add_argument("--table", type=Path, required=True, help="TSV: a row a sequence and layer")
-    parser.add_argument("--summary", type=Path, required=True, help="JSON: what was found")
+    parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
+    parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON outputs of embed_chunk.py")
+    parser.add_argument("--table", type=Path, required=True, help="TSV: one row per sequence and layer")
+    parser.add_argument("--summary", type=Path, required=True, help="JSON: the results")
     add_options(parser, ValidationOptions)
     _embedding.add_embedding_options(parser)
     return parser

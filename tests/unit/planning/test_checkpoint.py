@@ -61,7 +61,7 @@ def test_a_file_tells_how_many_layers_and_whether_there_is_a_contact_head(tmp_pa
 
 def test_contacts_of_a_model_without_a_contact_head_are_refused(tmp_path):
     path = save_fair_esm(random_esm2(2, 32, 2), tmp_path / "esm2_small.pt")
-    for model, message in ((str(path), f"there is none in {path} nor "), ("demo", "there is no contact head of demo")):
+    for model, message in ((str(path), f"neither {path} nor "), ("demo", "there is no contact head of demo")):
         with pytest.raises(OptionError, match=f"include: contacts.*{message}"):
             checkpoint(model=model, include=["contacts"]).is_contact_head_missing  # noqa: B018
 

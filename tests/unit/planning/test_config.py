@@ -7,7 +7,7 @@ import yaml
 from conftest import ROOT
 from packed_esm.errors import OptionError
 from packed_esm.planning.config import coerced, keys, plain, read_config
-from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, given_path, stable_path
+from packed_esm.planning.inputs import earlier_files, estimated_chunks, fasta_bytes, stable_path, user_path
 from packed_esm.planning.samples import read_sample_sheet
 
 SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
@@ -164,10 +164,10 @@ def test_a_path_may_begin_with_a_home_folder(tmp_path, monkeypatch):
     (tmp_path / "earlier/embeddings").mkdir(parents=True)
     parquet = tmp_path / "earlier/embeddings/a.parquet"
     parquet.touch()
-    assert given_path("~/a.fasta") == tmp_path / "a.fasta"
+    assert user_path("~/a.fasta") == tmp_path / "a.fasta"
     assert earlier_files(["~/earlier"], tmp_path / "results") == [parquet]
     for path in ("a~/b.fasta", "~no-such-user/a.fasta", "./~/a.fasta"):
-        assert given_path(path) == Path(path)
+        assert user_path(path) == Path(path)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_number_of_chunks_comes_from_file_sizes(tmp_path):
     paths = [str(tmp_path / name) for name in ("a.fasta", "b.fasta.gz")]
     assert fasta_bytes(paths) == 4500
     assert estimated_chunks(paths, 1000) == 5 and estimated_chunks(paths[:1], 10_000) == 1
-    with pytest.raises(ValueError, match="there is no .*; mend the sample sheet, or set `chunks`"):
+    with pytest.raises(ValueError, match="there is no .*; correct the sample sheet, or set `chunks`"):
         estimated_chunks(["nowhere.fasta"], 1000)
 
 

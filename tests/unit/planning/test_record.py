@@ -11,7 +11,7 @@ from packed_esm.planning.record import (
     compare,
     not_expected,
     read_record,
-    said_in,
+    value_in,
     write_record,
     write_stamps,
 )
@@ -72,7 +72,9 @@ def test_another_file_from_another_path_is_refused_where_results_are_of_one_alon
     record, _ = record_of(fasta, record_of(fasta)[0], made=sha256(fasta), fixed=True)
     other = tmp_path / "b.fasta"
     other.write_text(">b\nMKL\n")
-    with pytest.raises(OptionError, match="of another FASTA .*a.fasta.*, not of .*b.fasta; set `name` to keep both"):
+    with pytest.raises(
+        OptionError, match="belong to another FASTA .*a.fasta.*, not to .*b.fasta; set `name` to keep both"
+    ):
         record_of(other, record, fixed=True)
     rewrite(fasta, ">a\nMKL\n")
     assert record_of(fasta, record, fixed=True)[1]  # the same path: its results are made again
@@ -96,7 +98,7 @@ def test_a_file_that_is_yet_to_be_made_is_taken_when_it_is_there(tmp_path):
 def test_a_record_that_is_none_counts_as_none(tmp_path, content):
     (tmp_path / "settings.json").write_bytes(content.encode("latin-1"))
     assert read_record(tmp_path / "settings.json") == {} == read_record(tmp_path / "nowhere.json")
-    assert said_in(tmp_path / "settings.json", "a") is None
+    assert value_in(tmp_path / "settings.json", "a") is None
 
 
 def test_stamps_are_written_where_they_differ_and_elsewhere_if_asked(tmp_path, fasta):
@@ -110,7 +112,7 @@ def test_stamps_are_written_where_they_differ_and_elsewhere_if_asked(tmp_path, f
     dry = write_stamps(tmp_path / "settings", changed, tmp_path / "dry")
     assert dry == {"chunk": str(tmp_path / "dry/chunk.txt")}
     assert (tmp_path / "settings/chunk.txt").stat().st_mtime_ns == before
-    assert said_in(tmp_path / "settings.json", "chunk", "settings", "on_invalid") == "reject"
+    assert value_in(tmp_path / "settings.json", "chunk", "settings", "on_invalid") == "reject"
     assert (
         json.loads((tmp_path / "settings.json").read_text())["chunk"]["stamp"]
         in (tmp_path / "settings/chunk.txt").read_text()

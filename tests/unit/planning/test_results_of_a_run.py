@@ -47,7 +47,7 @@ def test_files_for_each_residue_are_those_that_are_asked_for_and_not_with_reuse(
     settings = read_config({"per_residue": "float32", "include": ["contacts", "log_likelihood", "logits"]}, SCHEMA)
     assert residue_features(settings) == ["representations", "logits", "contacts"]
     assert residue_features(read_config({"include": ["log_likelihood"], "reuse": ["a"]}, SCHEMA)) == []
-    with pytest.raises(OptionError, match="reuse: earlier results hold no logits of each residue"):
+    with pytest.raises(OptionError, match="reuse: cannot be combined with logits of each residue"):
         residue_features(read_config({"include": ["logits"], "reuse": ["a"]}, SCHEMA))
 
 
@@ -58,9 +58,9 @@ def test_files_of_another_configuration_are_named_six_of_them_in_part(tmp_path, 
     write(*run.final(), f"{FOLDER}/chunks/2-of-2.logits.h5", f"{FOLDER}/translated/s.json", f"{FOLDER}/counts.json")
     assert run.stale() == ""
     write(f"{FOLDER}/embeddings/u.parquet")
-    assert run.stale() == f"1 files are not of this configuration: {FOLDER}/embeddings/u.parquet"
+    assert run.stale() == f"1 files do not belong to this configuration: {FOLDER}/embeddings/u.parquet"
     write(*(f"{FOLDER}/chunks/{i}-of-5.arrow" for i in range(1, 6)))
-    assert run.stale().startswith("6 files are not") and run.stale().endswith("5-of-5.arrow and 1 more")
+    assert run.stale().startswith("6 files do not belong") and run.stale().endswith("5-of-5.arrow and 1 more")
 
 
 def test_results_of_the_first_layout_are_named_unless_results_are_wanted_there(tmp_path, monkeypatch):
@@ -86,7 +86,10 @@ def test_the_summary_says_what_was_done_and_what_is_stale(finished):
     write(f"{FOLDER}/embeddings/u.parquet")
     text = summary_of(finished)
     assert "5 residues/s in a job" in text and f"Report:     {FOLDER}/report.html" in text
-    assert f"Stale:      1 files are not of this configuration: {FOLDER}/embeddings/u.parquet (packed-esm clean" in text
+    assert (
+        f"Stale:      1 files do not belong to this configuration: {FOLDER}/embeddings/u.parquet (packed-esm clean"
+        in text
+    )
 
 
 @pytest.mark.parametrize("missing", ["counts.json", "chunks/2-of-2.json", "validation/summary.json"])

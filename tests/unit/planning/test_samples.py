@@ -54,7 +54,7 @@ def test_a_missing_file_is_named_by_sheet_and_sample_with_the_remedy_of_a_module
     message = "s.tsv, sample 'a': there is no FASTA file a.fasta; correct the path"
     with pytest.raises(OptionError, match=f"{message}$"):
         READER.read([sheet])
-    with pytest.raises(OptionError, match=f"{message}, or set `chunks` if your workflow makes the file$"):
+    with pytest.raises(OptionError, match=f"{message}, or set `chunks` if your workflow creates the file$"):
         SampleReader(ROOT, in_module=True).read([sheet])
     later = SampleReader(ROOT, made_later=True, in_module=True)
     assert later.read([sheet, "b.faa.gz"]) == {"a": "a.fasta", "b": "b.faa.gz"}

@@ -35,15 +35,17 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def asked(**config):
+def requested(**config):
     settings = read_config(config, SCHEMA)
     results = Results("results/demo", settings, {"s": "s.fasta"}, 1)
-    return results, stages.asked(results, Checkpoint(settings), {"template of the page": Path("page.html.j2")})
+    return results, stages.requested_stages(
+        results, Checkpoint(settings), {"template of the page": Path("page.html.j2")}
+    )
 
 
 def changed(**config):
     """Return the stages that a configuration changes."""
-    (_, before), (_, after) = asked(), asked(**config)
+    (_, before), (_, after) = requested(), requested(**config)
     return {name for name in before if before[name] != after[name]}
 
 
@@ -66,8 +68,8 @@ def test_a_key_changes_the_stages_that_it_determines(here, config, expected):
 
 
 def test_nucleotides_are_what_translate_reads_and_proteins_what_chunk_reads(here):
-    _, proteins = asked()
-    _, nucleotides = asked(input="nucleotide")
+    _, proteins = requested()
+    _, nucleotides = requested(input="nucleotide")
     assert "translate" not in proteins and list(proteins["chunk"].sources) == ["FASTA of sample s"]
     assert list(nucleotides["translate"].sources) == ["FASTA of sample s"] and not nucleotides["chunk"].sources
     assert nucleotides["translate"].settings["translation.window"] == 300
@@ -75,14 +77,14 @@ def test_nucleotides_are_what_translate_reads_and_proteins_what_chunk_reads(here
 
 def test_the_number_is_in_the_settings_of_what_computes(here, monkeypatch):
     monkeypatch.setattr(stages, "BITS", BITS + 1)
-    _, after = asked(input="nucleotide")
+    _, after = requested(input="nucleotide")
     monkeypatch.undo()
-    _, before = asked(input="nucleotide")
+    _, before = requested(input="nucleotide")
     assert {name for name in after if before[name] != after[name]} == {"translate", "chunk", "embed"}
 
 
 def test_jobs_say_what_they_read_in_counts_and_statistics(here):
-    results, _ = asked()
+    results, _ = requested()
     assert stages.digests_of_jobs(results) == {"translate": {}, "chunk": {}, "embed": {}}
     for path, content in (
         ("counts.json", {"fasta_sha256": {"s": "of proteins"}}),
@@ -93,12 +95,12 @@ def test_jobs_say_what_they_read_in_counts_and_statistics(here):
         (here / "results/demo" / path).write_text(json.dumps(content))
     made = stages.digests_of_jobs(results)
     assert made["chunk"] == {"FASTA of sample s": "of proteins"} and made["embed"] == {"checkpoint": "of the model"}
-    made = stages.digests_of_jobs(asked(input="nucleotide")[0])
+    made = stages.digests_of_jobs(requested(input="nucleotide")[0])
     assert made["translate"] == {"FASTA of sample s": "of nucleotides"} and made["chunk"] == {}
 
 
 def test_a_run_writes_record_and_stamps_and_a_dry_run_neither(here, capsys):
-    results, first = asked()
+    results, first = requested()
     dry = stages.stamps_of(results, first, is_run=False)
     assert not (here / "results").exists() and all(Path(path).is_file() for path in dry.values())
     stamps = stages.stamps_of(results, first, is_run=True)
@@ -106,7 +108,7 @@ def test_a_run_writes_record_and_stamps_and_a_dry_run_neither(here, capsys):
     assert stages.record_path(results).is_file() and not capsys.readouterr().err
     kept = stages.stamps_of(results, first, is_run=False)
     assert kept == stamps
-    results, other = asked(layers=[0])
+    results, other = requested(layers=[0])
     assert {name for name, path in stages.stamps_of(results, other, is_run=False).items() if path != stamps[name]} == {
         "embed"
     }
@@ -114,9 +116,9 @@ def test_a_run_writes_record_and_stamps_and_a_dry_run_neither(here, capsys):
 
 
 def test_once_all_is_done_what_was_asked_for_before_is_forgotten(here):
-    results, first = asked()
+    results, first = requested()
     stages.stamps_of(results, first, is_run=True)
-    results, other = asked(layers=[0])
+    results, other = requested(layers=[0])
     stages.stamps_of(results, other, is_run=True)
     for done, kept in ((False, True), (True, False)):
         stages.record_digests(results, other, done)
@@ -124,18 +126,18 @@ def test_once_all_is_done_what_was_asked_for_before_is_forgotten(here):
 
 
 def test_a_record_that_cannot_be_read_is_said_and_all_runs_again(here, capsys):
-    results, first = asked()
+    results, first = requested()
     stamps = stages.stamps_of(results, first, is_run=True)
     stages.record_path(results).write_text("{")
     again = stages.stamps_of(results, first, is_run=False)
     assert not set(again.values()) & set(stamps.values())
-    assert "settings.json: not a whole record of what was asked for; all runs again" in capsys.readouterr().err
+    assert "settings.json: incomplete record of the settings; everything runs again" in capsys.readouterr().err
 
 
 def test_every_key_is_of_a_stage_or_known_to_be_of_none(here):
     """A key of none: Snakemake's own, of parameters alone, or of where things are."""
     schema = yaml.safe_load(SCHEMA.read_text())
-    _, known = asked(input="nucleotide")
+    _, known = requested(input="nucleotide")
     of_stages = {key for stage in known.values() for key in stage.settings}
     of_none = {"name", "model", "chunks", "residues_per_chunk", "reuse", "formats", "validation.repeat"}
     assert set(keys(schema)) <= of_stages | of_none

@@ -55,10 +55,10 @@ def test_records_that_cannot_be_embedded_are_listed_with_line_and_reason(tmp_pat
     assert rejected.line.tolist() == ["3", "5", "7", "9", "11"]
     assert rejected.reason.tolist() == [
         "no residue",
-        "no residue letter: 'J'",
-        "no residue letter: '*'",
+        "characters that are not residues: 'J'",
+        "characters that are not residues: '*'",
         "header without an id",
-        "no residue letter: '1' '2'; if they number lines or positions, leave them out",
+        "characters that are not residues: '1' '2'; if they number lines or positions, leave them out",
     ]
     assert (manifest.chunk[manifest.status == "rejected"] == -1).all()
     assert sum(map(len, chunks)) == 2
@@ -72,13 +72,13 @@ def test_invalid_characters_are_replaced_by_choice_and_listed(tmp_path):
 
 
 def test_invalid_records_fail_by_choice(tmp_path):
-    with pytest.raises(FastaError, match=r"0.fasta, line 3: record 'empty': no residue; mend it"):
+    with pytest.raises(FastaError, match=r"0.fasta, line 3: record 'empty': no residue; correct it"):
         chunk(tmp_path, [MIXED], on_invalid="fail")
     assert not (tmp_path / "m.parquet").exists()
 
 
 def test_a_repeated_id_stops_with_both_lines(tmp_path):
-    with pytest.raises(FastaError, match=r"0.fasta, line 3: id 'a' stands already on line 1.*on_duplicate_id: suffix"):
+    with pytest.raises(FastaError, match=r"0.fasta, line 3: id 'a' is already on line 1.*on_duplicate_id: suffix"):
         chunk(tmp_path, [">a\nMK\n>a\nGG\n"])
 
 
@@ -115,7 +115,7 @@ def test_proteins_that_look_like_nucleotides_are_kept_with_one_warning_a_sample(
     *_, counts = chunk(tmp_path, [text, ">q\nMKV\n"])
     assert counts["accepted"] == 5
     (warning,) = caplog.messages
-    assert "0.fasta: 2 records of sample s0 look like nucleotides, first 'd1' on line 3" in warning
+    assert "0.fasta: 2 records of sample s0 look like nucleotides, the first is 'd1' on line 3" in warning
     assert "set input: nucleotide" in warning
     caplog.clear()
     chunk(tmp_path, [text], translated=True)
@@ -150,17 +150,23 @@ def test_a_record_that_is_too_long_is_listed_with_what_became_of_it(tmp_path, ac
     assert counts["accepted"] == 1 and counts[status] == 2
     assert counts["residues"] == manifest.length[manifest.digest != ""].sum()
     assert rejected["id"].tolist() == ["long", "odd"]
-    assert rejected["reason"].tolist() == [reason, f"no residue letter: '*'; {reason}"]
+    assert rejected["reason"].tolist() == [reason, f"characters that are not residues: '*'; {reason}"]
 
 
 # (header, lines, status, sequence or None, what the reason says)
 KINDS = [
-    ("complex1 chains A:B", "MKVLLAGGST:MAAKW", "rejected", None, "':'; if they part chains, write a record for each"),
-    ("paired", "EVQLVESGG|DIQMTQ", "rejected", None, "'|'; if they part chains, write a record for each chain"),
-    ("by_slash", "EVQLVESGG/DIQMTQ", "rejected", None, "'/'; if they part chains, write a record for each chain"),
+    (
+        "complex1 chains A:B",
+        "MKVLLAGGST:MAAKW",
+        "rejected",
+        None,
+        "':'; if they separate chains, write a record for each",
+    ),
+    ("paired", "EVQLVESGG|DIQMTQ", "rejected", None, "'|'; if they separate chains, write a record for each chain"),
+    ("by_slash", "EVQLVESGG/DIQMTQ", "rejected", None, "'/'; if they separate chains, write a record for each chain"),
     ("masked", "MKVLL<mask>GGST", "accepted", "MKVLL<mask>GGST", ""),
     ("hash_masked", "MKVLL#GGST", "rejected", None, "'#'; a masked residue is written <mask>"),
-    ("other_token", "MK<eos>VL", "rejected", None, "'<' '>'; of fair-esm's special tokens only <mask> can be given"),
+    ("other_token", "MK<eos>VL", "rejected", None, "'<' '>'; <mask> is the only special token that is allowed"),
     ("sp|P04637-2|P53_HUMAN Isoform 2 OS=Homo sapiens", "MEEPQS", "accepted", "MEEPQS", ""),
     ("sp|P04637|P53_HUMAN Cellular tumor antigen", "MEEPQSL", "accepted", "MEEPQSL", ""),
     ("a3m_hit", "MKV--LLaggAG-STERTIDP", "accepted", "MKV--LLAGGAG-STERTIDP", ""),

@@ -29,7 +29,7 @@ def test_tokens_are_those_of_the_batch_converter(seed):
 
 @pytest.mark.parametrize("letter", list("J*1jm# \t\0é中") + ["<MASK>", "<cls>"])
 def test_what_is_no_residue_is_named_with_its_position(letter):
-    with pytest.raises(ValueError, match="at position 3 is no residue token"):
+    with pytest.raises(ValueError, match="at position 3 is not a residue of ESM-2"):
         tokenize("MK" + letter + "V")
 
 
@@ -43,7 +43,7 @@ def test_masks_are_those_of_the_batch_converter(sequence):
 
 
 def test_a_letter_after_a_mask_is_named_with_its_position_among_residues():
-    with pytest.raises(ValueError, match="'J' at position 4 is no residue token"):
+    with pytest.raises(ValueError, match="'J' at position 4 is not a residue of ESM-2"):
         tokenize("M<mask>KJ")
 
 

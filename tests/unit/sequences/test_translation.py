@@ -173,12 +173,12 @@ def test_frames_of_nothing_but_n_are_left_out_and_the_record_says_so(tmp_path):
         )
         assert proteins["a_chunk_1F1"] == {"resolve": "MXA", "skip": "MA"}[option]
         assert {name.split("_")[0] for name in proteins} == {"a"}
-        assert [row["reason"] for row in rows] == 2 * ["in every frame a stop, or no residue"] + [""]
+        assert [row["reason"] for row in rows] == 2 * ["every frame has a stop or no residue"] + [""]
 
 
 def test_ids_are_distinct_where_records_have_one_name_and_no_two_records_share_a_prefix(tmp_path):
     text = f">a\n{dna(3000)}\n>b\n{dna(900, 1)}\n>a\n{dna(3000, 2)}\n>a_2\n{'GCC' * 300}\n"
-    with pytest.raises(FastaError, match=r"in\.fasta, line 5: id 'a' stands already on line 1; rename one"):
+    with pytest.raises(FastaError, match=r"in\.fasta, line 5: id 'a' is already on line 1; rename one"):
         translated(tmp_path, text)
     assert not (tmp_path / "out.fasta").exists() and not (tmp_path / "t.tsv").exists()
     counts, proteins, rows = translated(tmp_path, text, on_duplicate_id="suffix")
@@ -194,19 +194,31 @@ def test_records_that_cannot_be_translated_are_listed_and_logged_with_line_and_r
     assert {name.split("_")[0] for name in proteins} == {"ok"}
     assert counts == {"records": 7, "rejected": 6, "windows": 1, "proteins": len(proteins)}
     assert [(row["id"], row["line"], row["windows"], row["reason"]) for row in rows] == [
-        ("p", "1", "0", "no nucleotide of DNA: 'L' 'E'; mend it, or set input: protein if it is one"),
+        (
+            "p",
+            "1",
+            "0",
+            "characters that are not nucleotides of DNA: 'L' 'E'; correct it, or set input: protein if it is a protein",
+        ),
         ("ok", "3", "1", ""),
         ("empty", "5", "0", "shorter than a codon (0)"),
         ("two", "6", "0", "shorter than a codon (2)"),
         ("", "8", "0", "header without an id"),
-        ("rna", "10", "0", "no nucleotide of DNA: 'U'; this is RNA, write T for U"),
-        ("gap", "12", "0", "no nucleotide of DNA: '-'; mend it, or set input: protein if it is one"),
+        ("rna", "10", "0", "characters that are not nucleotides of DNA: 'U'; this is RNA, write T for U"),
+        (
+            "gap",
+            "12",
+            "0",
+            "characters that are not nucleotides of DNA: '-'; correct it, or set input: protein if it is a protein",
+        ),
     ]
-    assert "in.fasta, line 10: record 'rna' rejected: no nucleotide of DNA" in caplog.text
+    assert "in.fasta, line 10: record 'rna' rejected: characters that are not nucleotides of DNA" in caplog.text
 
 
 def test_by_choice_such_a_record_stops_the_run_or_is_mended_and_listed(tmp_path):
-    with pytest.raises(FastaError, match=r"in\.fasta, line 1: record 'p': no nucleotide.*set on_invalid: reject"):
+    with pytest.raises(
+        FastaError, match=r"in\.fasta, line 1: record 'p': characters that are not nucleotides.*set on_invalid: reject"
+    ):
         translated(tmp_path, BAD, on_invalid="fail")
     _, proteins, rows = translated(tmp_path, BAD, on_invalid="replace")
     assert proteins["rna_chunk_1F1"] == "MA" and proteins["gap_chunk_1F1"] == "MX"
@@ -216,7 +228,10 @@ def test_by_choice_such_a_record_stops_the_run_or_is_mended_and_listed(tmp_path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (">p\nMKVLLE\n>q\nMKF\n", "line 1: record 'p': no nucleotide of DNA: 'L' 'E'; .*input: protein.*none of the 2"),
+        (
+            ">p\nMKVLLE\n>q\nMKF\n",
+            "line 1: record 'p': characters that are not nucleotides of DNA: 'L' 'E'; .*input: protein.*none of the 2",
+        ),
         (">r\nAUG\n", "line 1: record 'r': .*write T for U"),
         ("ATG\n", "line 1: not FASTA"),
     ],
@@ -228,7 +243,7 @@ def test_a_file_without_a_record_to_translate_is_a_mistake_and_leaves_nothing(tm
 
 
 def test_a_window_shorter_than_a_codon_is_named(tmp_path):
-    with pytest.raises(ValueError, match="window: 2 nucleotides are no codon; give 3 or more, or none"):
+    with pytest.raises(ValueError, match="window: 2 nucleotides are less than a codon; give 3 or more, or none"):
         translated(tmp_path, ">a\nATG\n", window=2)
 
 

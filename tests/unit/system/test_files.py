@@ -201,7 +201,7 @@ def test_json_with_a_changed_number_is_named(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"sequences": 12, "seconds": {"read": 1.5}})
     path.write_text(path.read_text().replace("12", "13"))
-    with pytest.raises(DamagedFileError, match=r"a.json: .*it does not belong to its checksum, it was changed"):
+    with pytest.raises(DamagedFileError, match=r"a.json: .*it does not match its checksum, it was changed"):
         read_json(path)
 
 
@@ -218,7 +218,7 @@ def test_a_manifest_that_another_program_changed_is_noticed_in_any_row(tmp_path,
     changed = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path, write_page_checksum=True)
     for sample in (None, "s"):
-        with pytest.raises(DamagedFileError, match="its rows do not belong to their checksums, it was changed"):
+        with pytest.raises(DamagedFileError, match="its rows do not match their checksums, it was changed"):
             read_manifest(path, sample)
 
 

@@ -41,13 +41,13 @@ class EmbedOptions(Options):
     include: Sequence[str] = option(
         (),
         "include",
-        "What else to compute; log_likelihood is a column, logits and contacts go to residue files",
+        "Further outputs; log_likelihood is a column, logits and contacts are written to residue files",
         words=INCLUDE,
     )
     device: str = option(
         "auto",
         "device",
-        "Where to embed and validate; auto is cuda if there is such a GPU, else mps (Apple), else cpu",
+        "Device for embedding and validation; auto is cuda if there is such a GPU, else mps (Apple), else cpu",
         words=("auto", "cpu", "cuda", "mps"),
     )
     dtype: str = option(
@@ -59,7 +59,7 @@ class EmbedOptions(Options):
     attention: str = option(
         "auto",
         "attention",
-        "Attention backend; auto takes the fastest that runs",
+        "Attention backend; auto uses the fastest that runs",
         words=("auto", "triton", "flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded"),
     )
     tokens_per_pack: int | None = option(
@@ -72,7 +72,7 @@ class EmbedOptions(Options):
     on_nonfinite: str = option(
         "recompute",
         "on_nonfinite",
-        "What happens to a sequence whose values are not finite; recompute runs it in fp32, fail stops",
+        "What happens to a sequence whose values are not finite; recompute repeats it in fp32, fail stops the run",
         words=ON_NONFINITE,
     )
     windows: ResidueWindows | None = None
@@ -85,6 +85,6 @@ class RepeatOptions(Options):
     repeat: float = option(
         0.02,
         "validation.repeat",
-        "Share of the sequences that each embed job embeds twice; other values the second time fail the job",
+        "Share of the sequences that each embed job embeds twice; a job fails if the two results differ",
         kind=float,
     )

@@ -1,4 +1,4 @@
-"""The arguments of the programs, made of the settings of a run."""
+"""The arguments of the programs, from the settings of a run."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,57 +10,57 @@ from ..validation.tolerance import ValidationOptions
 
 
 def translation_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return what translate.py is told of how to translate."""
+    """Return the arguments of translate.py for translation."""
     return arguments(settings, TranslationOptions, RecordOptions)
 
 
 def chunk_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return what chunk_fasta.py is told of records."""
+    """Return the arguments of chunk_fasta.py for records and long proteins."""
     long_proteins = [LongProteins] if settings["long_proteins"]["max_length"] != "none" else []
     translated = ["--translated"] if settings["input"] == "nucleotide" else []
     return [*arguments(settings, RecordOptions, *long_proteins), *translated]
 
 
 def embedding_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return what embed_chunk.py and validate.py are told of how to embed.
+    """Return the arguments of embed_chunk.py and validate.py for embedding.
 
     Raises:
-        OptionError: windows of long proteins that cannot be.
+        OptionError: impossible windows of long proteins.
     """
     windows = options(settings, LongProteins).windows
     return arguments(settings, EmbedOptions, *([LongProteins] if windows else []))
 
 
 def repeat_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return what embed_chunk.py is told of what to embed twice."""
+    """Return the arguments of embed_chunk.py for embedding some sequences twice."""
     return arguments(settings, RepeatOptions)
 
 
 def validation_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return what validate.py is told of how to validate."""
+    """Return the arguments of validate.py for validation."""
     return arguments(settings, ValidationOptions)
 
 
 def arguments(settings: Mapping[str, Any], *groups: type[Options]) -> list[str]:
     """Return the flags of all options of these dataclasses, with their values in the settings."""
-    found = []
+    words = []
     for option in (option for group in groups for option, _ in options_of(group).values()):
         value = setting(settings, option.key)
-        found += [option.flag, *map(str, value)] if isinstance(value, tuple) else [f"{option.flag}={value}"]
-    return found
+        words += [option.flag, *map(str, value)] if isinstance(value, tuple) else [f"{option.flag}={value}"]
+    return words
 
 
 def options(settings: Mapping[str, Any], group: type[Options]) -> Options:
     """Return the options of a dataclass with their values in the settings.
 
     Raises:
-        OptionError: values that do not go together.
+        OptionError: values that cannot be combined.
     """
-    given = {}
+    values = {}
     for name, (option, _) in options_of(group).items():
         value = setting(settings, option.key)
-        given[name] = None if value == option.none else value
-    return group(**given)
+        values[name] = None if value == option.none else value
+    return group(**values)
 
 
 def keys_of(*groups: type[Options]) -> list[str]:
@@ -90,10 +90,10 @@ def residue_arguments(paths: Mapping[str | tuple[str, str], str]) -> list[str]:
 
 
 def residue_dtype_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return what embed_chunk.py is told of the dtype of representations, where they are kept."""
+    """Return the argument of embed_chunk.py for the dtype of representations; none if they are not kept."""
     return [] if settings["per_residue"] == "none" else ["--residue-dtype", settings["per_residue"]]
 
 
 def path_argument(path: str) -> str:
-    """Return a path as an argument that no program takes for an option."""
+    """Return a path as an argument that no program can confuse with an option."""
     return f"./{path}" if path.startswith("-") else path

@@ -1,4 +1,4 @@
-"""The checkpoint that a run asks for: its files, and those that are yet to be downloaded."""
+"""The checkpoint of a run: its files, and those that must be downloaded first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ from ..outputs.columns import column_names, resolve_layers
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint by the settings of a run.
+    """The checkpoint that the settings of a run name.
 
     Raises:
-        OptionError: no such model, or a layer that a named model does not have.
+        OptionError: there is no such model, or a layer that a named model does not have.
     """
 
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        _ = self.path  # raises where there is no such model
+        _ = self.path  # raises OptionError if there is no such model
         check_layers(self.model, self.settings["layers"])
 
     @property
     def model(self) -> str:
-        """The key `model`."""
+        """The value of the key `model`."""
         return self.settings["model"]
 
     @cached_property
@@ -48,12 +48,12 @@ class Checkpoint:
 
     @property
     def contact_head(self) -> Path:
-        """Where its contact head is, if it has a file of its own."""
+        """The file of its contact head, which need not exist."""
         return contact_head_path(self.path)
 
     @property
     def shape(self) -> ModelShape:
-        """The shape of a named model; of another one an estimate."""
+        """The shape of a named model; for others an estimate."""
         return shape_of(str(self.model))
 
     @property
@@ -63,49 +63,49 @@ class Checkpoint:
 
     @cached_property
     def is_missing(self) -> bool:
-        """Whether it is a published model that is yet to be downloaded."""
+        """Whether it is a published model that must be downloaded first."""
         return self.model in MODELS and not self.path.exists()
 
     @cached_property
     def is_contact_head_missing(self) -> bool:
-        """Whether the contact head of a published model is needed and yet to be downloaded.
+        """Whether the contact head of a published model is needed and must be downloaded first.
 
         Raises:
-            OptionError: contacts are asked for, and there is no contact head for this model.
+            OptionError: `include` has contacts, and there is no contact head for this model.
         """
         if "contacts" not in self.settings["include"] or self.contact_head.exists():
             return False
         if self.model in MODELS:
-            contact_head_url(self.model)  # raises where none is published
+            contact_head_url(self.model)  # raises OptionError if none is published
             return True
         if not has_contact_head(self.path):
             raise OptionError(
-                f"include: contacts needs a contact head, and there is none in {self.path} nor {self.contact_head}"
+                f"include: contacts needs a contact head, but neither {self.path} nor {self.contact_head} has one"
             )
         return False
 
     @property
     def has_contact_head_file(self) -> bool:
-        """Whether its contact head has a file of its own, also one that is yet to be downloaded."""
+        """Whether its contact head is a separate file, which may have to be downloaded first."""
         return self.contact_head.exists() or self.is_contact_head_missing
 
     @property
     def files(self) -> list[Path]:
-        """Its files without the contact head; of one that is yet to be downloaded, where it will be."""
+        """Its files without the contact head; if it must be downloaded first, the path that it will have."""
         return [self.path] if self.is_missing else checkpoint_files(self.path)
 
     @property
     def inputs(self) -> list[Path]:
         """The files that jobs wait for.
 
-        None of the demonstration model: its file is in the clone, which may move, and a stamp says when it changes.
+        Empty for the demonstration model: its file is in the clone, which may move; a stamp changes when it changes.
         """
         if self.model == DEMO:
             return []
         return self.files + ([self.contact_head] if self.has_contact_head_file and not self.path.is_dir() else [])
 
     def columns(self) -> list[str]:
-        """Return the names of the pooled columns of embeddings, as embed_chunk.py will make them.
+        """Return the names of the pooled columns of embeddings, as embed_chunk.py will write them.
 
         Raises:
             OptionError: negative layers of a file that does not tell how many it has.

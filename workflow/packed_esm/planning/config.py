@@ -26,21 +26,21 @@ def read_config(config: Mapping, schema_path: Path) -> Mapping[str, Any]:
     """Return the settings of a run, read-only: lists are tuples, and sections are read-only too.
 
     Args:
-        config: as Snakemake has it; a command line gives strings inside lists and sections.
-        schema_path: JSON schema of the configuration, in YAML. What `config` lacks gets the default of its key.
+        config: from Snakemake; values of a command line are strings inside lists and sections.
+        schema_path: JSON schema of the configuration, in YAML; a missing key gets its default.
 
     Raises:
-        OptionError: a key of another name, or a value that the schema does not allow.
+        OptionError: an unknown key, or a value that the schema does not allow.
     """
     schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
-    given = coerced(config, schema)
-    _check_keys(given, schema)
-    check(given, schema, "config")
-    return _frozen(with_defaults(given, schema))
+    values = coerced(config, schema)
+    _check_keys(values, schema)
+    check(values, schema, "config")
+    return _frozen(with_defaults(values, schema))
 
 
 def keys(schema: dict) -> dict[str, dict]:
-    """Return {key: its schema} of all keys but the sections, those inside a section as `section.key`."""
+    """Return {key: its schema} of all keys except sections; a key inside a section is `section.key`."""
     return {
         f"{name}.{inner}" if inner else name: rule
         for name, section in schema["properties"].items()
@@ -49,7 +49,7 @@ def keys(schema: dict) -> dict[str, dict]:
 
 
 def with_defaults(value: Mapping, schema: dict) -> dict:
-    """Return the values with the defaults of the keys that are not given; also inside sections."""
+    """Return the values, with the defaults of missing keys; also inside sections."""
     filled = {}
     for key, rule in schema["properties"].items():
         filled[key] = value.get(key, rule["default"])
@@ -59,7 +59,7 @@ def with_defaults(value: Mapping, schema: dict) -> dict:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a value of the settings as JSON has it: lists for tuples, and dicts."""
+    """Return a value of the settings with the types of JSON: lists and dicts."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, tuple) else value
@@ -71,10 +71,10 @@ def _frozen(value: Any) -> Any:  # noqa: ANN401
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _check_keys(given: Mapping, schema: dict) -> None:
-    """Raise OptionError for the first key that there is not: what it is called now, or the key of the nearest name."""
+def _check_keys(values: Mapping, schema: dict) -> None:
+    """Raise OptionError for the first unknown key; the message has its new name, or the key of the nearest name."""
     known = keys(schema)
-    for section, key, value in _unknown(given, schema):
+    for section, key, value in _unknown(values, schema):
         where = f"config, {section}" if section else "config"
         if key in RENAMED:
             outer, inner = RENAMED[key].split(".")
@@ -86,9 +86,9 @@ def _check_keys(given: Mapping, schema: dict) -> None:
         raise OptionError(f"{where}: there is no key {key}; {hint}")
 
 
-def _unknown(given: Mapping, schema: dict) -> Iterator[tuple[str, str, Any]]:
-    """Yield (section, key, value) of each key that the schema does not have; the section is empty outside of one."""
-    for key, value in given.items():
+def _unknown(values: Mapping, schema: dict) -> Iterator[tuple[str, str, Any]]:
+    """Yield (section, key, value) of each key that the schema lacks; the section of a top-level key is empty."""
+    for key, value in values.items():
         rule = schema["properties"].get(key)
         if rule is None:
             yield "", str(key), value
@@ -97,7 +97,7 @@ def _unknown(given: Mapping, schema: dict) -> Iterator[tuple[str, str, Any]]:
 
 
 def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
-    """Return a config value with the types of its JSON schema: a command line gives strings inside lists and objects.
+    """Convert a config value to the types of its JSON schema: a command line gives strings inside lists and objects.
 
     A string is read as YAML where the schema does not want a string. A list may be written with commas and no brackets,
     which mean something to shells; a single value is a list of one.
@@ -113,27 +113,27 @@ def coerced(value: Any, schema: dict) -> Any:  # noqa: ANN401
         value = _read_yaml(value)
     if isinstance(value, str) and any(option.get("type") == "number" for option in schema.get("oneOf", ())):
         with contextlib.suppress(ValueError):
-            return float(value)  # YAML 1.1 takes 1e-5 for a string
+            return float(value)  # for YAML 1.1, 1e-5 is a string
     return value
 
 
 def _read_yaml(text: str) -> Any:  # noqa: ANN401
-    """Return what `text` is in YAML; itself where it is none, and the schema says what is wrong with it."""
+    """Return the value that `text` has as YAML, or `text` if it is not YAML; the schema then refuses it."""
     with contextlib.suppress(yaml.YAMLError):
         return yaml.safe_load(text)
     return text
 
 
 def check(value: dict, schema: dict, where: str) -> None:
-    """Raise OptionError where `value` is not what its JSON schema wants: where it is, what is wrong, what is wanted.
+    """Raise OptionError if a value does not fit its JSON schema; the message has its place, the mistake and the remedy.
 
-    Only the first mistake is named, and the remedy is the schema's own description.
+    The message names only one mistake; the remedy is the description in the schema.
     """
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
     if error is None:
         return
-    wanted = schema
+    rule = schema
     for key in error.absolute_path:
-        wanted = wanted.get("properties", {}).get(key, wanted)  # an item of a list has no description of its own
+        rule = rule.get("properties", {}).get(key, rule)  # an item of a list has no description of its own
     place = "".join(f", {key}" for key in error.absolute_path)
-    raise OptionError(f"{where}{place}: {error.message} ({wanted['description'].removesuffix('.')})")
+    raise OptionError(f"{where}{place}: {error.message} ({rule['description'].removesuffix('.')})")

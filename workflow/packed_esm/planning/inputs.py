@@ -7,12 +7,12 @@ from typing import Any
 
 from ..errors import OptionError
 
-NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; of windows of viral genomes 0.86 had none
+NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; in viral genomes 0.86 frames per window had none
 
 
-def given_path(text: str) -> Path:
-    """Return the path that a user wrote, `~` and `~name` at its beginning being home folders, as in a shell."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser() raises for a name that nobody has
+def user_path(text: str) -> Path:
+    """Return the path that a user wrote; `~` and `~name` at its beginning are home folders, as in a shell."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser() raises if there is no such user
 
 
 def stable_path(path: Path) -> Path:
@@ -27,20 +27,20 @@ def stable_path(path: Path) -> Path:
 
 
 def without_braces(key: str, paths: Iterable[str | Path]) -> list[str]:
-    """Return paths of inputs, as text.
+    """Return the paths of inputs as text.
 
     Raises:
-        OptionError: one that Snakemake would take for a pattern, by its key.
+        OptionError: Snakemake would read a path as a pattern; the message names its key.
     """
     texts = [str(path) for path in paths]
     for path in texts:
         if {"{", "}"} & set(path):
-            raise OptionError(f"{key}: {path} has braces, which mean wildcards to Snakemake; rename it, or give a link")
+            raise OptionError(f"{key}: {path} has braces, which mean wildcards to Snakemake; rename it, or use a link")
     return texts
 
 
 def path_inside(path: Path) -> str:
-    """Return the path relative to the working directory where it is inside, so that the project may move."""
+    """Return the path relative to the working directory if it is inside, so that the project may be moved."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
@@ -48,7 +48,7 @@ def number_of_chunks(settings: Mapping[str, Any], fastas: Iterable[str]) -> int:
     """Return the number of chunks, without reading a FASTA.
 
     Raises:
-        OptionError: it depends on a file that is not there (yet).
+        OptionError: it depends on a file that does not exist (yet).
     """
     if settings["chunks"] != "auto":
         return settings["chunks"]
@@ -57,10 +57,10 @@ def number_of_chunks(settings: Mapping[str, Any], fastas: Iterable[str]) -> int:
 
 
 def fasta_bytes(fastas: Iterable[str]) -> int:
-    """Return the bytes of FASTA files, which are not read; gzip is taken to halve them.
+    """Return the bytes of FASTA files without reading them; gzip is assumed to halve them.
 
     Raises:
-        FileNotFoundError: a file that is not there (yet).
+        FileNotFoundError: a file does not exist (yet).
     """
     return sum(Path(fasta).stat().st_size * (2 if fasta.endswith(".gz") else 1) for fasta in fastas)
 
@@ -69,36 +69,36 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
     """Return a number of chunks from the sizes of FASTA files.
 
     Raises:
-        OptionError: a file that is not there (yet).
+        OptionError: a file does not exist (yet).
     """
     try:
         return max(1, -(-fasta_bytes(fastas) // residues_per_chunk))
     except FileNotFoundError as error:
         raise OptionError(
-            f"there is no {error.filename}; mend the sample sheet, or set `chunks` if a rule makes the file"
+            f"there is no {error.filename}; correct the sample sheet, or set `chunks` if a rule creates the file"
         ) from error
 
 
 def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
     """Return the Parquet files that `reuse` names: files, or folders of results.
 
-    A folder holds the results of one model, those of several by their names, or Parquet files.
+    A folder may have the results of one model, a folder of results per model, or Parquet files.
 
     Args:
         paths: values of the key `reuse`.
-        own: folder of results of this run, whose name is that of the model.
+        own: folder of the results of this run; its name is that of the model.
 
     Raises:
-        OptionError: nothing there, or results of this very run, which it would remove before it reads them.
+        OptionError: there are no results, or they are those of this run, which would remove them before reading them.
     """
     files = []
-    for path in map(given_path, paths):
+    for path in map(user_path, paths):
         patterns = ("embeddings/*.parquet", f"{own.name}/embeddings/*.parquet", "*.parquet")
-        found = ([path] if path.suffix == ".parquet" else sorted(path.glob(pattern)) for pattern in patterns)
-        here = next(filter(None, found), [])
-        if not here or not here[0].exists():
+        matches = ([path] if path.suffix == ".parquet" else sorted(path.glob(pattern)) for pattern in patterns)
+        first = next(filter(None, matches), [])
+        if not first or not first[0].exists():
             raise OptionError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
-        files += here
+        files += first
     for file in files:
         if file.resolve().is_relative_to(own.resolve()):
             raise OptionError(

@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def put_running_python_first() -> None:
-    """Make `python` in child processes the interpreter of this one, also where its environment is not activated."""
+    """Make `python` in child processes the running interpreter, even if its environment is not activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

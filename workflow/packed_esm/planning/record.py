@@ -1,11 +1,11 @@
-"""What the results of a model were asked for, as `settings.json` beside them keeps it, and what is asked otherwise now.
+"""Compare the settings of existing results, recorded in their `settings.json`, with the present ones.
 
-Snakemake knows the settings of a file from its own folder `.snakemake`, which can be lost, and the age of its inputs,
-which can lie. So each stage of the workflow (`chunk`, `embed` ...) has its settings and the files that it reads in this
-record, and a stamp: a small file that is an input of its jobs, and that is written anew when one of them changes.
+Snakemake decides what to run again by its folder `.snakemake`, which can be lost, and by the times of files, which can
+be wrong. So this record has the settings and the input files of each stage of the workflow (`chunk`, `embed` ...). Each
+stage also has a stamp: a small file that is an input of its jobs, and that is rewritten when one of those changes.
 
-A file is the same as long as device, inode, size and both times are; else its sha256 decides, where a job or an earlier
-start has made it. Reads no more than that, and needs the standard library alone.
+A file is unchanged if its device, inode, size and both times are. Otherwise its sha256 decides, if a job or an earlier
+start has computed it. No file is read otherwise, except small ones.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from ..system.files import file_identity, sha256, write_text
 
 @dataclass(frozen=True)
 class Source:
-    """What a stage reads: a file, or the files of one checkpoint, which need not be there yet.
+    """An input of a stage: a file, or the files of one checkpoint, which need not exist yet.
 
     Attributes:
         paths: of the files, in order.
-        fixed: results of another one are refused, not made again, where it comes from another path.
-        small: it is read at each start; no job says what it has read.
+        fixed: if it changes and has another path, existing results are refused instead of being made again.
+        small: its sha256 is computed at each start, because no job records it.
     """
 
     paths: tuple[Path, ...]
@@ -34,12 +34,12 @@ class Source:
     small: bool = False
 
     def identity(self) -> list[list[int]] | None:
-        """Return device, inode, size, mtime_ns and ctime_ns of each file; None where one is not there."""
+        """Return device, inode, size, mtime_ns and ctime_ns of each file; None if one is missing."""
         identities = [file_identity(path) for path in self.paths]
         return None if None in identities else identities
 
     def digest(self) -> str:
-        """Return the sha256 of the file; of several, that of their names and sha256 (`checkpoint_sha256`)."""
+        """Return the sha256 of the file; for several, that of their names and sha256 (`checkpoint_sha256`)."""
         if len(self.paths) == 1:
             return sha256(self.paths[0])
         return hashlib.sha256("".join(f"{p.name} {sha256(p)}\n" for p in self.paths).encode()).hexdigest()
@@ -47,14 +47,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage is asked for: settings (plain JSON values) and {name: source}."""
+    """The settings (plain JSON values) and inputs, {name: source}, of a stage."""
 
     settings: dict
     sources: Mapping[str, Source] = field(default_factory=dict)
 
 
 def read_record(path: Path) -> dict:
-    """Return the record, {stage: {"settings", "sources", "stamp"}}; empty where there is none that makes sense."""
+    """Return the record, {stage: {"settings", "sources", "stamp"}}; empty if it is missing or invalid."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         for entry in record.values():
@@ -69,10 +69,10 @@ def read_record(path: Path) -> dict:
     return record
 
 
-def said_in(path: Path, *keys: str) -> object:
-    """Return what a JSON file that a job wrote has under nested keys; None where it has not, or is damaged.
+def value_in(path: Path, *keys: str) -> object:
+    """Return the value under nested keys in a JSON file of a job; None if the file or the key is missing or damaged.
 
-    The job that reads the file names the damage.
+    The job that reads the file reports the damage.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -84,30 +84,30 @@ def said_in(path: Path, *keys: str) -> object:
 
 
 def write_record(path: Path, record: dict) -> None:
-    """Write the record, where it differs from what is there."""
+    """Write the record if it differs from the existing one."""
     if record != read_record(path):
         write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def compare(
-    recorded: Mapping, asked: Mapping[str, Stage], digests: Mapping[str, Mapping[str, str]]
+    recorded: Mapping, stages: Mapping[str, Stage], digests: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict, dict]:
-    """Return (the record of what is asked for, {stage: sentences} of what is asked otherwise than recorded).
+    """Return (the record of the present stages, {stage: sentences on what differs from the old record}).
 
     Args:
-        recorded: of `read_record`; a stage that it lacks gets a new stamp, and no sentence.
-        asked: {stage: Stage}, all of them.
-        digests: {stage: {source: sha256}} that jobs have made of what they read.
+        recorded: from `read_record`; a stage that it lacks gets a new stamp, and no sentence.
+        stages: {stage: Stage}, all of them.
+        digests: {stage: {source: sha256}} that jobs have computed of their inputs.
 
     Raises:
-        OptionError: another checkpoint than the recorded one, from another path.
+        OptionError: the checkpoint differs from the recorded one, and has another path.
     """
     record, changes = {}, {}
-    for name, stage in asked.items():
-        before, made = recorded.get(name), digests.get(name, {})
-        record[name], found = _compare_stage(stage, before, made)
+    for name, stage in stages.items():
+        before, computed = recorded.get(name), digests.get(name, {})
+        record[name], found = _compare_stage(stage, before, computed)
         if found and "previous" in before:
-            back, differing = _compare_stage(stage, before["previous"], made)
+            back, differing = _compare_stage(stage, before["previous"], computed)
             record[name], found = (record[name], found) if differing else (back, ["as before the last change"])
         if found:
             changes[name] = found
@@ -117,26 +117,26 @@ def compare(
     return record, changes
 
 
-def _compare_stage(stage: Stage, before: Mapping | None, made: Mapping[str, str]) -> tuple[dict, list[str]]:
-    """Return (entry of the record, sentences of what changed) of a stage; what did not change keeps its stamp."""
+def _compare_stage(stage: Stage, before: Mapping | None, computed: Mapping[str, str]) -> tuple[dict, list[str]]:
+    """Return (entry of the record, sentences on what changed) of a stage; an unchanged stage keeps its stamp."""
     if before is None:
         sources = {
-            name: _compare_source(name, None, source, made.get(name))[0] for name, source in stage.sources.items()
+            name: _compare_source(name, None, source, computed.get(name))[0] for name, source in stage.sources.items()
         }
         return {"settings": stage.settings, "sources": sources, "stamp": uuid.uuid4().hex}, []
     found = _differences(before["settings"], stage.settings)
     sources = {}
     for name, source in stage.sources.items():
-        sources[name], changed = _compare_source(name, before["sources"].get(name), source, made.get(name))
+        sources[name], changed = _compare_source(name, before["sources"].get(name), source, computed.get(name))
         found += changed
     stamp = uuid.uuid4().hex if found else before["stamp"]
     return {"settings": stage.settings, "sources": sources, "stamp": stamp}, found
 
 
 def write_stamps(folder: Path, record: Mapping, elsewhere: Path | None = None) -> dict[str, str]:
-    """Write the stamp of each stage, `folder/{stage}.txt`, where it is not there as recorded; return {stage: path}.
+    """Write the stamp of each stage, `folder/{stage}.txt`, if it is missing or differs; return {stage: path}.
 
-    With `elsewhere` what would be written goes there, and the folder stays as it is.
+    With `elsewhere`, new stamps are written there, and the folder is not changed.
     """
     paths = {}
     for stage, entry in record.items():
@@ -155,34 +155,36 @@ def not_expected(folder: Path, expected: Iterable[str]) -> list[str]:
         folder: of the results of one model.
         expected: paths of files and folders below it.
     """
-    wanted = {Path(path) for path in expected}
+    paths = {Path(path) for path in expected}
     return sorted(
         str(path)
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".") and not wanted & {path, *path.parents}
+        if path.is_file() and not path.name.startswith(".") and not paths & {path, *path.parents}
     )
 
 
-def _compare_source(name: str, known: Mapping | None, source: Source, made: str | None) -> tuple[dict, Sequence[str]]:
-    """Return (entry of the record, sentences of what changed) of a source; `made`: the digest that a job made."""
+def _compare_source(
+    name: str, known: Mapping | None, source: Source, computed: str | None
+) -> tuple[dict, Sequence[str]]:
+    """Return (entry of the record, sentences on what changed) of a source; `computed`: its digest from a job."""
     identity = source.identity()
     entry = {"path": str(source.paths[0]), "identity": identity, "sha256": None}
     if source.small and identity is not None:
         entry["sha256"] = source.digest()
     if known is None:
         return entry, []
-    digest, same_path = known["sha256"] or made, entry["path"] == known["path"]
+    digest, same_path = known["sha256"] or computed, entry["path"] == known["path"]
     if identity is not None and identity == known["identity"]:
         return entry | {"sha256": digest}, []
     if same_path and (identity is None or (digest is None and known["identity"] is None)):
-        return entry | {"sha256": digest}, []  # yet to be made by a rule, or made since
+        return entry | {"sha256": digest}, []  # a rule has yet to create it, or has created it since
     if digest and identity is not None and _sizes(known["identity"]) in (None, _sizes(identity)):
         entry["sha256"] = source.digest()
         if entry["sha256"] == digest:
             return entry, []
     if source.fixed and digest and not same_path:
         raise OptionError(
-            f"model: the results that are there are of another {name} ({known['path']}), not of {entry['path']}; "
+            f"model: the existing results belong to another {name} ({known['path']}), not to {entry['path']}; "
             "set `name` to keep both, or move them away"
         )
     return entry, [f"{name}: {entry['path']} is not the file that was read"]

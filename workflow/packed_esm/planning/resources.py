@@ -1,8 +1,8 @@
 """Memory (MB) and time (minutes) to ask a scheduler for, from file sizes and the model's shape.
 
-Nothing is read. Each figure is more than ordinary proteins need, and is doubled with each attempt for those that are
-not. Measured: 300,000 records like UniProt's (390 bytes each in a chunk) and as many peptides (80 bytes); a 150M model
-on two cores (Xeon, AVX-512); the GPU's figures are README's.
+No file is read. Each figure is more than ordinary proteins need, and is doubled with each attempt for unusual ones.
+Measured with 300,000 records like UniProt's (390 bytes each in a chunk) and as many peptides (80 bytes), and with a
+150M model on two cores (Xeon, AVX-512); the figures of GPUs are those of README.
 """
 
 from ..checkpoints.registry import ModelShape
@@ -11,26 +11,26 @@ MB = 1e6
 
 PROGRAM_MB = 1000  # Python and pyarrow; 100 were measured
 TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
-REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, as fp64 too
-RESIDUES_MB = 2000  # values of each residue that wait to be written; 64 MiB, and those of three packs
-MERGE_MB = 2000  # batches of 64 MiB, and chunk files as far as they are mapped; 250 were measured
+REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, also as fp64
+RESIDUES_MB = 2000  # values of residues before they are written: 64 MiB, and those of three packs
+MERGE_MB = 2000  # batches of 64 MiB, and the mapped parts of chunk files; 250 were measured
 EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
-EXPORT_BATCH_BYTES = 3 * 4096 * 4  # a number of every embedding, three times: file, batch, copy
-FASTA_FACTOR = 8  # memory over bytes; measured to chunk: proteins 4.5, peptides 28; to embed: 2.2, 6.6
-TRANSLATE_FACTOR = 3  # memory over bytes; measured: reads 1, a chromosome in windows 2, whole 2.8
-MANIFEST_FACTOR = 20  # memory over bytes of the Parquet file; 11 to 16 were measured
-RECORD_BYTES = 200  # halved with each attempt: the third one's 50 are no more than a digest and a few residues
+EXPORT_BATCH_BYTES = 3 * 4096 * 4  # per number of an embedding; it is in memory three times: file, batch, copy
+FASTA_FACTOR = 8  # memory / bytes; measured when chunking: proteins 4.5, peptides 28; when embedding: 2.2, 6.6
+TRANSLATE_FACTOR = 3  # memory / bytes; measured: reads 1, a chromosome in windows 2, whole 2.8
+MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file; 11 to 16 were measured
+RECORD_BYTES = 200  # halved with each attempt; the third, 50, is a digest and a few residues
 EMBED_WEIGHTS_FACTOR = 2  # 1.8 were measured: the checkpoint and the model
 VALIDATE_WEIGHTS_FACTOR = 3  # 2.9 were measured on a CPU: fair-esm's model beside the packed one
 
 START_MINUTES = 10  # imports from a shared file system, compilation
 CHECKPOINT_BYTES_PER_SECOND = 100e6  # from a shared file system
-FASTA_BYTES_PER_SECOND = 2e6  # to chunk proteins 17e6 were measured, peptides 1.7e6
-TABLE_BYTES_PER_SECOND = 20e6  # to merge vectors of 1,280 numbers 145e6 were measured
-EXPORT_SECONDS = 0.01  # a vector, in all formats; 0.0015 were measured, 0.004 on a busy machine
+FASTA_BYTES_PER_SECOND = 2e6  # measured when chunking: proteins 17e6, peptides 1.7e6
+TABLE_BYTES_PER_SECOND = 20e6  # measured when merging vectors of 1,280 numbers: 145e6
+EXPORT_SECONDS = 0.01  # per vector, in all formats; 0.0015 were measured, 0.004 on a busy machine
 GPU_FLOPS = 20e12  # half precision; 408e12 were measured on an H200, the peak of a T4 is 65e12
 GPU_FP32_FLOPS = 2e12  # 32e12 were measured on an H200 with fair-esm
-CPU_FLOPS = 10e9  # a thread; 23e9 were measured
+CPU_FLOPS = 10e9  # per thread; 23e9 were measured
 TYPICAL_LENGTH = 1000
 LONGEST_LENGTH = 35_000  # titin
 
@@ -41,7 +41,7 @@ def translating_memory_mb(fasta_bytes: float, attempt: int = 1) -> int:
 
 
 def translating_minutes(fasta_bytes: float, attempt: int = 1) -> int:
-    """Return the time to translate a FASTA file; 4e6 to 10e6 bytes a second were measured."""
+    """Return the time to translate a FASTA file; 4e6 to 10e6 bytes per second were measured."""
     return _grown(START_MINUTES + _fasta_minutes(fasta_bytes), attempt)
 
 
@@ -63,7 +63,7 @@ def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: float, a
 
 
 def embedding_minutes(shape: ModelShape, chunk_bytes: float, gpu: bool, threads: int, attempt: int = 1) -> int:
-    """Return the time to embed a chunk of which every byte is a residue."""
+    """Return the time to embed a chunk, as if every byte were a residue."""
     compute = forward_operations(shape, chunk_bytes, TYPICAL_LENGTH) / (GPU_FLOPS if gpu else CPU_FLOPS * threads) / 60
     return _grown(START_MINUTES + _loading_minutes(shape) + _fasta_minutes(chunk_bytes) + compute, attempt)
 
@@ -77,7 +77,7 @@ def validation_memory_mb(shape: ModelShape, manifest_bytes: float, attempt: int 
 def validation_minutes(
     shape: ModelShape, sequences: int, input_bytes: float, gpu: bool, threads: int, attempt: int = 1
 ) -> int:
-    """Return the time to check all rows, and to run `sequences` and a longest one twice: packed and by fair-esm."""
+    """Return the time to check all rows, and to run `sequences` and a longest one twice: packed and in fair-esm."""
     operations = sequences * forward_operations(shape, TYPICAL_LENGTH, TYPICAL_LENGTH)
     operations += forward_operations(shape, LONGEST_LENGTH, LONGEST_LENGTH)
     compute = operations / (GPU_FP32_FLOPS if gpu else CPU_FLOPS * threads) / 60
@@ -85,18 +85,18 @@ def validation_minutes(
 
 
 def exporting_memory_mb(shape: ModelShape, manifest_bytes: float, columns: int, attempt: int = 1) -> int:
-    """Return the memory to write a sample in other formats: the manifest, and a batch of `columns` vectors each."""
+    """Return the memory to export a sample: the manifest, and a batch of records with `columns` vectors each."""
     batch = EXPORT_BATCH_BYTES * columns * shape.embed_dim
     return _grown(EXPORT_MB + (MANIFEST_FACTOR * manifest_bytes + batch) / MB, attempt)
 
 
 def exporting_minutes(shape: ModelShape, embeddings_bytes: float, attempt: int = 1) -> int:
-    """Return the time to write embeddings in other formats; a file or dataset for each takes most of it."""
+    """Return the time to write embeddings in other formats; most of it is for one file or dataset per vector."""
     return _grown(START_MINUTES + embeddings_bytes / (4 * shape.embed_dim) * EXPORT_SECONDS / 60, attempt)
 
 
 def tables_memory_mb(base_mb: float, manifest_bytes: float, attempt: int = 1) -> int:
-    """Return the memory of a job that holds the manifest, and otherwise `base_mb` whatever the input."""
+    """Return the memory of a job that needs the manifest, and `base_mb` for any input."""
     return _grown(base_mb + MANIFEST_FACTOR * manifest_bytes / MB, attempt)
 
 
@@ -106,7 +106,7 @@ def tables_minutes(input_bytes: float, attempt: int = 1) -> int:
 
 
 def forward_operations(shape: ModelShape, residues: float, length: float) -> float:
-    """Return the operations of a forward over `residues` in sequences of `length`: 24 d^2 + 4 d L a layer each."""
+    """Return the operations of a forward over sequences of `length`: 24 d^2 + 4 d L per layer and residue."""
     return shape.num_layers * residues * (24 * shape.embed_dim**2 + 4 * shape.embed_dim * length)
 
 

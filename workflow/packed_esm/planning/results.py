@@ -1,4 +1,4 @@
-"""The files of results: which a run makes, and where they are."""
+"""The files of results, and their paths."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ..outputs.table import RESIDUES
 from .record import not_expected
 
 FIRST_LAYOUT = ("results/embeddings", "results/manifest.parquet")  # of version 0.3.0
-MOST_NAMED = 5  # files, in a sentence
+MOST_NAMED = 5  # files in a sentence
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Results:
     Attributes:
         folder: of these results.
         settings: of the run.
-        samples: {name: FASTA path}, as the sample sheet has them.
-        chunks: their number.
-        columns: of embeddings; needed where a format has a file for each.
+        samples: {name: FASTA path}, from the sample sheet.
+        chunks: number of chunks.
+        columns: of embeddings; needed for formats with one file per column.
     """
 
     folder: str
@@ -51,22 +51,22 @@ class Results:
 
     @property
     def features(self) -> list[str]:
-        """The outputs of which there are files for each residue, names of RESIDUES."""
+        """The names of the outputs with values of each residue, of RESIDUES."""
         return residue_features(self.settings)
 
     @property
     def residues(self) -> dict[tuple[str, str], str]:
-        """{(sample, feature): path} of the files for each residue."""
-        every = [(sample, feature) for sample in self.samples for feature in self.features]
-        return {(sample, feature): f"{self.folder}/residues/{sample}.{feature}.h5" for sample, feature in every}
+        """{(sample, feature): path} of the residue files."""
+        pairs = [(sample, feature) for sample in self.samples for feature in self.features]
+        return {(sample, feature): f"{self.folder}/residues/{sample}.{feature}.h5" for sample, feature in pairs}
 
     def exported_residues(self, sample: str) -> dict[str, str]:
-        """Return {feature: path} of the files for each residue that go into fair-esm's .pt files of a sample."""
-        wanted = self.features if "pt" in self.settings["formats"] else []
-        return {feature: self.residues[sample, feature] for feature in wanted}
+        """Return {feature: path} of the residue files whose values go into fair-esm's .pt files of a sample."""
+        features = self.features if "pt" in self.settings["formats"] else []
+        return {feature: self.residues[sample, feature] for feature in features}
 
     def exports(self, sample: str) -> list[tuple[str, ...]]:
-        """Return the options of export_sample.py for each file that `formats` asks for; its path is the last word."""
+        """Return the options of export_sample.py for each file of `formats`; the last word of an option is the path."""
         stem = f"{self.folder}/embeddings/{sample}"
         options = {
             "h5": [("--h5", column, f"{stem}.{column}.h5") for column in self.columns],
@@ -90,16 +90,16 @@ class Results:
         return f"{self.folder}/report.html"
 
     def final(self) -> list[str]:
-        """Return the files that a run is for."""
+        """Return the final files of a run."""
         exported = [path for sample in self.samples for *_, path in self.exports(sample)]
         return [*self.embeddings.values(), *self.residues.values(), *exported, self.validation, self.page]
 
     def statistics(self) -> list[str]:
-        """Return the statistics of the embed jobs."""
+        """Return the paths of the statistics of the embed jobs."""
         return [f"{self.folder}/chunks/{i + 1}-of-{self.chunks}.json" for i in range(self.chunks)]
 
     def expected(self) -> list[str]:
-        """Return all files and folders that a run makes."""
+        """Return all files and folders that a run creates."""
         endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features)]
         names = (
             "settings.json",
@@ -126,26 +126,26 @@ class Results:
         files = self.not_expected()
         more = f" and {len(files) - MOST_NAMED:,} more" if len(files) > MOST_NAMED else ""
         named = ", ".join(files[:MOST_NAMED])
-        return f"{len(files):,} files are not of this configuration: {named}{more}" if files else ""
+        return f"{len(files):,} files do not belong to this configuration: {named}{more}" if files else ""
 
     def first_layout(self) -> list[str]:
-        """Return the results of version 0.3.0 that are here, in `results` itself."""
-        if self.folder == "results":  # a caller may want them there
+        """Return the results of version 0.3.0 in the folder `results` itself."""
+        if self.folder == "results":  # this run's own results are there
             return []
         return [name for name in FIRST_LAYOUT if Path(name).exists()]
 
 
 def residue_features(settings: Mapping[str, Any]) -> list[str]:
-    """Return the outputs that are asked for of each residue, in the order of RESIDUES.
+    """Return the names of the requested outputs with values of each residue, in the order of RESIDUES.
 
     Raises:
-        OptionError: one together with `reuse`.
+        OptionError: one is combined with `reuse`.
     """
-    asked = {
+    requested = {
         name: name in settings["include"] if output.in_include else settings["per_residue"] != "none"
         for name, output in RESIDUES.items()
     }
-    wanted = [name for name, is_asked in asked.items() if is_asked]
+    wanted = [name for name, is_requested in requested.items() if is_requested]
     if wanted and settings["reuse"]:
-        raise OptionError(f"reuse: earlier results hold no {wanted[0]} of each residue; leave out one of the two")
+        raise OptionError(f"reuse: cannot be combined with {wanted[0]} of each residue; remove one of the two")
     return wanted

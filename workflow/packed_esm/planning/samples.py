@@ -13,7 +13,7 @@ import yaml
 from ..errors import OptionError, SheetError
 from ..system.sheets import read_sheet
 from .config import check
-from .inputs import given_path, stable_path, without_braces
+from .inputs import stable_path, user_path, without_braces
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas", ".fna", ".ffn", ".fsa", ".pep", ".aa")
 _COMPRESSED = re.compile(r"\.(gz|bgz)$", re.IGNORECASE)
@@ -25,7 +25,7 @@ class SampleReader:
 
     Attributes:
         clone: the folder with config/, whose sheet is used where the working directory has none of that name.
-        made_later: FASTA files may be missing, because a rule of another workflow makes them.
+        made_later: FASTA files may be missing, because a rule of another workflow creates them.
         in_module: another workflow uses this one; for the remedy of a missing file.
     """
 
@@ -66,7 +66,7 @@ class SampleReader:
 
     def _find(self, entry: str) -> Path:
         """Return the path of an entry: in the working directory, else, with a note, in the clone."""
-        path = given_path(entry)
+        path = user_path(entry)
         shipped = self.clone / path
         if not path.exists() and shipped.exists():
             print(f"There is no {path} here: the shipped example is used ({shipped})", file=sys.stderr)
@@ -91,7 +91,7 @@ class SampleReader:
         for line, row in zip(table.index, table.to_dict("records"), strict=True):
             check(row, schema, f"{sheet}, line {line}")
         rows = zip(table["sample"], table["fasta"], strict=True)
-        samples = {sample: stable_path(sheet.parent / given_path(fasta)) for sample, fasta in rows}
+        samples = {sample: stable_path(sheet.parent / user_path(fasta)) for sample, fasta in rows}
         for sample, fasta in samples.items():
             self._check_file(fasta, f"{sheet}, sample {sample!r}")
         return {sample: str(fasta) for sample, fasta in samples.items()}
@@ -106,7 +106,7 @@ class SampleReader:
                 f"{where}: {path} is not a file; standard input, pipes and folders cannot be used here, because the "
                 "workflow reads a FASTA file more than once: write it to a file first"
             )
-        remedy = ", or set `chunks` if your workflow makes the file" if self.in_module else ""
+        remedy = ", or set `chunks` if your workflow creates the file" if self.in_module else ""
         raise OptionError(f"{where}: there is no FASTA file {path}; correct the path{remedy}")
 
 
@@ -116,7 +116,7 @@ def read_sample_sheet(sheet: Path) -> pd.DataFrame:
     The index has the numbers of the lines.
 
     Raises:
-        SheetError: no such file, no text, no row, a row or a cell too few or too many, or a sample that stands twice.
+        SheetError: no such file, no text, no row, a row or a cell too few or too many, or a repeated sample.
     """
     if not sheet.exists():
         raise SheetError(

@@ -1,4 +1,4 @@
-"""The stages of the workflow: what each is asked for, and what is recorded of it."""
+"""The stages of the workflow: their settings and inputs, and the record of them."""
 
 import atexit
 import shutil
@@ -15,20 +15,20 @@ from ..validation.tolerance import ValidationOptions
 from .arguments import keys_of, setting
 from .checkpoint import Checkpoint
 from .config import plain
-from .record import Source, Stage, compare, read_record, said_in, write_record, write_stamps
+from .record import Source, Stage, compare, read_record, value_in, write_record, write_stamps
 from .results import Results
 
 
-def asked(results: Results, checkpoint: Checkpoint, page: Mapping[str, Path]) -> dict[str, Stage]:
-    """Return {stage: what it is asked for}.
+def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str, Path]) -> dict[str, Stage]:
+    """Return {stage: its settings and inputs}.
 
     Args:
-        results: that the run makes.
-        checkpoint: that it asks for.
-        page: {name: file} of what the report is made of besides results: metadata, captions, template.
+        results: the results of the run.
+        checkpoint: the checkpoint of the run.
+        page: {name: file} of the inputs of the report other than results: metadata, captions, template.
     """
     settings = results.settings
-    given = {_fasta_of(sample): Source((Path(fasta),)) for sample, fasta in results.samples.items()}
+    fastas = {_fasta_of(sample): Source((Path(fasta),)) for sample, fasta in results.samples.items()}
     common = {"bits": BITS, "samples": list(results.samples), "input": settings["input"]}
     records = _values(settings, *keys_of(RecordOptions))
     long_proteins = _values(settings, *keys_of(LongProteins))
@@ -37,13 +37,13 @@ def asked(results: Results, checkpoint: Checkpoint, page: Mapping[str, Path]) ->
     if "contacts" in settings["include"]:
         weights["contact head"] = Source((checkpoint.contact_head,), small=True)
     head = {"contact_head_beside": checkpoint.has_contact_head_file}
-    shown = {name: Source((path,), small=True) for name, path in page.items()}
+    page_files = {name: Source((path,), small=True) for name, path in page.items()}
     stages = {
-        "translate": Stage(common | records | _values(settings, *keys_of(TranslationOptions)), given),
-        "chunk": Stage(common | records | long_proteins | {"chunks": results.chunks}, given),
+        "translate": Stage(common | records | _values(settings, *keys_of(TranslationOptions)), fastas),
+        "chunk": Stage(common | records | long_proteins | {"chunks": results.chunks}, fastas),
         "embed": Stage({"bits": BITS} | embedding | long_proteins | head, weights),
         "validate": Stage(_values(settings, *keys_of(ValidationOptions))),
-        "report": Stage(_values(settings, "color_by", "metadata"), shown),
+        "report": Stage(_values(settings, "color_by", "metadata"), page_files),
     }
     if results.translated:
         return stages | {"chunk": Stage(stages["chunk"].settings)}
@@ -51,13 +51,13 @@ def asked(results: Results, checkpoint: Checkpoint, page: Mapping[str, Path]) ->
 
 
 def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
-    """Return {stage: {source: sha256}} of what jobs have read, as far as their outputs say."""
-    chunked = said_in(Path(results.folder, "counts.json"), "fasta_sha256") or {}
+    """Return {stage: {source: sha256}} of the inputs of jobs, as far as their outputs record it."""
+    chunked = value_in(Path(results.folder, "counts.json"), "fasta_sha256") or {}
     translated = {
-        sample: said_in(Path(results.folder, "translated", f"{sample}.json"), "fasta_sha256")
+        sample: value_in(Path(results.folder, "translated", f"{sample}.json"), "fasta_sha256")
         for sample in results.samples
     }
-    checkpoint = said_in(Path(results.statistics()[0]), "settings", "model_sha256")
+    checkpoint = value_in(Path(results.statistics()[0]), "settings", "model_sha256")
     return {
         "translate": {_fasta_of(sample): digest for sample, digest in translated.items() if digest},
         "chunk": {} if results.translated else {_fasta_of(sample): digest for sample, digest in chunked.items()},
@@ -66,15 +66,15 @@ def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
 
 
 def stamps_of(results: Results, stages: Mapping[str, Stage], is_run: bool) -> dict[str, str]:
-    """Compare the results that are there with what is asked for; return {stage: path of its stamp}.
+    """Compare the record of the existing results with the present stages; return {stage: path of its stamp}.
 
-    What changed is said on stderr. A run writes it; a call that only shows what would be done (`is_run` is false) gets
-    new stamps in a folder of its own.
+    Changes are printed on stderr. A run updates the record and the stamps. A call that only shows what would be done
+    (`is_run` is false) gets new stamps in a temporary folder.
     """
     path = record_path(results)
     recorded = read_record(path)
     if path.exists() and not recorded:
-        print(f"{path}: not a whole record of what was asked for; all runs again", file=sys.stderr)
+        print(f"{path}: incomplete record of the settings; everything runs again", file=sys.stderr)
     record, changes = compare(recorded, stages, digests_of_jobs(results))
     for stage, sentences in changes.items():
         print(f"{results.folder}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
@@ -87,13 +87,13 @@ def stamps_of(results: Results, stages: Mapping[str, Stage], is_run: bool) -> di
 
 
 def stamps_of_this_run(results: Results, stages: Iterable[str]) -> dict[str, str]:
-    """Return {stage: path of its stamp}, for the processes of jobs: the main process has written them."""
+    """Return {stage: path of its stamp}, for the processes of jobs; the main process has written them."""
     folder = record_path(results).with_suffix("")
     return {stage: str(folder / f"{stage}.txt") for stage in stages}
 
 
 def record_digests(results: Results, stages: Mapping[str, Stage], done: bool) -> None:
-    """Add to the record what jobs have read; once all are done, what was asked for before is no longer of use."""
+    """Add the digests of the inputs of jobs to the record; if all are done, remove the previous settings from it."""
     record, _ = compare(read_record(record_path(results)), stages, digests_of_jobs(results))
     if done:
         record = {stage: {key: entry[key] for key in entry if key != "previous"} for stage, entry in record.items()}
@@ -101,7 +101,7 @@ def record_digests(results: Results, stages: Mapping[str, Stage], done: bool) ->
 
 
 def record_path(results: Results) -> Path:
-    """Return where the record is."""
+    """Return the path of the record."""
     return Path(results.folder, "settings.json")
 
 
@@ -110,5 +110,5 @@ def _fasta_of(sample: str) -> str:
 
 
 def _values(settings: Mapping[str, Any], *keys: str) -> dict:
-    """Return keys of the settings with their values, as JSON has them."""
+    """Return {key: value} for keys of the settings, with the types of JSON."""
     return {key: plain(setting(settings, key)) for key in keys}

@@ -1,4 +1,4 @@
-"""What a run has done, for the terminal."""
+"""The summary of a run, for the terminal."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from .results import Results
 
 
 def summary_of(results: Results) -> str:
-    """Return what was done, how well, and where it is; nothing where this run did not come so far."""
+    """Return counts, rate, verdict and paths; empty if this run did not finish the validation."""
     embeddings, counts = results.embeddings.values(), f"{results.folder}/counts.json"
     needed = (*embeddings, results.validation, *results.statistics(), counts)
     if not all(Path(path).exists() for path in needed):

@@ -1,5 +1,5 @@
 """From FASTA to chunks: records, ids, translation, windows, tokens and the manifest.
 
-Knows letters and records, and no model.
+Works on letters and records; independent of models.
 May import: errors, options, system.
 """

@@ -1,4 +1,4 @@
-"""Read all samples, keep one copy of equal sequences, and deal them to chunks of equal work."""
+"""Read all samples, keep one copy of equal sequences, and assign them to chunks of equal work."""
 
 import heapq
 import logging
@@ -29,12 +29,12 @@ def chunk_samples(
 
     Args:
         samples: (name, FASTA path), in order.
-        chunk_paths: where the chunks go; their number is the number of chunks, some may stay empty.
-        manifest_path, rejected_path, counts_path: where the other outputs go.
-        options: what happens to records that cannot be used as they are, or are too long.
+        chunk_paths: one file per chunk; some may stay empty.
+        manifest_path, rejected_path, counts_path: the other outputs.
+        options: what happens to invalid records and to long proteins.
 
     Raises:
-        FastaError: a file that cannot be read, a repeated id, an invalid record where `on_invalid` is `fail`.
+        FastaError: a file cannot be read; or an id is repeated, or a record invalid, and the option for it is `fail`.
     """
     reading, sources = _read_samples(samples, options)
     places = _write_chunks(chunk_paths, reading.unique, options.embed_dim)
@@ -47,19 +47,19 @@ def chunk_samples(
 
 
 def _read_samples(samples: Sequence[tuple[str, Path]], options: ChunkOptions) -> tuple[Reading, dict[str, str]]:
-    """Return what all samples have, and {sample: sha256 of its FASTA file}."""
+    """Return the records and sequences of all samples, and {sample: sha256 of its FASTA file}."""
     reading = Reading()
     identities = [file_identity(path) for _, path in samples]
     for name, path in samples:
-        like_nucleotides = read_sample(name, path, reading, options)
-        if like_nucleotides and not options.translated:
+        nucleotide_like = read_sample(name, path, reading, options)
+        if nucleotide_like and not options.translated:
             log.warning(
-                "%s: %d records of sample %s look like nucleotides, first %r on line %d; they are kept as proteins, "
-                "set input: nucleotide to have them translated",
+                "%s: %d records of sample %s look like nucleotides, the first is %r on line %d; they are kept as "
+                "proteins; set input: nucleotide to translate them",
                 path,
-                len(like_nucleotides),
+                len(nucleotide_like),
                 name,
-                *like_nucleotides[0],
+                *nucleotide_like[0],
             )
     sources = {name: sha256_as_read(path, identity) for (name, path), identity in zip(samples, identities, strict=True)}
     return reading, sources
@@ -68,31 +68,31 @@ def _read_samples(samples: Sequence[tuple[str, Path]], options: ChunkOptions) ->
 def _manifest(rows: list[RecordRow], places: Mapping[str, Place]) -> pd.DataFrame:
     """Return the manifest: all records in order, each with its place in the chunks."""
     manifest = pd.DataFrame(rows, columns=RecordRow._fields)
-    found = [places.get(digest, NOWHERE) for digest in manifest.digest]
-    return manifest.join(pd.DataFrame(found, columns=Place._fields))
+    of_records = [places.get(digest, NOWHERE) for digest in manifest.digest]
+    return manifest.join(pd.DataFrame(of_records, columns=Place._fields))
 
 
 def estimated_flops(length: int, embed_dim: int) -> int:
-    """Return the estimated work of a sequence of `length` residues: 12 d^2 L + 2 d L^2 a layer, in units of 2 d."""
+    """Return the estimated work of a sequence of `length` residues: 12 d^2 L + 2 d L^2 per layer, in units of 2 d."""
     return length * (6 * embed_dim + length)
 
 
 def assign_to_chunks(lengths: Sequence[int], chunks: int, embed_dim: int) -> list[list[int]]:
-    """Deal sequences to chunks so that each has nearly the same work; inside a chunk in order of index.
+    """Assign sequences to chunks of nearly equal work; return the indices of each chunk, in increasing order.
 
-    Longest processing time first (Graham 1969): each sequence, by falling length, to the chunk with least work.
+    Longest processing time first (Graham 1969): by decreasing length, each sequence goes to the chunk with least work.
     """
     loads = [(0, chunk) for chunk in range(chunks)]
-    dealt: list[list[int]] = [[] for _ in range(chunks)]
+    assigned: list[list[int]] = [[] for _ in range(chunks)]
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         load, chunk = heapq.heappop(loads)
-        dealt[chunk].append(index)
+        assigned[chunk].append(index)
         heapq.heappush(loads, (load + estimated_flops(lengths[index], embed_dim), chunk))
-    return [sorted(indices) for indices in dealt]
+    return [sorted(indices) for indices in assigned]
 
 
 def _write_chunks(paths: Sequence[Path], unique: Mapping[str, Unique], embed_dim: int) -> dict[str, Place]:
-    """Write each chunk, its records named by their digests, and return {digest: place}."""
+    """Write each chunk, with the digests as ids of its records; return {digest: place}."""
     places = {}
     digests = list(unique)
     lengths = [residue_count(unique[digest].sequence) for digest in digests]
@@ -107,14 +107,14 @@ def _write_chunks(paths: Sequence[Path], unique: Mapping[str, Unique], embed_dim
 
 
 def _write_rejected(path: Path, manifest: pd.DataFrame) -> None:
-    """Write the records that were rejected or changed, with the reason."""
+    """Write the records that were rejected or changed, each with its reason."""
     unusual = manifest[manifest.status != ACCEPTED]
     with replacing(path) as temporary:
         unusual[["sample", "id", "line", "status", "reason"]].to_csv(temporary, sep="\t", index=False)
 
 
 def _count(manifest: pd.DataFrame, unique: Mapping[str, Unique], samples: list[str]) -> dict:
-    def of(rows: pd.DataFrame) -> dict:
+    def counts_of(rows: pd.DataFrame) -> dict:
         statuses = rows.status.value_counts()
         kept = rows[rows.status != REJECTED]
         return {
@@ -124,8 +124,8 @@ def _count(manifest: pd.DataFrame, unique: Mapping[str, Unique], samples: list[s
         }
 
     return {
-        **of(manifest),
+        **counts_of(manifest),
         "unique_sequences": len(unique),
         "unique_residues": sum(residue_count(one.sequence) for one in unique.values()),
-        "samples": {name: of(manifest[manifest["sample"] == name]) for name in samples},
+        "samples": {name: counts_of(manifest[manifest["sample"] == name]) for name in samples},
     }

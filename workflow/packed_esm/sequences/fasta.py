@@ -1,7 +1,7 @@
-"""Read FASTA, a record at a time and in bounded memory.
+"""Read FASTA one record at a time, in bounded memory.
 
-Biopython's `SimpleFastaParser` keeps the lines of a record as so many strings, which take 30 times the record where
-they are short, and needs whole lines. This one gives the same records.
+Biopython's `SimpleFastaParser` reads whole lines and keeps a string for each of them; short lines need 30 times the
+memory of their record. This parser gives the same records.
 """
 
 import gzip
@@ -14,15 +14,15 @@ from typing import TextIO
 from ..errors import FastaError
 from ..system.files import file_identity, open_text, sha256
 
-PIECE = 2**16  # characters of a line that are read at once
+PIECE = 2**16  # characters that are read at once
 MAX_HEADER = 1_000_000  # characters
-MAX_RESIDUES = 1_000_000  # of a protein: titin has 35,000
-MAX_NUCLEOTIDES = 3_000_000_000  # of a record: they are read in windows
+MAX_RESIDUES = 1_000_000  # per protein; titin has 35,000
+MAX_NUCLEOTIDES = 3_000_000_000  # per record; they are translated in windows
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One FASTA record as it stands in the file, its lines joined; `line` is the number of its header line, from 1."""
+    """One FASTA record, its lines joined; `line` is the number of its header line in the file, from 1."""
 
     id: str
     description: str
@@ -34,11 +34,11 @@ def sha256_as_read(path: str | Path, identity: list[int] | None) -> str:
     """Return the sha256 of a FASTA file that was read.
 
     Args:
-        path: of the file.
-        identity: `file_identity` before it was read.
+        path: the FASTA file.
+        identity: its `file_identity` before it was read.
 
     Raises:
-        FastaError: the file is another one now.
+        FastaError: the file has changed since then.
     """
     digest = sha256(path)
     if file_identity(path) != identity:
@@ -49,15 +49,15 @@ def sha256_as_read(path: str | Path, identity: list[int] | None) -> str:
 def read_records(path: str | Path, max_letters: int | None = None) -> Iterator[Record]:
     """Yield the records of a FASTA file in order, without the white space in their sequences.
 
-    The memory is little more than twice that of the record that is being read.
+    This needs little more than twice the memory of the current record.
 
     Args:
         path: plain or gzip.
-        max_letters: of a record; reading stops where one has more. None: records may have any length.
+        max_letters: most letters that a record may have; None: any number.
 
     Raises:
-        FastaError: no file, text before the first header, a NUL byte, a broken gzip stream, text that is not UTF-8, a
-            header of more than `MAX_HEADER` characters, or a record of more than `max_letters`.
+        FastaError: no such file, text before the first header, a NUL byte, a broken gzip stream, text that is not
+            UTF-8, a header of more than `MAX_HEADER` characters, or a record of more than `max_letters`.
     """
     try:
         text = open_text(path)
@@ -75,14 +75,14 @@ def read_records(path: str | Path, max_letters: int | None = None) -> Iterator[R
                 if max_letters is not None and len(letters) > max_letters:
                     raise FastaError(
                         f"{path}, line {number}: record {title[:40]!r} of line {line} has more than {max_letters:,} "
-                        "letters; mend the file, or set max_record_residues to as many as its longest record has"
+                        "letters; correct the file, or set max_record_residues to the length of its longest record"
                     )
         if title is not None:
             yield _record(title, letters, line)
 
 
 def _record(title: str, letters: bytearray, line: int) -> Record:
-    """Return the record of these letters, which are cleared: they would take as much memory as it for its lifetime."""
+    """Return the record, and clear `letters`, which would need as much memory as the record while it is used."""
     words = title.split(maxsplit=1)
     sequence = letters.decode()
     letters.clear()
@@ -90,17 +90,17 @@ def _record(title: str, letters: bytearray, line: int) -> Record:
 
 
 def _pieces(handle: TextIO, path: str | Path) -> Iterator[tuple[int, bool, str]]:
-    """Yield (number, whether it is a header, text) of lines: headers whole, others in pieces of at most `PIECE`.
+    """Yield (line number, whether it is a header, text): headers whole, other lines in pieces of at most `PIECE`.
 
     Raises:
-        FastaError: what makes the file unreadable.
+        FastaError: the file is damaged, or is not FASTA.
     """
     number, at_start, seen_header = 0, True, False
     try:
         while text := handle.readline(PIECE):
             number += at_start
             if number == 1 and at_start:
-                text = text.removeprefix("\ufeff")  # utf-8-sig finds half a mark alone empty
+                text = text.removeprefix("\ufeff")  # utf-8-sig would read half a mark as an empty file
             is_header = at_start and text.startswith(">")
             if is_header and not text.endswith("\n"):
                 text += _rest_of_header(handle, path, number)
@@ -119,7 +119,7 @@ def _pieces(handle: TextIO, path: str | Path) -> Iterator[tuple[int, bool, str]]
     except UnicodeDecodeError as error:
         raise FastaError(
             f"{path}, after line {number}: not UTF-8 text ({error.reason}); convert it, for example with iconv, or "
-            "unpack it, if it is compressed by other means than gzip"
+            "unpack it if it is compressed, but not with gzip"
         ) from error
 
 

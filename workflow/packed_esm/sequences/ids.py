@@ -1,4 +1,4 @@
-"""Ids of the records of one FASTA file: each once."""
+"""Unique ids for the records of one FASTA file."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ from .fasta import Record
 
 
 class RecordIds:
-    """The ids of a file's records as they are read.
+    """The ids of the records of a file, collected while it is read.
 
     Args:
-        path: for messages.
-        on_duplicate_id: what becomes of an id that stands twice: `fail`, or `suffix` (_2, _3 ...).
+        path: of the file, for messages.
+        on_duplicate_id: what happens to a repeated id: `fail`, or `suffix` (_2, _3 ...).
 
     Attributes:
         first_line: {id: line of its record}.
-        suffixed: how many ids stood more than once.
+        suffixed: number of ids that were repeated.
     """
 
     def __init__(self, path: Path, on_duplicate_id: str) -> None:
@@ -28,16 +28,16 @@ class RecordIds:
         return len(self._last_suffix)
 
     def add(self, record: Record) -> str:
-        """Return the record's id, with a suffix where the file has it already, and remember its line.
+        """Return the record's id, with a suffix if it is repeated, and remember its line.
 
         Raises:
-            FastaError: an id that stands twice, where `on_duplicate_id` is `fail`.
+            FastaError: the id is repeated, and `on_duplicate_id` is `fail`.
         """
         name = record.id
         if name in self.first_line:
             if self._on_duplicate_id == "fail":
                 raise FastaError(
-                    f"{self._path}, line {record.line}: id {name!r} stands already on line {self.first_line[name]}; "
+                    f"{self._path}, line {record.line}: id {name!r} is already on line {self.first_line[name]}; "
                     "rename one, or set on_duplicate_id: suffix"
                 )
             name = self._with_suffix(name)

@@ -1,7 +1,7 @@
-"""The manifest: one row for every input record, and what became of it.
+"""The manifest: one row per input record, with its outcome.
 
-Its metadata has a checksum of each sample's rows, and the sha256 of the FASTA file that they come from: Parquet's own
-checksums do not cover what says where a column stands, how many rows there are and which can be left out.
+Its metadata has a checksum of each sample's rows, and the sha256 of each sample's FASTA file. The checksums are needed
+because Parquet's own do not cover the positions of columns, the number of rows and the statistics that filters use.
 """
 
 import itertools
@@ -21,12 +21,12 @@ from ..system.arrow import ARROW_ERRORS, check_whole
 from ..system.files import FileKind, replacing
 
 ACCEPTED, REPLACED, REJECTED = "accepted", "replaced", "rejected"
-TRUNCATED, SPLIT = "truncated", "split"  # of those that are longer than max_length
+TRUNCATED, SPLIT = "truncated", "split"  # longer than max_length
 STATUSES = (ACCEPTED, REPLACED, TRUNCATED, SPLIT, REJECTED)
 
 
 class RecordRow(NamedTuple):
-    """What the manifest has of a record, but for its place in the chunks."""
+    """The columns of the manifest for a record, except its place in the chunks."""
 
     sample: str
     position: int  # in the sample, from 0
@@ -34,8 +34,8 @@ class RecordRow(NamedTuple):
     description: str
     line: int  # of the header, from 1
     length: int  # residues
-    masks: int  # residues of these that are written <mask>
-    digest: str  # empty where rejected
+    masks: int  # number of these that are masked
+    digest: str  # empty if rejected
     status: str
     reason: str
 
@@ -47,7 +47,7 @@ class Place(NamedTuple):
     row: int
 
 
-NOWHERE = Place(-1, -1)  # of rejected records
+NOWHERE = Place(-1, -1)  # for rejected records
 SCHEMA = pa.schema(
     {
         "sample": pa.string(),
@@ -60,12 +60,12 @@ SCHEMA = pa.schema(
         "digest": pa.string(),
         "status": pa.string(),
         "reason": pa.string(),
-        "chunk": pa.int32(),  # from 0; -1 where rejected
-        "row": pa.int32(),  # in the chunk, from 0; -1 where rejected
+        "chunk": pa.int32(),  # from 0; -1 if rejected
+        "row": pa.int32(),  # in the chunk, from 0; -1 if rejected
     }
 )
 CHECKSUMS, SOURCES = b"packed_esm_checksums", b"packed_esm_fasta_sha256"  # keys of the metadata: {sample: ...} each
-BATCH_ROWS = 65536  # of which strings are made at a time
+BATCH_ROWS = 65536  # rows that are converted at a time
 MANIFEST = FileKind("manifest", ARROW_ERRORS)
 
 
@@ -78,12 +78,12 @@ def write_manifest(path: Path, manifest: pd.DataFrame, sources: Mapping[str, str
 
 
 def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
-    """Return the manifest, of one sample or of all.
+    """Return the rows of one sample, or of all.
 
     Raises:
-        DamagedFileError: not a whole manifest, or not the rows that were written.
+        DamagedFileError: the manifest is incomplete, or was changed after it was written.
     """
-    # Not by pyarrow's datasets, as its filters are: one flipped bit can make them wait for ever.
+    # pyarrow's datasets, and with them its filters, are avoided: one flipped bit can make them wait forever.
     with MANIFEST.reading(path):
         file = pq.ParquetFile(path, page_checksum_verification=True)
     with file:
@@ -95,7 +95,7 @@ def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
         table = pa.Table.from_batches(batches, SCHEMA)
     check_whole(table, MANIFEST, path)
     if _checksums(table) != written:
-        raise MANIFEST.damaged(path, "its rows do not belong to their checksums, it was changed")
+        raise MANIFEST.damaged(path, "its rows do not match their checksums, it was changed")
     return table.to_pandas()
 
 
@@ -103,7 +103,7 @@ def fasta_sha256(path: Path) -> dict[str, str]:
     """Return the sha256 of each sample's FASTA file as it was when the manifest was made.
 
     Raises:
-        DamagedFileError: not a whole manifest.
+        DamagedFileError: the manifest is incomplete.
     """
     with MANIFEST.reading(path):
         schema = pq.read_schema(path)
@@ -111,10 +111,10 @@ def fasta_sha256(path: Path) -> dict[str, str]:
 
 
 def _stored(path: Path, schema: pa.Schema, key: bytes) -> dict:
-    """Return what the metadata of a manifest has under `key`.
+    """Return the value of `key` in the metadata of a manifest.
 
     Raises:
-        DamagedFileError: not the columns of a manifest, or nothing there that can be read.
+        DamagedFileError: the columns are not those of a manifest, or the value is missing or invalid.
     """
     if not schema.equals(SCHEMA):
         raise MANIFEST.damaged(path, f"its columns are {', '.join(schema.names)}, not those of a manifest")
@@ -123,7 +123,7 @@ def _stored(path: Path, schema: pa.Schema, key: bytes) -> dict:
     except ValueError as error:
         raise MANIFEST.damaged(path, f"its metadata {key.decode()}: {error}") from error
     if not isinstance(stored, dict):
-        raise MANIFEST.damaged(path, f"its metadata {key.decode()} is no table")
+        raise MANIFEST.damaged(path, f"its metadata {key.decode()} is not a table")
     return stored
 
 
@@ -133,9 +133,9 @@ def embedded(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checksums(table: pa.Table) -> dict[str, int]:
-    """Return the crc32 of all rows of each sample, in their order."""
+    """Return {sample: crc32 of its rows, in order}."""
     names = table["sample"].to_numpy()
-    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]][: len(names)])  # rows of a sample stand together
+    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]][: len(names)])  # the rows of a sample are adjacent
     checksums = {}
     for start, end in itertools.pairwise([*starts, len(names)]):
         value = 0

@@ -1,4 +1,4 @@
-"""How FASTA files become chunks: options of reading, of translation and of long proteins."""
+"""Options for turning FASTA files into chunks: for records, translation and long proteins."""
 
 from dataclasses import dataclass
 
@@ -15,29 +15,29 @@ CODON = 3  # nucleotides
 
 @dataclass(frozen=True)
 class RecordOptions(Options):
-    """What happens to records that cannot be used as they are.
+    """What happens to invalid records.
 
-    `max_record_residues` counts letters, of proteins or nucleotides; None: by which of them they are.
+    `max_record_residues` counts letters of proteins or nucleotides; None: a default for each of the two.
     """
 
     on_invalid: str = option(
         "reject",
         "on_invalid",
-        "What happens to a record with other characters than residues (or nucleotides); reject lists it, fail stops, "
-        "replace puts X (or T for U, else N)",
+        "What happens to a record with characters that are not residues (or nucleotides); reject lists it, fail stops "
+        "the run, replace writes X (for nucleotides T in place of U, else N)",
         words=ON_INVALID,
     )
     on_duplicate_id: str = option(
         "fail",
         "on_duplicate_id",
-        "What happens to an id that a sample has twice; fail stops, suffix adds _2, _3 and so on",
+        "What happens to an id that occurs twice in a sample; fail stops the run, suffix adds _2, _3 and so on",
         words=ON_DUPLICATE_ID,
     )
     max_record_residues: int | None = option(
         None,
         "max_record_residues",
-        "Letters of a record above which its FASTA file is refused; auto is 1,000,000 for proteins and 3,000,000,000 "
-        "for nucleotides",
+        "Largest number of letters in a record; a longer record stops the run; auto is 1,000,000 for proteins and "
+        "3,000,000,000 for nucleotides",
         kind=int,
         none="auto",
     )
@@ -56,15 +56,15 @@ class TranslationOptions(Options):
     window: int | None = option(
         300,
         "translation.window",
-        "Nucleotides that are translated as one piece; none translates whole records",
+        "Length of a window, in nucleotides; none translates whole records",
         kind=int,
         none="none",
     )
     ambiguous_codons: str = option(
         "resolve",
         "translation.ambiguous_codons",
-        "What becomes of a codon with letters other than A, C, G and T; resolve gives what all its readings share, "
-        "else X, skip leaves it out",
+        "What happens to a codon with letters other than A, C, G and T; resolve gives the residue that all its "
+        "readings share, else X; skip leaves it out",
         words=AMBIGUOUS_CODONS,
     )
 
@@ -72,7 +72,7 @@ class TranslationOptions(Options):
         super().__post_init__()
         if self.window is not None and self.window < CODON:
             raise OptionError(
-                f"translation.window: {self.window} nucleotides are no codon; give {CODON} or more, or none"
+                f"translation.window: {self.window} nucleotides are less than a codon; give {CODON} or more, or none"
             )
 
 
@@ -80,14 +80,14 @@ class TranslationOptions(Options):
 class LongProteins(Options):
     """What happens to a protein of more than `max_length` residues; None: proteins may have any length.
 
-    `reject`; `truncate`: the first `max_length` residues are kept; `split`: it is kept whole, to be embedded in windows
-    of `max_length` residues of which neighbours share at least `overlap`.
+    `reject` leaves it out; `truncate` keeps its first `max_length` residues; `split` keeps it whole, and it is embedded
+    in windows of `max_length` residues, of which neighbours share at least `overlap`.
     """
 
     max_length: int | None = option(
         None,
         "long_proteins.max_length",
-        "Residues of the longest protein that is embedded whole; none embeds all proteins whole",
+        "Largest number of residues of a protein that is embedded whole; none embeds all proteins whole",
         kind=int,
         none="none",
     )
@@ -101,18 +101,18 @@ class LongProteins(Options):
     overlap: int = option(
         128,
         "long_proteins.overlap",
-        "Residues that neighbouring windows share at least, less than max_length; each such residue is the mean of its "
-        "windows",
+        "Smallest number of residues that neighbouring windows share, less than max_length; a shared residue gets the "
+        "mean of its windows",
         kind=int,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.windows  # raises what is wrong with them
+        _ = self.windows  # raises OptionError if they are impossible
 
     @property
     def windows(self) -> ResidueWindows | None:
-        """The windows of longer proteins; None where there are none."""
+        """The windows of longer proteins; None if there are none."""
         if self.max_length is None or self.action != "split":
             return None
         return ResidueWindows(self.max_length, self.overlap)
@@ -120,13 +120,13 @@ class LongProteins(Options):
 
 @dataclass(frozen=True)
 class ChunkOptions:
-    """How samples become chunks.
+    """Options for turning samples into chunks.
 
     Attributes:
-        records: what happens to records that cannot be used as they are.
-        long_proteins: what happens to proteins that are too long.
+        records: what happens to invalid records.
+        long_proteins: what happens to long proteins.
         embed_dim: of the model, to estimate the work of a sequence.
-        translated: the samples are translations: those that look like nucleotides (poly-A ...) are no mistake.
+        translated: the proteins are translations; one that looks like nucleotides (poly-A ...) is not a mistake.
     """
 
     records: RecordOptions = RecordOptions()

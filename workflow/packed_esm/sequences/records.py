@@ -26,16 +26,16 @@ from .rejects import RejectLog
 
 log = logging.getLogger(__name__)
 
-ADVICE = {  # what to do about characters that are no residue
-    ":|/": "if they part chains, write a record for each chain",
+ADVICE = {  # what to do about characters that are not residues
+    ":|/": "if they separate chains, write a record for each chain",
     "#": "a masked residue is written <mask>",
-    "<>": "of fair-esm's special tokens only <mask> can be given",
+    "<>": "<mask> is the only special token that is allowed",
     string.digits: "if they number lines or positions, leave them out",
 }
 
 
 class Unique(NamedTuple):
-    """A sequence that is kept once, and where it was first: `sample|id`."""
+    """A unique sequence, and the first record that has it: `sample|id`."""
 
     sequence: str
     name: str
@@ -43,14 +43,14 @@ class Unique(NamedTuple):
 
 @dataclass
 class Reading:
-    """What has been read so far: rows of the manifest, and the unique sequences by digest."""
+    """The rows of the manifest, and the unique sequences by digest, of what has been read so far."""
 
     rows: list[RecordRow] = field(default_factory=list)
     unique: dict[str, Unique] = field(default_factory=dict)
 
 
 class Classified(NamedTuple):
-    """What is kept of a record, its status in the manifest, and why; the reason is empty where it is accepted."""
+    """The sequence that is kept of a record, its status in the manifest, and the reason (empty if accepted)."""
 
     sequence: str
     status: str
@@ -63,7 +63,7 @@ def read_sample(name: str, path: Path, reading: Reading, options: ChunkOptions) 
     Raises:
         FastaError: see `chunk_samples`.
     """
-    like_nucleotides = []
+    nucleotide_like = []
     ids, rejects = RecordIds(path, options.records.on_duplicate_id), RejectLog(path, "rejected.tsv")
     with progress_bar(None, "records", f"reading {name}") as bar:
         for position, record in enumerate(read_records(path, options.records.max_record_residues or MAX_RESIDUES)):
@@ -78,21 +78,21 @@ def read_sample(name: str, path: Path, reading: Reading, options: ChunkOptions) 
             else:
                 reading.unique.setdefault(row.digest, Unique(kept.sequence, f"{name}|{record_id}"))
                 if looks_like_nucleotides(kept.sequence):
-                    like_nucleotides.append((record_id, record.line))
+                    nucleotide_like.append((record_id, record.line))
             bar.update(1)
     rejects.close()
     if ids.suffixed:
-        log.warning("%s: %d ids stood more than once and got suffixes", path, ids.suffixed)
+        log.warning("%s: %d repeated ids got suffixes", path, ids.suffixed)
     if not ids.first_line:
         log.warning("%s: sample %s has no record with an id", path, name)
-    return like_nucleotides
+    return nucleotide_like
 
 
 def classify(path: Path, record: Record, on_invalid: str) -> Classified:
-    """Return what is kept of a record, whatever its length.
+    """Return whether and how a record is kept; its length is not checked.
 
     Raises:
-        FastaError: an invalid record, where `on_invalid` is `fail`.
+        FastaError: the record is invalid, and `on_invalid` is `fail`.
     """
     sequence = normalise(record.sequence)
     invalid = invalid_characters(sequence)
@@ -101,20 +101,23 @@ def classify(path: Path, record: Record, on_invalid: str) -> Classified:
     elif not sequence:
         reason = "no residue"
     elif invalid:
-        reason = "; ".join((f"no residue letter: {' '.join(map(repr, invalid[:10]))}", *_advice(invalid)))
+        reason = "; ".join(
+            (f"characters that are not residues: {' '.join(map(repr, invalid[:10]))}", *_advice(invalid))
+        )
         if on_invalid == "replace":
             return Classified(replace_invalid(sequence), REPLACED, reason)
     else:
         return Classified(sequence, ACCEPTED, "")
     if on_invalid == "fail":
         raise FastaError(
-            f"{path}, line {record.line}: record {record.id!r}: {reason}; mend it, or set on_invalid: reject or replace"
+            f"{path}, line {record.line}: record {record.id!r}: {reason}; "
+            "correct it, or set on_invalid: reject or replace"
         )
     return Classified(sequence, REJECTED, reason)
 
 
 def limit_length(kept: Classified, options: LongProteins) -> Classified:
-    """Return what is kept of a record that is not rejected, which may be too long."""
+    """Return whether and how a record is kept that was not rejected, by its length."""
     residues, longest = residue_count(kept.sequence), options.max_length
     if longest is None or residues <= longest:
         return kept
@@ -146,5 +149,5 @@ def _manifest_row(sample: str, position: int, record: Record, record_id: str, ke
 
 
 def _advice(invalid: str) -> list[str]:
-    """Return what to do about the characters of a record that are no residue."""
+    """Return what to do about the invalid characters of a record."""
     return [advice for characters, advice in ADVICE.items() if set(characters) & set(invalid)]

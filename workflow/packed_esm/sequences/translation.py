@@ -1,17 +1,17 @@
-"""Translate nucleotide FASTA in six frames, window by window, and keep what has no stop, as VirNucPro does.
+"""Translate nucleotide FASTA in six frames, window by window, and keep the frames without a stop, as VirNucPro does.
 
-The rule is that of VirNucPro's prediction (https://github.com/Li-Jing-1997/VirNucPro, `units.py` at 0f93f27:
+The method is that of VirNucPro's prediction (https://github.com/Li-Jing-1997/VirNucPro, `units.py` at 0f93f27:
 `split_fasta_chunk`, `translate_dna`, `identify_seq`), with the same ids in the same order:
 
-- A record of L nucleotides becomes ceil(L / window) windows that overlap, see `nucleotide_windows`; they are numbered
-  from 1, `{id}_chunk_{number}`. A record shorter than the window is one window, whole.
-- Each window is read in frames F1, F2, F3 and, of its reverse complement, R1, R2, R3; what is left of a last codon is
-  not. A frame with a stop is dropped, and so is one without a residue; the others are `{id}_chunk_{number}{frame}`.
+- A record of L nucleotides is cut into ceil(L / window) windows that overlap, see `nucleotide_windows`; they are
+  numbered from 1, `{id}_chunk_{number}`. A record shorter than the window is one window, whole.
+- Each window is translated in frames F1, F2, F3 and, from its reverse complement, R1, R2, R3; an incomplete last codon
+  is ignored. A frame with a stop or without a residue is dropped; the others get the id `{id}_chunk_{number}{frame}`.
 
-These ids are distinct where those of the records are, and `on_duplicate_id` sees to that before any is made. Where a
-record is read whole (no windows) they are `{id}{frame}`. VirNucPro knows genetic code 1 only, and leaves a codon with a
-letter other than A, C, G and T out of the protein (`ambiguous_codons: skip`), which joins what stands on its sides;
-`resolve` keeps its place.
+These ids are unique if those of the records are; `on_duplicate_id` ensures that first. Whole records (no windows) get
+the id `{id}{frame}`. VirNucPro has genetic code 1 only. It leaves a codon with a letter other than A, C, G and T out of
+the protein (`ambiguous_codons: skip`), so that the residues before and after it are joined; `resolve` keeps its
+position.
 """
 
 import csv
@@ -39,24 +39,24 @@ log = logging.getLogger(__name__)
 
 NUCLEOTIDES = "ACGTRYSWKMBDHVN"  # IUPAC, DNA
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")
-BLOCK = CODON * 2**18  # nucleotides that are translated at once: their arrays take ten times as much memory
+BLOCK = CODON * 2**18  # nucleotides that are translated at once; their arrays need ten times the memory
 SKIPPED = "-"
 
-_LETTER = np.zeros(128, dtype=np.int16)  # place in NUCLEOTIDES by ASCII code
+_LETTER = np.zeros(128, dtype=np.int16)  # index in NUCLEOTIDES by ASCII code
 _LETTER[list(NUCLEOTIDES.encode("ascii"))] = np.arange(len(NUCLEOTIDES))
 _WITHOUT_NUCLEOTIDES = str.maketrans("", "", NUCLEOTIDES)
 
 
 def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndarray:
-    """Return the residue of each codon, read forwards and on the other strand: ASCII, uint8 [2, 15^3], `*` for a stop.
+    """Return the residue of each codon on the given and on the other strand: ASCII, uint8 [2, 15^3], `*` for a stop.
 
     Args:
         genetic_code: NCBI's number. A codon that is both a stop and a residue (27, 28, 31) is the residue.
-        ambiguous_codons: `resolve` gives what all readings have in common, as Biopython does (GCN is A, RAY is B, TAR
-            is a stop), else X; `skip` gives `SKIPPED` for any codon with a letter other than A, C, G and T.
+        ambiguous_codons: `resolve` gives the residue that all readings share, as Biopython does (GCN is A, RAY is B,
+            TAR is a stop), else X; `skip` gives `SKIPPED` for any codon with a letter other than A, C, G and T.
 
     Raises:
-        OptionError: no such genetic code, or another word in `ambiguous_codons`.
+        OptionError: there is no such genetic code, or `ambiguous_codons` is another word.
     """
     check_one_of("translation.ambiguous_codons", ambiguous_codons, AMBIGUOUS_CODONS)
     if genetic_code not in ambiguous_dna_by_id:
@@ -64,7 +64,7 @@ def codon_table(genetic_code: int, ambiguous_codons: str = "resolve") -> np.ndar
         raise OptionError(f"translation.genetic_code: NCBI has no table {genetic_code}; give one of {numbers}")
     codons = ["".join(letters) for letters in itertools.product(NUCLEOTIDES, repeat=CODON)]
     strands = ("".join(codons), "".join(map(reverse_complement, codons)))
-    # J (I or L) is no token of ESM-2.
+    # J (I or L) is not a token of ESM-2.
     residues = [translate(strand, table=genetic_code).replace("J", "X").encode("ascii") for strand in strands]
     table = np.stack([np.frombuffer(strand, dtype=np.uint8) for strand in residues])
     if ambiguous_codons == "skip":
@@ -77,7 +77,7 @@ def nucleotide_windows(length: int, window: int | None) -> Iterator[tuple[int, i
 
     VirNucPro's `split_fasta_chunk`: n = ceil(length / window) windows have excess = n * window - length nucleotides too
     many. Each but the first overlaps the one before by q = excess // n, and the first q + excess % n of these by one
-    more. Where that is more windows than there are, the last one is shorter: 301 nucleotides are 0-300 and 150-301.
+    more. If there are fewer windows than that, the last one is shorter: 301 nucleotides give 0-300 and 150-301.
     """
     window = window or length
     number = -(-length // window)
@@ -88,11 +88,11 @@ def nucleotide_windows(length: int, window: int | None) -> Iterator[tuple[int, i
 
 
 def six_frames(sequence: str, codons: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Yield (frame, protein) of `FRAMES`, stops as `*`.
+    """Yield (frame, protein) for each of `FRAMES`; a stop is `*`.
 
     Args:
-        sequence: `NUCLEOTIDES`.
-        codons: of `codon_table`.
+        sequence: letters of `NUCLEOTIDES`.
+        codons: from `codon_table`.
     """
     if len(sequence) <= BLOCK:
         yield from _six_frames(sequence, codons)
@@ -106,21 +106,21 @@ def six_frames(sequence: str, codons: np.ndarray) -> Iterator[tuple[str, str]]:
 
 
 def _six_frames(sequence: str, codons: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Yield what `six_frames` does of a sequence whose arrays are small."""
+    """Yield the same as `six_frames`, for a sequence whose arrays are small."""
     letters = _LETTER[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-    index = (letters[:-2] * len(NUCLEOTIDES) + letters[1:-1]) * len(NUCLEOTIDES) + letters[2:]  # of the codon from each
+    index = (letters[:-2] * len(NUCLEOTIDES) + letters[1:-1]) * len(NUCLEOTIDES) + letters[2:]  # of the codon at each
     strands = (codons[0, index], codons[1, index][::-1])
     for frame, (strand, first) in zip(FRAMES, itertools.product(strands, range(CODON)), strict=True):
         yield frame, strand[first::CODON].tobytes().decode("ascii").replace(SKIPPED, "")
 
 
 class TableRow(NamedTuple):
-    """A row of the table: what became of a record."""
+    """A row of the table: the outcome for a record."""
 
     id: str
     line: int  # of its header, from 1
     length: int  # nucleotides
-    windows: int  # 0 where it is rejected
+    windows: int  # 0 if it is rejected
     kept: int  # proteins
     reason: str  # why it has no protein, or what was replaced
 
@@ -130,7 +130,7 @@ class TableRow(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """A normalised sequence, whether to translate it, and what is or was wrong with it."""
+    """A normalised sequence, whether to translate it, and what is or was invalid."""
 
     sequence: str
     accepted: bool
@@ -145,22 +145,22 @@ def translate_fasta(
     records: RecordOptions = RecordOptions(),  # noqa: B008
     counts_path: Path | None = None,
 ) -> dict[str, int]:
-    """Write the stop-free frames of all records (FASTA) and what became of each record (TSV); return the counts.
+    """Write the stop-free frames of all records (FASTA) and the outcome for each record (TSV); return the counts.
 
-    Of the file only one record is in memory, and the ids; the memory is at most three times the record.
+    Only one record and the ids are in memory; this needs at most three times the memory of the longest record.
 
     Args:
         fasta: nucleotides, plain or gzip.
-        out: proteins; their descriptions have the window, from 1 (`nt=241-540`), then what the record's had.
-        table: a `TableRow` for every record.
+        out: proteins; their descriptions have the window, from 1 (`nt=241-540`), then the description of the record.
+        table: one `TableRow` per record.
         translation: genetic code, windows and ambiguous codons.
-        records: what happens to records with letters that are no nucleotides, or with an id that stands twice.
-        counts_path: JSON of the counts and of the sha256 of the FASTA file.
+        records: what happens to invalid records and to repeated ids.
+        counts_path: JSON with the counts and the sha256 of the FASTA file.
 
     Raises:
-        FastaError: a file that cannot be read or that changes meanwhile, a repeated id, an invalid record where
-            `on_invalid` is `fail`, or none but such records.
-        OptionError: no such genetic code.
+        FastaError: the file cannot be read or has changed meanwhile, no record can be translated; or an id is
+            repeated, or a record invalid, and the option for it is `fail`.
+        OptionError: there is no such genetic code.
     """
     codons = codon_table(translation.genetic_code, translation.ambiguous_codons)
     ids, rejects = RecordIds(fasta, records.on_duplicate_id), RejectLog(fasta, table.name)
@@ -182,7 +182,7 @@ def translate_fasta(
             bar.update(1)
         rejects.close()
         if ids.suffixed:
-            log.warning("%s: %d ids stood more than once and got suffixes", fasta, ids.suffixed)
+            log.warning("%s: %d repeated ids got suffixes", fasta, ids.suffixed)
         if first_problem and not counts["windows"]:
             raise FastaError(f"{fasta}, {first_problem}; none of the {counts['records']} records can be translated")
         digest = sha256_as_read(fasta, identity)
@@ -200,10 +200,10 @@ def _add(counts: dict[str, int], row: TableRow) -> None:
 
 
 def _classify(path: Path, record: Record, on_invalid: str) -> Classified:
-    """Return whether to translate a record, as it is or mended.
+    """Return whether to translate a record, unchanged or with letters replaced.
 
     Raises:
-        FastaError: a record that cannot be translated, where `on_invalid` is `fail`.
+        FastaError: the record cannot be translated, and `on_invalid` is `fail`.
     """
     sequence = normalise(record.sequence)
     foreign = "".join(dict.fromkeys(sequence.translate(_WITHOUT_NUCLEOTIDES)))
@@ -216,8 +216,10 @@ def _classify(path: Path, record: Record, on_invalid: str) -> Classified:
         replaced = sequence.translate({ord(c): "T" if c == "U" else "N" for c in foreign})
         return Classified(replaced, True, f"replaced (U by T, others by N): {letters}")
     elif foreign:
-        remedy = "this is RNA, write T for U" if foreign == "U" else "mend it, or set input: protein if it is one"
-        reason = f"no nucleotide of DNA: {letters}; {remedy}"
+        remedy = (
+            "this is RNA, write T for U" if foreign == "U" else "correct it, or set input: protein if it is a protein"
+        )
+        reason = f"characters that are not nucleotides of DNA: {letters}; {remedy}"
     else:
         return Classified(sequence, True, "")
     if on_invalid == "fail":
@@ -228,7 +230,7 @@ def _classify(path: Path, record: Record, on_invalid: str) -> Classified:
 def _write_proteins(
     out: TextIO, name: str, record: Record, classified: Classified, window: int | None, codons: np.ndarray
 ) -> TableRow:
-    """Write the frames of a record that have no stop and a residue; return what became of it."""
+    """Write the frames of a record that have a residue and no stop; return its row of the table."""
     sequence, accepted, reason = classified
     number = kept = 0
     description = record.description.split(maxsplit=1)[1:]
@@ -242,12 +244,12 @@ def _write_proteins(
                 kept += 1
             del protein  # before the next one is made
     if accepted and not kept:
-        reason = "; ".join(filter(None, (reason, "in every frame a stop, or no residue")))
+        reason = "; ".join(filter(None, (reason, "every frame has a stop or no residue")))
     return TableRow(name, record.line, len(sequence), number, kept, reason)
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[TextIO]:
-    """Yield a handle for text that stands under `path` only if the block succeeds."""
+    """Yield a handle for text; a file `path` appears only if the block succeeds."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
         yield handle

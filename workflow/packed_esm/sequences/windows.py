@@ -9,7 +9,7 @@ from ..errors import OptionError
 
 @dataclass(frozen=True)
 class ResidueWindows:
-    """Windows of `size` residues, of which neighbours share at least `overlap`."""
+    """Windows of `size` residues; neighbours share at least `overlap`."""
 
     size: int
     overlap: int
@@ -21,14 +21,14 @@ class ResidueWindows:
             )
 
     def starts(self, residues: int) -> list[int]:
-        """Return where the windows of a protein begin, from 0; the last one ends where the protein does."""
+        """Return where the windows of a protein begin, from 0; the last one ends at the end of the protein."""
         if residues <= self.size:
             return [0]
         step = self.size - self.overlap
         return [*range(0, residues - self.size, step), residues - self.size]
 
     def cut(self, tokens: np.ndarray) -> list[np.ndarray]:
-        """Return the tokens of each window, with cls and eos, of those of a protein, uint8 [L + 2]."""
+        """Cut the tokens of a protein, uint8 [L + 2], into those of its windows, each with cls and eos."""
         size, cls, eos = self.size, tokens[:1], tokens[-1:]
         starts = self.starts(len(tokens) - 2)
         return [np.concatenate([cls, tokens[1:-1][start : start + size], eos]) for start in starts]

@@ -1,5 +1,5 @@
 """Files, sheets, progress, GPU leases and versions.
 
-It knows the operating system, but no proteins and no models.
+Works with the operating system; independent of proteins and models.
 May import: errors.
 """

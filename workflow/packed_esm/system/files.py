@@ -198,7 +198,7 @@ def read_json(path: str | Path) -> dict:
     with JSON_FILE.reading(path):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(content, dict) or content.pop("checksum", None) != _json_checksum(content):
-        raise JSON_FILE.damaged(path, "it does not belong to its checksum, it was changed")
+        raise JSON_FILE.damaged(path, "it does not match its checksum, it was changed")
     return content
 
 

@@ -59,13 +59,13 @@ def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) ->
     Raises:
         GpuLeaseError: no lock file of any GPU can be used, or all GPUs were leased for LONGEST_WAIT.
     """
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None and "," not in given:
-        log.info("CUDA_VISIBLE_DEVICES=%s is kept", given)
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if before is not None and "," not in before:
+        log.info("CUDA_VISIBLE_DEVICES=%s is kept", before)
         yield None
         return
     if gpus is None:
-        gpus = given.split(",") if given else visible_gpus()
+        gpus = before.split(",") if before else visible_gpus()
     if not gpus:
         yield None
         return
@@ -76,28 +76,28 @@ def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) ->
         yield gpu
     finally:
         _close(locks)
-        if given is None:
+        if before is None:
             del os.environ["CUDA_VISIBLE_DEVICES"]
         else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = given
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def _wait_for_locks(gpus: Sequence[str], folder: Path) -> tuple[str, list[int]]:
     """Return a free GPU and the descriptors of its locks."""
     unusable: dict[Path, str] = {}  # file: reason; each is logged once
     end = time.monotonic() + LONGEST_WAIT
-    said = False
+    wait_is_logged = False
     while True:
-        taken = False
+        any_is_leased = False
         for gpu in gpus:
             try:
                 locks = _lock(gpu, folder, unusable)
             except BlockingIOError:
-                taken = True
+                any_is_leased = True
             else:
                 if locks:
                     return gpu, locks
-        if not taken:
+        if not any_is_leased:
             reasons = "; ".join(f"{path}: {why}" for path, why in unusable.items())
             raise GpuLeaseError(f"no lock file of a GPU can be used ({reasons}); {_REMEDY}")
         if time.monotonic() > end:
@@ -106,11 +106,11 @@ def _wait_for_locks(gpus: Sequence[str], folder: Path) -> tuple[str, list[int]]:
                 f"all {len(gpus)} GPUs were leased to others for {LONGEST_WAIT / 3600:.0f} hours; see who holds "
                 f"{files} (fuser -v FILE), or {_REMEDY}"
             )
-        if not said:
+        if not wait_is_logged:
             log.info(
                 "all %d GPUs are leased to other jobs; waiting, %.0f hours at most", len(gpus), LONGEST_WAIT / 3600
             )
-            said = True
+            wait_is_logged = True
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 

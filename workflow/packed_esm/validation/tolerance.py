@@ -15,9 +15,12 @@ class ValidationOptions(Options):
     """How many sequences to recompute, the seed of their choice, and tolerances (None: by dtype)."""
 
     sequences: int = option(
-        32, "validation.sequences", "How many sequences are compared with fair-esm, spread over the lengths", kind=int
+        32,
+        "validation.sequences",
+        "Number of sequences that are compared with fair-esm, spread over the lengths",
+        kind=int,
     )
-    seed: int = option(0, "validation.seed", "Seed of the choice of these sequences", kind=int)
+    seed: int = option(0, "validation.seed", "Seed for choosing these sequences", kind=int)
     max_relative_l2: float | None = option(
         None,
         "validation.max_relative_l2",
@@ -28,7 +31,7 @@ class ValidationOptions(Options):
     min_residue_cosine: float | None = option(
         None,
         "validation.min_residue_cosine",
-        "Least cosine of any residue to that of fair-esm; auto depends on dtype",
+        "Smallest cosine between a residue and that of fair-esm; auto depends on dtype",
         kind=float,
         none="auto",
     )
