@@ -49,4 +49,5 @@ def test_a_run_says_once_which_environment_runs_the_model_and_creates_it(
 
 
 def test_a_run_without_conda_says_nothing_of_environments(conda_project):
-    assert "conda" not in conda_project.passes("--dry-run").output
+    output = conda_project.passes("--dry-run").output
+    assert "conda:" not in output and "envs/" not in output
