@@ -1,14 +1,18 @@
 """What the code imports is what pyproject.toml, the conda environments and docs/parts.md name."""
 
 import ast
+import contextlib
 import re
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 WORKFLOW = ROOT / "workflow"
 LIBRARY = WORKFLOW / "packed_esm"
@@ -148,6 +152,29 @@ def test_every_dependency_is_pinned():
     optional = requirements([line.split(";")[0] for lines in extras.values() for line in lines])
     pins = constraints()
     assert all(pins.get(name, "").startswith("==") for name in [*pyproject(), *optional])
+
+
+def brought_along(names: set[str]) -> set[str]:
+    """Return the installed packages that installing others brings along here, with those."""
+    found, queue = set(), [(name, "") for name in names]
+    while queue:
+        name, extra = queue.pop()
+        with contextlib.suppress(PackageNotFoundError):
+            needed = [Requirement(line) for line in metadata(name).get_all("Requires-Dist", ())]
+            wanted = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": extra})]
+            new = {(canonicalize_name(one.name), more) for one in wanted for more in ("", *one.extras)} - found
+            found |= new | {(canonicalize_name(name), extra)}
+            queue += new
+    return {name for name, _ in found}
+
+
+def test_every_package_that_an_install_brings_along_is_pinned():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    optional = requirements([line.split(";")[0] for lines in extras.values() for line in lines])
+    pins = {canonicalize_name(name) for name in constraints()}
+    of_cuda = ("nvidia-", "cuda-")  # which of them torch brings depends on its build
+    brought = brought_along({*pyproject(), *optional})
+    assert {name for name in brought if not name.startswith(of_cuda)} <= pins
 
 
 def test_docs_say_of_every_dependency_and_every_module_named_why_it_is_there():
