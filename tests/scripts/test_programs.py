@@ -76,7 +76,7 @@ def test_nucleotides_to_proteins_by_hand(tmp_path, program):
             "attention: flash-attn cannot",
         ),
         ("embed_chunk.py", "--fasta bad.fasta --model demo {embed}", "bad.fasta, line 1: record 'b' is empty or has"),
-        ("embed_chunk.py", "--fasta changed.fasta --model demo {embed}", "is not that of its digest"),
+        ("embed_chunk.py", "--fasta changed.fasta --model demo {embed}", "does not match its digest"),
         (
             "merge_sample.py",
             "--manifest text.txt --sample s --chunks x --out s.parquet",

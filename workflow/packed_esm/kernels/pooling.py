@@ -49,6 +49,6 @@ def _by_torch(
     if representation.shape[1] == 1:
         # On a GPU the order in which torch sums one column depends on its address: a copy always begins alike.
         sequences = [rows.clone() for rows in sequences]
-    pooled = [torch.stack([POOLINGS[name].of(rows) for rows in sequences]) for name in poolings]
+    pooled = [torch.stack([POOLINGS[name].pool(rows) for rows in sequences]) for name in poolings]
     bad = torch.stack([~torch.isfinite(rows).all() for rows in sequences])
     return torch.stack(pooled), bad

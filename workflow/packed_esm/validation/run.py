@@ -13,7 +13,7 @@ from ..embedding.device import device_name
 from ..embedding.embedder import Embedder
 from ..embedding.options import EmbedOptions
 from ..errors import ValidationError
-from ..outputs.table import MEASURES, OF_SEQUENCES, POOLINGS
+from ..outputs.table import MEASURES, POOLINGS, SEQUENCE_MEASURES
 from ..sequences.manifest import embedded, read_manifest
 from ..store.embeddings import sample_settings
 from ..store.integrity import check_file, check_sources, read_stats
@@ -146,7 +146,7 @@ def _summarise(
     }
     if len(table):
         pooled = [pooling.measure.name for pooling in POOLINGS.values() if pooling.measure.name in table]
-        compared = [x.name for x in OF_SEQUENCES if x.name in table and table[x.name].notna().any()]
+        compared = [x.name for x in SEQUENCE_MEASURES if x.name in table and table[x.name].notna().any()]
         summary |= {
             "sequences_compared": table.groupby(["sample", "id"]).ngroups,
             "shortest": int(table["length"].min()),
