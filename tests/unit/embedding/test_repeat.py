@@ -106,7 +106,7 @@ def test_one_wrong_bit_of_any_sequence_is_noticed_where_all_are_repeated(job, mo
 
 def test_one_wrong_value_of_a_residue_is_noticed_by_the_checksum_and_both_are_kept(job, monkeypatch):
     wrong_once(monkeypatch, 4, one_residue)
-    with pytest.raises(RepeatError, match=r"p4: .* came out in representations; 1 of 12 .* by at most 0.25\. Device"):
+    with pytest.raises(RepeatError, match=r"p4: .* bits in representations; 1 of 12 .* by at most 0.25\. Device"):
         job(repeat=1.0)
     assert not [path for path in job.results if path.exists()]
     with np.load(job.evidence) as kept:

@@ -302,7 +302,7 @@ def reordered(frame):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (damaged, r"s.parquet, row 8, sequence \"it's\": the embedding does not belong to its checksum"),
+        (damaged, r"s.parquet, row 8, sequence \"it's\": the embedding does not match its checksum"),
         (reordered, r"s.parquet, row 1, sequence 'a/b/../c': id is 'a/b/../c', but the manifest has 'sp\|P69905"),
     ],
 )

@@ -149,7 +149,7 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
         values[..., 7] = np.nextafter(values[..., 7], np.float32(9))  # one last bit a row
         file[name][...] = values
         file[name].attrs["checksum"] = residue_checksum(name, values)  # as if it had been computed so
-    with pytest.raises(ValidationError, match=r"s\|a/b, 120 residues, .*what is stored is not what the same settings"):
+    with pytest.raises(ValidationError, match=r"s\|a/b, 120 residues, .*the stored values differ from those"):
         run.check(paths)
 
 
