@@ -455,7 +455,9 @@ def test_weights_that_contradict_each_other_are_refused_by_name(base, tmp_path):
             read(folder)
     pieces = in_pieces(base, tmp_path / "pieces")
     shutil.copy(folder / "model_epoch2.safetensors", pieces / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"model.safetensors and model.safetensors.index.json name other weights"):
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors and model.safetensors.index.json name different weights"
+    ):
         load_esm2(pieces)
     (pieces / "model.safetensors").unlink()
     (pieces / "model-00002-of-00002.safetensors").unlink()

@@ -53,5 +53,5 @@ def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
 def _unreadable(path: Path, error: BaseException) -> CheckpointError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return CheckpointError(
-        f"{path}: cannot be read as a PyTorch checkpoint ({reason}); it is truncated or not a checkpoint: fetch it again"
+        f"{path}: cannot be read as a PyTorch checkpoint ({reason}); truncated or not a checkpoint; fetch it again"
     )

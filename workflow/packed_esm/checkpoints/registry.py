@@ -148,7 +148,7 @@ def _cached(model_id: str) -> Path:
         name = model_id.split("/")[1]
         by_name = f"; model: {name} fetches it from Meta" if name in MODELS else ""
         raise OptionError(
-            f"model: {model_id} does not exist, and it is not an id in Hugging Face's cache "
+            f"model: {model_id} does not exist as a path, and the id is not in Hugging Face's cache "
             f"({hugging_face_cache()}); fetch it there with hf download {model_id}, or give a path{by_name}"
         )
     return snapshot
