@@ -257,6 +257,6 @@ class ESM2WithFlashAttention(nn.Module):
         if self.max_residues is not None and longest > self.max_residues + 2:
             raise ValueError(
                 f"cu_seqlens: a sequence of {longest - 2} residues is longer than {self.max_residues}, "
-                "the largest length that the positions of the model allow"
+                "the limit of the model's learned positions"
             )
         return layout
