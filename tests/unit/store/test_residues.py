@@ -175,7 +175,7 @@ def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch
 
 def test_a_likelihood_of_other_residues_fails_though_a_second_run_repeats_it(run, monkeypatch):
     scalar = SCALARS["log_likelihood"]
-    of_others = replace(scalar, per_token=lambda out, ids: scalar.of_tokens(out, ids.roll(1)))
+    of_others = replace(scalar, per_token=lambda out, ids: scalar.per_token(out, ids.roll(1)))
     monkeypatch.setitem(SCALARS, "log_likelihood", of_others)
     paths = run()
     with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to fair-esm is"):
