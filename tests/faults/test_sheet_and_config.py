@@ -67,7 +67,9 @@ CONFIGS = [
         validation={"sequence": 3},
     ),
     config("a word in place of a section", "validation: 'all' is not of type 'object'", validation="all"),
-    config("a model that is neither name nor path", "model: 'esm2_9B' is no known name and no path", model="esm2_9B"),
+    config(
+        "a model that is neither name nor path", "model: 'esm2_9B' is neither a known name nor a path", model="esm2_9B"
+    ),
 ]
 SNAKEMAKE = [
     Row("a FASTA that is not there, through snakemake", STOPS, ("nowhere.fasta", ""), "there is no nowhere.fasta"),

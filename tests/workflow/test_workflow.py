@@ -230,8 +230,8 @@ def test_samples_with_nothing_or_next_to_nothing(project, samples):
             ("validation={sequence: 3}",),
             "there is no key sequence; did you mean validation.sequences?",
         ),
-        (("model=esm2_9B",), "model: 'esm2_9B' is no known name"),
-        (("model=no/such.pt",), "there is nothing at no/such.pt"),
+        (("model=esm2_9B",), "model: 'esm2_9B' is neither a known name"),
+        (("model=no/such.pt",), "model: no/such.pt does not exist"),
         (("samples=nowhere.tsv",), "there is no sample sheet nowhere.tsv"),
     ],
 )

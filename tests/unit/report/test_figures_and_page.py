@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from packed_esm.errors import SheetError
 from packed_esm.outputs.bounds import tolerance as bounds
-from packed_esm.outputs.table import OF_SEQUENCES
+from packed_esm.outputs.table import SEQUENCE_MEASURES
 from packed_esm.report import colours, figures, points, projection
 from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
 from packed_esm.report.page import FIGURES, PageOptions, write_report
@@ -23,7 +23,7 @@ from packed_esm.store.embeddings import SampleWriter, embedding_table
 from packed_esm.system.files import write_json
 
 SCRIPT = "<script>alert(1)</script>"
-COMPARED = {measure.name: measure.title for measure in OF_SEQUENCES}
+COMPARED = {measure.name: measure.title for measure in SEQUENCE_MEASURES}
 CONTACTS = ("contacts_abs_per_residue", "contacts_precision", "contacts_correlation")
 
 

@@ -254,10 +254,12 @@ def test_residues_of_another_sequence_or_that_are_missing_are_named(awkward):
     path = awkward.folder / "r.h5"
     swapped = [awkward.digests[1], awkward.digests[0], *awkward.digests[2:]]
     residues_file(path, awkward, "contacts", digests=swapped)
-    with pytest.raises(EmbeddingFileError, match=r"r.h5, dataset 'P69905': should be SQ.*, but it holds SQ.*run again"):
+    with pytest.raises(
+        EmbeddingFileError, match=r"r.h5, dataset 'P69905': should be SQ.*, but it contains SQ.*run again"
+    ):
         awkward.export("pt", residues=[("contacts", path)])
     residues_file(path, awkward, "contacts", rows=slice(0, 5))
-    with pytest.raises(EmbeddingFileError, match=r"r.h5, dataset 'xxx.* but it is not there"):
+    with pytest.raises(EmbeddingFileError, match=r"r.h5, dataset 'xxx.* but it is missing"):
         awkward.export("pt", residues=[("contacts", path)])
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(EmbeddingFileError, match=r"r.h5: not a whole HDF5 file of residues .* run again"):
@@ -300,7 +302,7 @@ def reordered(frame):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (damaged, r"s.parquet, row 8, sequence \"it's\": the embedding does not belong to its checksum"),
+        (damaged, r"s.parquet, row 8, sequence \"it's\": the embedding does not match its checksum"),
         (reordered, r"s.parquet, row 1, sequence 'a/b/../c': id is 'a/b/../c', but the manifest has 'sp\|P69905"),
     ],
 )

@@ -156,7 +156,7 @@ def test_two_swapped_digests_in_a_chunk_are_noticed_with_the_name(run, with_chec
     digests = [DIGESTS[1], DIGESTS[0], *DIGESTS[2:4]]
     checksums = row_checksums(digests, columns_of(4, 0)) if with_checksums else None
     rewrite_chunk(run[1][0], digests=digests, checksums=checksums)
-    with pytest.raises(EmbeddingFileError, match=r"row 0: should be .*\(s\|id1\), but it holds"):
+    with pytest.raises(EmbeddingFileError, match=r"row 0: should be .*\(s\|id1\), but it contains"):
         merged(run)
 
 
@@ -223,8 +223,8 @@ def missing_row(frame):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (changed_value, r"row 3, sequence 'id3': the embedding does not belong to its checksum"),
-        (shifted_rows, r"row 0, sequence 'id0': the embedding does not belong to its checksum"),
+        (changed_value, r"row 3, sequence 'id3': the embedding does not match its checksum"),
+        (shifted_rows, r"row 0, sequence 'id0': the embedding does not match its checksum"),
         (swapped_ids, r"row 1, sequence 'id2': id is 'id2', but the manifest has 'id1'"),
         (swapped_records, r"row 1, sequence 'id2': id is 'id2', but the manifest has 'id1'"),
         (missing_row, r"ends after 9 of 10 rows; sequence 'id10' is missing"),

@@ -149,7 +149,7 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
         values[..., 7] = np.nextafter(values[..., 7], np.float32(9))  # one last bit a row
         file[name][...] = values
         file[name].attrs["checksum"] = residue_checksum(name, values)  # as if it had been computed so
-    with pytest.raises(ValidationError, match=r"s\|a/b, 120 residues, .*what is stored is not what the same settings"):
+    with pytest.raises(ValidationError, match=r"s\|a/b, 120 residues, .*the stored values differ from those"):
         run.check(paths)
 
 
@@ -175,7 +175,7 @@ def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch
 
 def test_a_likelihood_of_other_residues_fails_though_a_second_run_repeats_it(run, monkeypatch):
     scalar = SCALARS["log_likelihood"]
-    of_others = replace(scalar, of_tokens=lambda out, ids: scalar.of_tokens(out, ids.roll(1)))
+    of_others = replace(scalar, per_token=lambda out, ids: scalar.per_token(out, ids.roll(1)))
     monkeypatch.setitem(SCALARS, "log_likelihood", of_others)
     paths = run()
     with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to fair-esm is"):

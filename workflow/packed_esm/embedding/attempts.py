@@ -1,4 +1,4 @@
-"""Embed the sequences of a job; after an out-of-memory once more, with smaller packs."""
+"""Embed the sequences of a job; if the GPU memory is full, start again with smaller packs."""
 
 import logging
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ MIN_TOKENS_PER_PACK = 1024
 
 
 class Embedded(NamedTuple):
-    """What a job has embedded.
+    """The embeddings of a job.
 
     Attributes:
-        earlier: what earlier results had.
-        embeddings: of all others, in their order.
-        repeated: how many sequences were embedded twice.
+        earlier: embeddings from earlier results.
+        embeddings: of all other sequences, in their order.
+        repeated: number of sequences that were embedded twice.
     """
 
     earlier: Earlier
@@ -42,11 +42,11 @@ class Attempts:
     """The work of a job on the device.
 
     Attributes:
-        embedder: its budget of tokens is halved after each out-of-memory.
+        embedder: each out-of-memory halves its budget of tokens.
         sequences: of the job.
-        residues: where values of each residue are kept.
-        repeat: what is embedded twice.
-        clock: for the seconds of each stage.
+        residues: writes the values of each residue; None: they are not written.
+        repeat: embeds some sequences twice and compares.
+        clock: measures the seconds of each stage.
         title: of the progress bar.
     """
 
@@ -58,9 +58,10 @@ class Attempts:
     title: str
 
     def embed(self, reuse: Sequence[Path]) -> Embedded:
-        """Take what earlier results have and embed the others.
+        """Copy embeddings from earlier results, and embed the other sequences.
 
-        After an out-of-memory the budget is another, and what was found may not stand beside it: it is looked up again.
+        An out-of-memory changes the budget, which is a setting. Then earlier results are searched again, because those
+        that were found belong to the old budget.
         """
         while True:
             settings = self.embedder.settings
@@ -72,9 +73,9 @@ class Attempts:
                 return Embedded(earlier, embeddings, repeated)
 
     def _embed(self, indices: np.ndarray) -> tuple[Embeddings, int]:
-        """Embed the sequences `indices`, in their order; after an out-of-memory all over with half the budget.
+        """Embed the sequences `indices`, in their order; return the embeddings and the number of repeated sequences.
 
-        So one budget holds for all. Return the embeddings, and how many sequences were repeated.
+        After an out-of-memory all sequences start again with half the budget, so that all have the same budget.
         """
         while True:
             self.clock.restart()
@@ -102,14 +103,14 @@ class Attempts:
         return embeddings, repeated
 
     def _halve_budget(self, error: Exception) -> None:
-        """Halve the budget of tokens, or raise MemoryError that names the longest sequence where it is small."""
+        """Halve the budget of tokens; if it is too small, raise MemoryError, which names the longest sequence."""
         budget, tokens = self.embedder.tokens_per_pack, self.sequences.tokens
         if budget // 2 < MIN_TOKENS_PER_PACK:
             longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
             raise MemoryError(
-                f"out of GPU memory even with {budget} tokens a pack; the longest sequence is "
+                f"out of GPU memory even with {budget} tokens per pack; the longest sequence is "
                 f"{self.sequences.names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, or "
                 "device: cpu"
             ) from error
-        log.warning("out of GPU memory with %d tokens a pack; again with %d", budget, budget // 2)
+        log.warning("out of GPU memory with %d tokens per pack; retrying with %d", budget, budget // 2)
         self.embedder.tokens_per_pack = budget // 2

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from ..outputs.table import OF_LAYERS, OF_SEQUENCES, Measure
+from ..outputs.table import LAYER_MEASURES, SEQUENCE_MEASURES, Measure
 from ..system.files import replacing
 from .colours import Colouring
 
@@ -159,7 +159,7 @@ def plot_lengths(path: Path, lengths: Mapping[str, np.ndarray]) -> None:
 
 def plot_validation(path: Path, table: pd.DataFrame, tolerance: Mapping[str, float]) -> None:
     """Draw the errors of each validated sequence against fair-esm, by length and by layer, with the tolerances."""
-    shown = [x for x in OF_SEQUENCES if x.axis and x.name in table and table[x.name].notna().any()]
+    shown = [x for x in SEQUENCE_MEASURES if x.axis and x.name in table and table[x.name].notna().any()]
     lines = 1 + -(-len(shown) // 3)
     figure, axes = plt.subplots(
         lines, 3, figsize=(12.5, 3.8 * lines), layout="constrained", width_ratios=[3, 3, 2], squeeze=False
@@ -180,7 +180,7 @@ def _plot_layers(panels: Sequence[plt.Axes], rows: pd.DataFrame, tolerance: Mapp
     """Draw the errors of the layers: two panels by length, and one by layer."""
     layers = sorted(rows["layer"].unique()) if len(rows) else []
     colours = plt.get_cmap(SCALE)(np.linspace(0, 0.85, len(layers)))
-    error, cosine = OF_LAYERS
+    error, cosine = LAYER_MEASURES
     for panel, x, measure in (
         (panels[0], "length", error),
         (panels[1], "length", cosine),
