@@ -2,13 +2,10 @@
 
 import base64
 import hashlib
-import json
 import logging
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,23 +16,12 @@ from packed_esm.outputs.bounds import tolerance as bounds
 from packed_esm.outputs.table import OF_SEQUENCES
 from packed_esm.report import colours, explorer, figures, neighbours, points, projection
 from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
-from packed_esm.report.page import FIGURES, PageOptions, write_report
-from packed_esm.report.run_files import RunFiles
-from packed_esm.sequences.chunking import chunk_samples
-from packed_esm.sequences.manifest import embedded, read_manifest
-from packed_esm.sequences.options import ChunkOptions
-from packed_esm.store.embeddings import SampleWriter, embedding_table
-from packed_esm.system.files import write_json
+from packed_esm.report.page import FIGURES
+from report_pages import Page, clusters, decoded, job, sequences, write_page
 
 SCRIPT = "<script>alert(1)</script>"
 COMPARED = {measure.name: measure.title for measure in OF_SEQUENCES}
 CONTACTS = ("contacts_abs_per_residue", "contacts_precision", "contacts_correlation")
-
-
-def clusters(count, seed=0):
-    rng = np.random.default_rng(seed)
-    centres = 8 * rng.normal(size=(3, 24))
-    return (centres[np.arange(count) % 3] + rng.normal(size=(count, 24))).astype(np.float32)
 
 
 def test_principal_components_are_those_of_the_singular_value_decomposition():
@@ -71,14 +57,14 @@ def test_umap_of_few_or_equal_embeddings(distinct):
 
 def test_a_page_of_few_proteins_imports_neither_umap_nor_scikit_learn(tmp_path):
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "import test_figures_and_page as tests\n"
-        "tests.write_page(Path(sys.argv[3]), tests.sequences(tests.projection.MIN_POINTS - 1))\n"
+        "from report_pages import sequences, write_page\n"
+        "write_page(Path(sys.argv[2]), sequences(int(sys.argv[3])))\n"
         "print([name for name in ('umap', 'numba', 'sklearn') if name in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "tests"), str(Path(__file__).parent), str(tmp_path)],
+        [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path), str(projection.MIN_POINTS - 1)],
         capture_output=True,
         text=True,
         check=True,
@@ -295,99 +281,6 @@ def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_p
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def job(**changed):
-    stages = ("read", "load", "reuse", "warm_up", "embed", "write")
-    return {
-        "residues": 10,
-        "reused_residues": 0,
-        "reused_sequences": 0,
-        "residues_per_second": 1.0,
-        "fill": 0.5,
-        "real_tokens": 1,
-        "pack_tokens": 2,
-        "seconds": dict.fromkeys(stages, 1.0),
-        "peak_memory_mb": 100,
-        "peak_gpu_memory_mb": None,
-        "recomputed_in_fp32": [],
-        "device": "cpu",
-        "versions": {"torch": "9.8.7"},
-    } | changed
-
-
-class Page(HTMLParser):
-    """What is in a page: tags, attributes, text, and the code by its element."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.text, self.code, self.inside = [], [], "", {}, ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.inside = f"{tag} {dict(attrs).get('type', '')}".strip()
-        self.attributes += [(tag, *pair) for pair in attrs]
-
-    def handle_data(self, data):
-        if self.inside in ("style", "script", "script application/json"):
-            self.code[self.inside] = self.code.get(self.inside, "") + data
-        else:
-            self.text += data
-
-    def handle_endtag(self, tag):
-        self.inside = ""
-
-    @property
-    def data(self):
-        """What the page's script reads."""
-        return json.loads(self.code["script application/json"])
-
-
-def write_page(folder, fasta, of_sequences=None, **options):
-    """Write the page of one sample with random embeddings, from files as the workflow leaves them."""
-    (folder / "s.fasta").write_text(fasta)
-    paths = {name: folder / name for name in ("1-of-1.fasta", "manifest", "rejected.tsv", "counts.json", "stats.json")}
-    chunk_samples(
-        [("s", folder / "s.fasta")],
-        [paths["1-of-1.fasta"]],
-        *(paths[n] for n in ("manifest", "rejected.tsv", "counts.json")),
-        ChunkOptions(embed_dim=64),
-    )
-    rows = embedded(read_manifest(paths["manifest"]))
-    with SampleWriter(folder / "s.parquet", {"tokens_per_pack": 64, "layers": [6], "pooling": ["mean"]}) as writer:
-        columns = {"mean_6": clusters(len(rows))}
-        checksums = np.zeros(len(rows), np.uint32)
-        writer.write(
-            embedding_table(rows["digest"].tolist(), rows["length"], columns, checksums, ids=rows["id"].tolist())
-        )
-    write_json(paths["stats.json"], job())
-    compared = rows.head(3)[["sample", "id", "length"]].assign(
-        layer=6, relative_l2=1e-7, min_residue_cosine=1 - 1e-9, worst_residue=2, bit_equal=True
-    )
-    of_sequences = of_sequences or {}
-    compared = compared.assign(**of_sequences)
-    compared.to_csv(folder / "sequences.tsv", sep="\t", index=False)
-    summary = {"sequences_compared": len(compared), "rows_checked": len(rows), "settings": {"model": "demo"}}
-    summary |= {"tolerance": bounds("fp32"), "layers": [6], "bit_equal": True}
-    summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
-    write_json(folder / "summary.json", summary | {f"worst_{name}": x for name, x in of_sequences.items()})
-    files = RunFiles(
-        samples=[("s", folder / "s.parquet")],
-        manifest=paths["manifest"],
-        counts=paths["counts.json"],
-        rejected=paths["rejected.tsv"],
-        stats=[paths["stats.json"]],
-        validation=folder / "summary.json",
-        validation_table=folder / "sequences.tsv",
-    )
-    look = PageOptions(captions=ROOT / "workflow/report", workflow_versions={"snakemake": "1.2.3"}, **options)
-    write_report(files, look, folder / "figures", folder / "report.html")
-    return (folder / "report.html").read_text()
-
-
-def sequences(count, name="p{}"):
-    return "".join(f">{name.format(i)}\nM{'ACDEFGHIKL'[i % 10]}{'KV' * (i // 10)}\n" for i in range(count))
-
-
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 40])
 def test_a_page_comes_out_for_any_number_of_proteins(tmp_path, count):
     page = Page(write_page(tmp_path, sequences(count) + ">bad\nM1\n"))
@@ -446,12 +339,6 @@ def test_the_metadata_colours_the_plots_of_the_page(tmp_path):
         pictures += [hashlib.sha256((tmp_path / f"figures/{n}.png").read_bytes()).digest() for n in ("pca", "umap")]
     assert len(set(pictures)) == 6
     assert "t0 (60)" in texts[0] and "Colours" not in texts[1] and "s (120)" in texts[2]
-
-
-def decoded(array):
-    return np.frombuffer(
-        base64.b64decode(array["bytes"]), {name: t for t, name in explorer.TYPES.items()}[array["type"]]
-    )
 
 
 def test_the_data_of_the_page_are_those_of_the_run(tmp_path):

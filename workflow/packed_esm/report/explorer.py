@@ -8,7 +8,7 @@ import pandas as pd
 
 from .colours import Colouring, Metadata
 from .figures import GREY, PALETTE, View, group_sizes, scales
-from .neighbours import Neighbours, nearest_by_cosine
+from .neighbours import Neighbours
 from .points import Points
 
 STEPS = 2**16 - 1  # places in a view are numbers from 0 to this: finer than any screen
@@ -16,11 +16,18 @@ TITLE = "description"  # the column with the rest of the FASTA header
 TYPES = {"uint16": "Uint16Array", "uint32": "Uint32Array", "float32": "Float32Array"}  # of JavaScript
 
 
-def explorer_data(points: Points, proteins: pd.DataFrame, colouring: Colouring, metadata: Metadata | None) -> dict:
+def explorer_data(
+    points: Points,
+    neighbours: Neighbours,
+    proteins: pd.DataFrame,
+    colouring: Colouring,
+    metadata: Metadata | None,
+) -> dict:
     """Return what page.js draws and shows, ready for JSON.
 
     Args:
         points: the proteins to show.
+        neighbours: of these.
         proteins: rows of the manifest, all proteins of the run.
         colouring: values of all of them; the page begins with these colours.
         metadata: of all of them.
@@ -32,7 +39,7 @@ def explorer_data(points: Points, proteins: pd.DataFrame, colouring: Colouring, 
         "views": [_encode_view(view) for view in points.views],
         "columns": [_encode_column(column.of(points.rows)) for column in columns],
         "colour": next(i for i, column in enumerate(columns) if column.name == colouring.name),
-        "neighbours": _encode_neighbours(nearest_by_cosine(points.matrix)),
+        "neighbours": _encode_neighbours(neighbours),
         "palette": PALETTE,
         "grey": GREY,
         "scales": scales(),

@@ -41,7 +41,7 @@ matplotlib.rcParams.update(
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlesize": "medium",
-        "font.size": 9,
+        "font.size": 10,
         "legend.frameon": False,
     }
 )

@@ -266,7 +266,6 @@
       fingers.set(event.pointerId, here);
       const after = middle();
       moved += Math.hypot(after.x - before.x, after.y - before.y);
-      if (moved < 4) return;
       point(-1);
       move(after.x - before.x, after.y - before.y);
       if (before.apart > 10 && after.apart > 10) zoomAt(after.apart / before.apart, after.x, after.y);

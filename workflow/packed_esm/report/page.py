@@ -13,7 +13,7 @@ from ..system.versions import package_versions
 from .colours import MAX_COLUMNS, Colouring, Metadata, choose_colouring, match_metadata
 from .explorer import as_json, explorer_data
 from .figures import plot_lengths, plot_stages, plot_throughput, plot_validation
-from .neighbours import COUNT, MAX_EXACT
+from .neighbours import COUNT, MAX_EXACT, nearest_by_cosine
 from .points import Points, plot_embeddings, read_points
 from .run_files import Run, RunFiles, read_run
 from .tables import software, totals, worst_comparisons, worst_of_outputs
@@ -62,10 +62,11 @@ def write_report(files: RunFiles, options: PageOptions, figures: Path, html: Pat
     points = read_points(run)
     paths = {name: figures / f"{name}.png" for name in FIGURES}
     _draw(run, points, colouring, paths)
+    data = explorer_data(points, nearest_by_cosine(points.matrix), run.proteins, colouring, metadata)
     page = _template().render(
         figures={name: _figure(paths[name], title, options.captions) for name, title in FIGURES.items()},
         stale=options.stale,
-        **_code(as_json(explorer_data(points, run.proteins, colouring, metadata))),
+        **_code(as_json(data)),
         **_input_section(run),
         **_embeddings_section(points, colouring, metadata),
         **_validation_section(run),
