@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 NO_VALUE = ("", "NA", "NaN", "nan")  # in a column of numbers
 UNIPROT_KEY = "Entry"  # the column of accessions in a sheet downloaded from UniProt
 SHOWN_COLUMNS, SHOWN_IDS = 10, 2  # in a message
+MAX_COLUMNS = 30  # of the sheet, on the page
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Colouring:
     def numeric(self) -> bool:
         """Whether the values are numbers."""
         return self.values.dtype.kind == "f"
+
+    def of(self, rows: np.ndarray) -> "Colouring":
+        """Return the same of some of the proteins."""
+        return Colouring(self.name, self.values[rows])
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,22 @@ class Metadata:
         """Return the cell of each protein in a column, object [n]; empty for a protein without a row."""
         cells = np.append(self.rows[name].to_numpy(object), "")
         return cells[self.places]
+
+    def columns(self) -> list[Colouring]:
+        """Return what each column but the keys says of the proteins, in the order of the sheet, up to MAX_COLUMNS."""
+        return [self.typed(name) for name in self._names()[:MAX_COLUMNS]]
+
+    @property
+    def left_out(self) -> int:
+        """Number of columns beyond MAX_COLUMNS."""
+        return max(0, len(self._names()) - MAX_COLUMNS)
+
+    def _names(self) -> list[str]:
+        return [name for name in self.rows.columns if name not in _keys(self.rows)]
+
+    def typed(self, name: str) -> Colouring:
+        """Return what a column says of the proteins."""
+        return Colouring(name, _typed(self.column(name), name))
 
     def matches(self) -> str:
         """Return a sentence on how many proteins have a row, and how many rows belong to none."""
@@ -134,7 +155,7 @@ def choose_colouring(proteins: pd.DataFrame, color_by: str, metadata: Metadata |
         metadata: sheet matched to these proteins.
     """
     if metadata is not None and color_by in metadata.rows.columns and color_by not in _keys(metadata.rows):
-        return Colouring(color_by, _typed(metadata.column(color_by), color_by))
+        return metadata.typed(color_by)
     wanted = "" if color_by == "sample" else color_by
     values = values_of_key(proteins["description"].tolist(), wanted)
     if any(values):
