@@ -18,7 +18,7 @@ from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
 from packed_esm.planning.plan import Plan
 from packed_esm.planning.programs import put_running_python_first
-from packed_esm.report.colours import check_metadata
+from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
 
 if Path("config/config.yaml").exists():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..store.embeddings import embedding_columns, sample_batches
@@ -104,7 +105,7 @@ def _component_views(scores: np.ndarray, share: np.ndarray) -> list[View]:
 
 def _first_column(paths: Sequence[Path], rows: np.ndarray) -> tuple[str, np.ndarray]:
     """Return (name, float32 [n, E]) of the first embedding column; `rows` are numbered over all samples."""
-    name = next(n for n in pq.read_schema(paths[0]).names if n not in ("id", "digest", "length", "checksum"))
+    name = next(field.name for field in pq.read_schema(paths[0]) if pa.types.is_fixed_size_list(field.type))
     matrix, start, filled = np.empty((0, 1), np.float32), 0, 0
     for path in paths:
         for table in sample_batches(path, columns=[name]):
