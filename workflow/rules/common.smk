@@ -67,10 +67,12 @@ def residue_arguments(wildcards, output):
     return arguments.residue_arguments(files) + arguments.residue_dtype_arguments(settings)
 
 
-def export_arguments(wildcards):
+def export_arguments(wildcards, input):
     """Return what export_sample.py is told of its files."""
     options = [text for option in results.exports(wildcards.sample) for text in option]
-    return options + arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    options += arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    options += [f"--metadata={sheet}" for sheet in input.metadata]
+    return options + (["--chunks", *map(arguments.path_argument, input.chunks)] if input.chunks else [])
 
 
 def embed_threads(wildcards):
