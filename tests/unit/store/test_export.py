@@ -24,7 +24,7 @@ from packed_esm.sequences.alphabet import RESIDUES, refget_digest
 from packed_esm.sequences.manifest import SCHEMA, write_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table, row_checksums
 from packed_esm.store.export import export_sample
-from packed_esm.store.formats import biotrainer_hash
+from packed_esm.store.formats import MAX_OBS, biotrainer_hash
 from packed_esm.store.names import dataset_names
 from packed_esm.store.settings import SETTINGS_KEY
 
@@ -254,6 +254,18 @@ def test_the_metadata_of_the_user_are_in_obs(tmp_path, caplog):
     assert anndata.read_h5ad(made.out / "s.h5ad").obs["x"].isna().all()
     sheet.write_text("Entry\tx\nnobody\t1\n")
     with pytest.raises(SheetError, match=r"m.tsv: 0 of 4 proteins matched: its column `Entry` begins with 'nobody'"):
+        made.export("h5ad", metadata=sheet)
+
+
+def test_more_columns_than_an_h5ad_file_has_room_for_are_refused_and_as_many_are_written(tmp_path):
+    made, sheet, room = Made(tmp_path, 2), tmp_path / "m.tsv", MAX_OBS - len(SCHEMA.names)
+    for count in (room, room + 1):
+        names = "\t".join(f"c{i}" for i in range(count))
+        sheet.write_text(f"id\t{names}\n{made.ids[0]}" + "\t1" * count + "\n")
+        if count == room:
+            made.export("h5ad", metadata=sheet)
+            assert len(anndata.read_h5ad(made.out / "s.h5ad").obs.columns) == MAX_OBS
+    with pytest.raises(SheetError, match=f"metadata: {room + 1:,} columns are more than the {room:,} that an h5ad"):
         made.export("h5ad", metadata=sheet)
 
 

@@ -15,12 +15,15 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from ..errors import SheetError
 from ..sequences.accessions import accession_of
-from ..sequences.alphabet import MASKED
+from ..sequences.alphabet import MASKED, residue_count
 from ..system.files import replacing
 from .hdf5 import new_hdf5
 from .names import dataset_names
 from .settings import SETTINGS_KEY
+
+MAX_OBS = 4000  # columns: their names are one attribute, of at most 64 KiB, 16 bytes each
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ def skbio_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
     `idptr` where each ends, `embedding` the vectors, float32 [n, E], and `embedding_ptr` where each one's rows end. A
     protein of scikit-bio knows no masks: they become X. The dataset `original_id` is ours, and has the records' ids.
     """
-    sequences = [sequence.replace(MASKED, "X").encode("ascii") for sequence in sample.sequences]
-    ends, count, width = np.cumsum([0, *map(len, sequences)], dtype=np.int64), len(sequences), sample.widths[column]
+    ends = np.cumsum([0, *map(residue_count, sample.sequences)], dtype=np.int64)
+    count, width = len(sample.sequences), sample.widths[column]
     with new_hdf5(path) as file:
         file.attrs.update({"format": "embedding", "format-version": "1.0", "dtype": "float32", "dim": width})
         file.attrs[SETTINGS_KEY.decode()] = sample.metadata
@@ -106,9 +109,9 @@ def skbio_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
 
         def write(batch: Batch) -> None:
             matrix[batch.rows] = batch.columns[column]
-            joined = b"".join(sequences[batch.rows])
+            text = "".join(sample.sequences[batch.rows]).replace(MASKED, "X")
             start = ends[batch.rows.start]
-            letters[start : start + len(joined)] = np.frombuffer(joined, np.uint8)
+            letters[start : start + len(text)] = np.frombuffer(text.encode("ascii"), np.uint8)
 
         yield write
 
@@ -162,9 +165,7 @@ def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
 
         yield write
         write_elem(file, "obs", obs)
-        write_elem(
-            file, "var", pd.DataFrame(index=pd.Index([str(i) for i in range(sample.widths[first])], dtype=object))
-        )
+        write_elem(file, "var", pd.DataFrame(index=pd.Index(map(str, range(sample.widths[first])), dtype=object)))
         write_elem(file, "uns", {SETTINGS_KEY.decode(): _without_null(json.loads(sample.metadata))})
 
 
@@ -175,10 +176,17 @@ def _observations(sample: Sample) -> pd.DataFrame:
     columns["accession"] = np.array([accession_of(record_id) for record_id in sample.rows["id"]], dtype=object)
     columns |= {name: np.zeros(len(rows), np.float32) for name in sample.scalars}
     for name, values in zip(dataset_names(list(sample.known)), sample.known.values(), strict=True):
-        while name in (*columns, "id", "_index"):
+        while name in columns or name in ("id", "_index"):
             name = f"metadata_{name}"
         columns[name] = values
-    return pd.DataFrame(columns, index=pd.Index(sample.rows["id"], dtype=object, name="id"))
+    if len(columns) > MAX_OBS:
+        raise SheetError(
+            f"metadata: {len(sample.known):,} columns are more than the {MAX_OBS - len(columns) + len(sample.known):,} "
+            "that an h5ad file has room for; leave some out of the sheet, or leave h5ad out of formats"
+        )
+    index = pd.Index(sample.rows["id"], dtype=object, name="id")
+    # Each with its dtype, or pandas 3 makes strings of its own type.
+    return pd.DataFrame({name: pd.Series(values, index, values.dtype) for name, values in columns.items()}, index)
 
 
 def _without_null(value: Any) -> Any:  # noqa: ANN401 (JSON)
