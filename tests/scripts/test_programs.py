@@ -133,7 +133,7 @@ def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_p
         "embed_chunk.py": "--fasta 1.fasta --model demo --out 1.arrow --stats 1.json",
         "merge_sample.py": "--manifest m.parquet --sample s --chunks 1.arrow --out s.parquet",
         "export_sample.py": "--embeddings s.parquet --manifest m.parquet --sample s --h5 mean_6 s.h5 "
-        "--npy mean_6 s.npy --ids s.txt --h5ad s.h5ad --pt s.pt",
+        "--npy mean_6 s.npy --ids s.txt --skbio mean_6 s.skbio.h5 --h5ad s.h5ad --pt s.pt --chunks 1.fasta",
     }
     for step, arguments in steps.items():
         if step == name:

@@ -44,7 +44,7 @@ def test_every_kind_of_result_can_be_the_input_of_another_workflow(project):
         "pooling": ["mean", "max"],
         "include": ["log_likelihood", "logits", "contacts"],
         "per_residue": "float16",
-        "formats": ["h5", "npy", "h5ad", "pt"],
+        "formats": ["h5", "npy", "h5ad", "skbio", "pt"],
         "metadata": "about.tsv",
         "color_by": "host",
         "validation": {"sequences": 2},
@@ -53,7 +53,10 @@ def test_every_kind_of_result_can_be_the_input_of_another_workflow(project):
         "translated/s.fasta",
         "translated/s.tsv",
         "embeddings/s.parquet",
-        *(f"embeddings/s.{name}" for name in ("mean_2.h5", "max_2.h5", "mean_2.npy", "mean_2.ids.txt", "h5ad", "pt")),
+        *(
+            f"embeddings/s.{name}"
+            for name in ("mean_2.h5", "max_2.h5", "mean_2.npy", "mean_2.ids.txt", "max_2.skbio.h5", "h5ad", "pt")
+        ),
         *(f"residues/s.{feature}.h5" for feature in ("representations", "logits", "contacts")),
         *("validation/summary.json", "validation/sequences.tsv", "manifest.parquet", "rejected.tsv", "counts.json"),
         *("report.html", "figures/umap.png"),

@@ -75,7 +75,15 @@ def test_every_embedding_option_reaches_the_embeddings(project):
         )
     )
     columns = [f"{pooling}_{layer}" for layer in (0, 3, 6) for pooling in ("mean", "bos", "max", "std", "eos")]
-    assert list(project.embeddings("s")) == ["id", "digest", "length", *columns, "log_likelihood", "checksum"]
+    assert list(project.embeddings("s")) == [
+        "id",
+        "accession",
+        "digest",
+        "length",
+        *columns,
+        "log_likelihood",
+        "checksum",
+    ]
     settings = project.validation()["settings"]
     assert settings["layers"] == [0, 3, 6] and settings["dtype"] == "bf16" and settings["attention"] == "padded"
     assert settings["tokens_per_pack"] == 300 and settings["device"] == "cpu"

@@ -17,7 +17,7 @@ from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
 from packed_esm.planning.plan import Plan
 from packed_esm.planning.programs import put_running_python_first
-from packed_esm.report.colours import check_metadata
+from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
 
 if Path("config/config.yaml").exists():
@@ -66,10 +66,12 @@ def residue_arguments(wildcards, output):
     return arguments.residue_arguments(files) + arguments.residue_dtype_arguments(settings)
 
 
-def export_arguments(wildcards):
+def export_arguments(wildcards, input):
     """Return the arguments of export_sample.py for its files."""
     options = [text for option in results.exports(wildcards.sample) for text in option]
-    return options + arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    options += arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    options += [f"--metadata={sheet}" for sheet in input.metadata]
+    return options + (["--chunks", *map(arguments.path_argument, input.chunks)] if input.chunks else [])
 
 
 def embed_threads(wildcards):

@@ -5,6 +5,8 @@ if settings["formats"]:
             embeddings="<results>/embeddings/{sample}.parquet",
             manifest="<results>/manifest.parquet",
             residues=lambda wildcards: results.exported_residues(wildcards.sample).values(),
+            chunks=results.exported_chunks(),
+            metadata=metadata if "h5ad" in settings["formats"] else [],
         output:
             [directory(path) if path.endswith(".pt") else path for *_, path in results.exports("{sample}")],
         log:

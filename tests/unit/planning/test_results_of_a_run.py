@@ -35,7 +35,14 @@ def test_a_run_is_for_embeddings_exports_residues_validation_and_report():
         f"{FOLDER}/report.html",
     ]
     assert run.exported_residues("s") == {"representations": f"{FOLDER}/residues/s.representations.h5"}
-    assert results(formats=["h5"], per_residue="float16").exported_residues("s") == {}
+    assert results(formats=["h5"], per_residue="float16").exported_residues("s") == {} and run.exported_chunks() == []
+
+
+@pytest.mark.parametrize("name", ["h5", "skbio"])
+def test_the_sequences_are_there_for_the_formats_that_need_them(name):
+    run = results(formats=["pt", name])
+    assert run.exported_chunks() == [f"{FOLDER}/chunks/{i}-of-2.fasta" for i in (1, 2)]
+    assert run.exports("s")[0][-1] == f"{FOLDER}/embeddings/s.mean_6.{'h5' if name == 'h5' else 'skbio.h5'}"
 
 
 def test_proteins_are_those_of_the_sheet_or_their_translations():

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from packed_esm.errors import SheetError
 from packed_esm.outputs.bounds import tolerance as bounds
 from packed_esm.outputs.table import SEQUENCE_MEASURES
 from packed_esm.report import colours, explorer, figures, neighbours, points, projection
-from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
+from packed_esm.report.colours import Colouring, choose_colouring
 from packed_esm.report.page import FIGURES
+from packed_esm.sequences.metadata import match_metadata
 from report_pages import Page, clusters, decoded, job, sequences, write_page
 
 SCRIPT = "<script>alert(1)</script>"
@@ -90,8 +90,8 @@ def test_colours_come_from_the_sheet_else_from_descriptions_else_from_samples(tm
     metadata = match_metadata(proteins(), sheet)
     place = choose_colouring(proteins(), "place", metadata)
     assert list(place.values) == ["no place", "membrane", "no place"] and not place.numeric
-    assert f"metadata: 3 of 3 proteins have a row in {sheet}" in caplog.text
-    assert "1 of its 3 rows belong to no embedded protein (first: x)" in caplog.text
+    assert f"metadata: 3 of 3 proteins matched by `id` of {sheet}" in caplog.text
+    assert "1 of its 3 rows belong to none of them (first: x)" in caplog.text
     mass = choose_colouring(proteins(), "mass", metadata)
     assert mass.numeric and mass.values[1] == 1000 and np.isnan(mass.values[[0, 2]]).all()
     assert list(choose_colouring(proteins(), "family", metadata).values) == ["no family", "fn3", "no family"]
@@ -113,86 +113,13 @@ def test_columns_with_a_value_that_is_no_finite_number_are_text(tmp_path):
         assert not choose_colouring(proteins(), column, match_metadata(proteins(), tmp_path / "meta.tsv")).numeric
 
 
-UNIPROT = ["sp|P12345|AATM_RABIT", "sp|P12345-2|AATM_RABIT", "tr|A0A024|A0A024_X", "Q9", "own"]
-
-
-@pytest.mark.parametrize(
-    ("ids", "matched"),
-    [
-        (["P12345", "P12345-2", "A0A024", "Q9", "own"], [0, 1, 2, 3, 4]),
-        (UNIPROT[::-1], [4, 3, 2, 1, 0]),
-        (["sp|Q9|ANY", "P12345", "sp|P12345|AATM_RABIT"], [2, -1, -1, 0, -1]),
-        (["AATM_RABIT", "sp|Q9|x", "tr|Q9|y", "A0A024"], [-1, -1, 3, -1, -1]),
-    ],
-    ids=["accessions", "ids", "an-id-comes-first", "an-accession-that-two-rows-have"],
-)
-@pytest.mark.parametrize("key", ["id", "Entry"])
-def test_metadata_is_found_by_id_or_by_the_accession_in_uniprot(tmp_path, ids, matched, key):
-    (tmp_path / "meta.tsv").write_text(f"{key}\trow\n" + "".join(f"{name}\tr{i}\n" for i, name in enumerate(ids)))
-    records = proteins(sample=["a"] * 5, id=UNIPROT, description=[""] * 5)
-    metadata = match_metadata(records, tmp_path / "meta.tsv")
-    assert list(metadata.places) == matched
-    found = choose_colouring(records, "row", metadata)
-    assert list(found.values) == ["no row" if place < 0 else f"r{place}" for place in matched]
-
-
-def test_metadata_that_matches_no_record_is_an_error_that_shows_both_sides(tmp_path):
-    sheet = tmp_path / "meta.tsv"
-    sheet.write_text("Entry\tx\nP1\t1\nP2\t2\nP3\t3\n")
-    with pytest.raises(SheetError, match=r"0 of 3 records have a row; its ids begin with 'P1' and 'P2', those of the "):
-        match_metadata(proteins(), sheet)
-    with pytest.raises(SheetError, match=r"of the records with 'p' and 'q'; give each record's id, or its accession"):
-        match_metadata(proteins(), sheet)
-    sheet.write_text("sample\tid\nz\tp\n")
-    with pytest.raises(SheetError, match=r"its ids begin with 'z, p', those of the records with 'a, p' and"):
-        match_metadata(proteins(), sheet)
-    sheet.write_text("id\tx\n")
-    with pytest.raises(SheetError, match=r"its ids begin with nothing"):
-        match_metadata(proteins(), sheet)
-    assert len(match_metadata(proteins().iloc[:0], sheet).places) == 0  # nothing was embedded
-
-
 def test_the_page_says_how_many_proteins_the_metadata_has(tmp_path, caplog):
     (tmp_path / "meta.tsv").write_text("id\tx\np0\t1\np1\t2\n<i>\t2\n")
     page = Page(write_page(tmp_path, sequences(4), metadata=tmp_path / "meta.tsv"))
     said = (
-        f"2 of 4 proteins have a row in {tmp_path}/meta.tsv; 1 of its 3 rows belong to no embedded protein (first: <i>)"
+        f"2 of 4 proteins matched by `id` of {tmp_path}/meta.tsv; 1 of its 3 rows belong to none of them (first: <i>)"
     )
     assert f"Metadata: {said}." in page.text and f"metadata: {said}" in caplog.text and "i" not in page.tags
-
-
-def test_a_sheet_of_many_columns_is_read_and_a_column_that_stands_twice_named(tmp_path):
-    columns = ["id", *(f"c{i}" for i in range(40_000))]
-    path = tmp_path / "meta.tsv"
-    path.write_text("\t".join(columns) + "\n" + "\t".join(["p"] + ["1"] * 40_000) + "\n")
-    assert choose_colouring(proteins(), "c39999", match_metadata(proteins(), path)).numeric
-    path.write_text("\t".join([*columns, "c7"]) + "\n")
-    with pytest.raises(SheetError, match=r"two columns 'c7'; rename one"):
-        read_metadata(path)
-    path.write_text("\t".join(columns[1:]) + "\n")
-    with pytest.raises(SheetError, match=r"no column `id` in its header \(c0, c1, .*, c9, \.\.\.\)"):
-        read_metadata(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, r"metadata: there is no sheet .*; give a TSV with the column id"),
-        ("", r"no column `id` in its header \(\)"),
-        ("name\tx\np\t1\n", r"no column `id` in its header \(name, x\)"),
-        ("id\tx\np\t1\nq\t2\np\t3\n", r"id 'p' stands in more than one row \(1 rows too many\)"),
-        ("sample\tid\na\tp\na\tp\n", "sample 'a', id 'p' stands in more than one row"),
-        ("id\tx\np\n", "line 2: the row 'p' has not as many cells as the header"),
-        ("id\tx\tx\n", "two columns 'x'"),
-        (b"id\tx\n\xff\t1\n", "cannot be read"),
-    ],
-)
-def test_mistakes_in_the_metadata_are_named(tmp_path, text, message):
-    path = tmp_path / "meta.tsv"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match=message):
-        read_metadata(path)
 
 
 def contrast(one, other):

@@ -68,11 +68,26 @@ def merged(run):
 def test_every_accepted_record_gets_its_own_embedding_in_input_order(run):
     path, rows = merged(run)
     table = pq.read_table(path).to_pandas()
-    assert list(table) == ["id", "digest", "length", "mean_6", "max_6", "checksum"]
+    assert list(table) == ["id", "accession", "digest", "length", "mean_6", "max_6", "checksum"]
     assert table["id"].tolist() == rows["id"].tolist() and table["digest"].tolist() == rows["digest"].tolist()
     for row, embedding in zip(rows.itertuples(), table["mean_6"], strict=True):
         assert np.array_equal(embedding, columns_of(4, row.chunk)["mean_6"][row.row])
     check_file(path, rows)
+
+
+def test_the_file_of_a_sample_has_accessions_and_one_without_them_or_with_others_is_told_apart(run):
+    folder, paths, rows = run
+    rows = rows.assign(id=[f"sp|P0000{i}|NAME" if i % 2 else f"own{i}" for i in range(len(rows))])
+    write_manifest(folder / "m.parquet", rows, {})
+    path, _ = merged(run)
+    table = pq.read_table(path)
+    accessions = [f"P0000{i}" if i % 2 else f"own{i}" for i in range(len(rows))]
+    assert table["accession"].to_pylist() == accessions
+    pq.write_table(table.drop_columns(["accession"]), path)  # as versions up to 0.3.0 wrote it
+    check_file(path, rows)
+    pq.write_table(table.set_column(1, "accession", pa.array(["own0", "own0", *accessions[2:]])), path)
+    with pytest.raises(ValidationError, match=r"row 1, .*accession is 'own0', but the manifest has 'P00001'; remove"):
+        check_file(path, rows)
 
 
 def test_batches_do_not_change_what_is_merged(run, monkeypatch):
@@ -367,14 +382,17 @@ def changed_schema(path, change):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda t: t.set_column(5, "checksum", t["checksum"].cast(pa.int64())), "its column checksum is of type int"),
-        (lambda t: t.set_column(3, "mean_6", t["mean_6"].cast(pa.list_(pa.float64(), 4))), "its column mean_6 is of"),
+        (lambda t: t.set_column(6, "checksum", t["checksum"].cast(pa.int64())), "its column checksum is of type int"),
+        (lambda t: t.set_column(4, "mean_6", t["mean_6"].cast(pa.list_(pa.float64(), 4))), "its column mean_6 is of"),
         (
-            lambda t: t.set_column(3, "mean_6", pa.nulls(10, t["mean_6"].type)),
+            lambda t: t.set_column(4, "mean_6", pa.nulls(10, t["mean_6"].type)),
             "values of its column mean_6 are missing",
         ),
-        (lambda t: t.set_column(1, "digest", pa.nulls(10, pa.string())), "values of its column digest are missing"),
-        (lambda t: t.drop_columns(["max_6"]), "its columns are id, digest, length, mean_6, checksum, but of"),
+        (lambda t: t.set_column(2, "digest", pa.nulls(10, pa.string())), "values of its column digest are missing"),
+        (
+            lambda t: t.drop_columns(["max_6"]),
+            "its columns are id, accession, digest, length, mean_6, checksum, but of",
+        ),
     ],
     ids=["type", "type of values", "values", "digests", "column"],
 )

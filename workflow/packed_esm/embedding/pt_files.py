@@ -14,7 +14,7 @@ import torch
 from ..errors import EmbeddingFileError
 from ..outputs.layouts import LAYER_ROWS
 from ..outputs.table import RESIDUES
-from ..store.export import Batch, Sample, Write
+from ..store.formats import Batch, Sample, Write
 from ..store.names import dataset_names, file_names
 from ..store.residues import RESIDUE_FILE
 from ..system.files import replacing_folder

@@ -11,6 +11,8 @@ from .record import not_expected
 
 FIRST_LAYOUT = ("results/embeddings", "results/manifest.parquet")  # of version 0.3.0
 MOST_NAMED = 5  # files in a sentence
+WITH_SEQUENCES = {"h5", "skbio"}  # formats that have something of the sequences themselves
+OF_COLUMNS = {"h5", "npy", "skbio"}  # formats that have a file for each column
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Results:
         features = self.features if "pt" in self.settings["formats"] else []
         return {feature: self.residues[sample, feature] for feature in features}
 
+    def exported_chunks(self) -> list[str]:
+        """Return the FASTA files of the chunks, for formats that have something of the sequences themselves."""
+        needed = WITH_SEQUENCES & set(self.settings["formats"])
+        return [path.removesuffix("json") + "fasta" for path in self.statistics()] if needed else []
+
     def exports(self, sample: str) -> list[tuple[str, ...]]:
         """Return the options of export_sample.py for each file of `formats`; the last word of an option is the path."""
         stem = f"{self.folder}/embeddings/{sample}"
@@ -74,6 +81,7 @@ class Results:
                 *(("--npy", column, f"{stem}.{column}.npy") for column in self.columns),
                 *(("--ids", f"{stem}.{column}.ids.txt") for column in self.columns),
             ],
+            "skbio": [("--skbio", column, f"{stem}.{column}.skbio.h5") for column in self.columns],
             "h5ad": [("--h5ad", f"{stem}.h5ad")],
             "pt": [("--pt", f"{stem}.pt")],
         }

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pandas as pd
 
-from .colours import Colouring, Metadata
+from ..sequences.metadata import Metadata
+from .colours import Colouring, metadata_colourings
 from .figures import GREY, PALETTE, View, group_sizes, scales
 from .neighbours import Neighbours
 from .points import Points
@@ -58,7 +59,7 @@ def _columns(proteins: pd.DataFrame, colouring: Colouring, metadata: Metadata | 
         Colouring("length", proteins["length"].to_numpy(np.float64)),
         Colouring("sample", proteins["sample"].to_numpy(object)),
         colouring,
-        *(metadata.columns() if metadata else []),
+        *(metadata_colourings(metadata) if metadata else []),
         Colouring(TITLE, np.array(titles, dtype=object)),
     ]
     first: dict[str, Colouring] = {}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import jinja2
 
+from ..sequences.metadata import Metadata, match_metadata
 from ..system.files import write_text
 from ..system.versions import package_versions
-from .colours import MAX_COLUMNS, Colouring, Metadata, choose_colouring, match_metadata
+from .colours import MAX_COLUMNS, Colouring, choose_colouring, columns_left_out
 from .explorer import as_json, explorer_data
 from .figures import plot_lengths, plot_stages, plot_throughput, plot_validation
 from .neighbours import COUNT, MAX_EXACT, nearest_by_cosine
@@ -37,7 +38,7 @@ class PageOptions:
     Attributes:
         captions: folder with the caption of each figure, one sentence of plain text in an `.rst`.
         color_by: colour the proteins by this column of the metadata, or `key=value` of their descriptions.
-        metadata: a sheet with a column `id`, or UniProt's `Entry`.
+        metadata: a sheet with a column `id`, `accession`, or UniProt's `Entry`.
         workflow_versions: {name: version} of what runs the workflow.
         stale: a sentence about files in the results that do not belong to this run.
     """
@@ -118,7 +119,7 @@ def _embeddings_section(points: Points, colouring: Colouring, metadata: Metadata
         "legend": {"name": colouring.name, "entries": points.legend(colouring)},
         "metadata": metadata.matches() if metadata else "",
         "max_columns": MAX_COLUMNS,
-        "left_out": metadata.left_out if metadata else 0,
+        "left_out": columns_left_out(metadata) if metadata else 0,
     }
 
 

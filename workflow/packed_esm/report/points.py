@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..store.embeddings import embedding_columns, sample_batches
@@ -108,8 +109,8 @@ def _component_views(scores: np.ndarray, share: np.ndarray) -> list[View]:
 def _first_column(path: Path) -> tuple[str, int]:
     """Return name and width of the first embedding column of a sample."""
     schema = pq.read_schema(path)
-    field = next(field for field in schema if field.name not in ("id", "digest", "length", "checksum"))
-    return field.name, getattr(field.type, "list_size", 1)
+    field = next(field for field in schema if pa.types.is_fixed_size_list(field.type))
+    return field.name, field.type.list_size
 
 
 def _read_column(paths: Sequence[Path], name: str, width: int, rows: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import ValidationError
+from ..sequences.accessions import accession_of
 from ..sequences.manifest import fasta_sha256
 from ..system.files import read_json, sha256
 from .embeddings import embedding_columns, row_checksums, sample_batches, sample_settings
@@ -74,7 +75,8 @@ def read_stats(paths: Sequence[Path], settings: dict) -> list[dict]:
 
 
 def _check_identity(path: Path, start: int, table: pa.Table, expected: pd.DataFrame) -> None:
-    for name in ("id", "digest", "length"):
+    expected = expected.assign(accession=[accession_of(record_id) for record_id in expected["id"]])
+    for name in [name for name in ("id", "digest", "length", "accession") if name in table.column_names]:
         got, want = table[name].to_pylist(), expected[name].tolist()
         want += [None] * (len(got) - len(want))
         for row, (here, there) in enumerate(zip(got, want, strict=True)):

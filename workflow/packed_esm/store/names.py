@@ -10,19 +10,13 @@ import unicodedata
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from ..sequences.accessions import uniprot_accession
+
 NAME_BYTES = 255  # of one file name, on Linux and macOS
 DIGEST_DIGITS = 16  # hexadecimal, of a header that is too long for a name
 EMPTY = "%00"  # a FASTA file has no NUL, so no other name can be this one
 
-# UniProtKB's headers, isoforms included (https://www.uniprot.org/help/fasta-headers).
-_UNIPROT = re.compile(r"(?:sp|tr)\|([A-Z0-9]+(?:-[0-9]+)?)\|")
 _LOOKS_ESCAPED = re.compile("%(?=[0-9A-Fa-f]{2})")
-
-
-def uniprot_accession(record_id: str) -> str | None:
-    """Return the accession in an id of UniProtKB, P12345 of `sp|P12345|AATM_RABIT`; None for other ids."""
-    match = _UNIPROT.match(record_id)
-    return match[1] if match else None
 
 
 def dataset_names(ids: Sequence[str]) -> list[str]:
