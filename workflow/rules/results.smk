@@ -28,8 +28,9 @@ def stale_results(wildcards):
 
 
 if workflow.is_main_process:
-    STAMPS = stages.stamps_of(results, ASKED, runs_jobs())
+    stamps = stages.stamps_of(results, ASKED, runs_jobs())
 else:
-    STAMPS = stages.stamps_of_this_run(results, ASKED)
+    stamps = stages.stamps_of_this_run(results, ASKED)
+STAMPS = {stage: local(path) for stage, path in stamps.items()}
 if earlier := results.first_layout():
     print(f"{', '.join(earlier)}: of version 0.3.0, left as they are; `reuse: [results]` takes them", file=sys.stderr)
