@@ -9,7 +9,8 @@ tree = runpy.run_path(workflow.source_path("tree.py"))
 FOLDER = tree["workflow_folder"](workflow.current_basedir, Path.cwd() / ".snakemake" / "packed-esm")
 tree["import_library_from"](FOLDER)
 
-from packed_esm.planning import arguments
+from packed_esm.checkpoints.fair_esm import require_fair_esm
+from packed_esm.planning import arguments, summary
 from packed_esm.planning import inputs as given
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
@@ -89,7 +90,8 @@ model_files = local(given.without_braces("model", map(given.path_inside, model.i
 needed = JobResources(settings, model.shape, bool(results.features))
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if settings["device"] == "cuda" else CPU_ENV
-if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):
+USES_CONDA = any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method)
+if not USES_CONDA:
     put_running_python_first()  # `python` in the rules
 
 

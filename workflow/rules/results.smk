@@ -3,7 +3,6 @@
 import sys
 
 from packed_esm.planning import stages
-from packed_esm.planning.summary import summary_of
 
 FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
 PAGE = {
