@@ -34,8 +34,6 @@ def test_the_rule_graph_of_the_documents_is_what_the_workflow_prints(project):
     config = ("input=nucleotide", "formats=h5", "per_residue=float16")
     printed = project.passes("--rulegraph", "mermaid-js", config=config).stdout
     names = dict(re.findall(r"^\t(id\d+)\[(\w+)\]$", printed, re.MULTILINE))
-    arrows = {
-        (names[one], names[other]) for one, other in re.findall(r"^\t(id\d+) --> (id\d+)$", printed, re.MULTILINE)
-    }
+    arrows = re.findall(r"^\t(id\d+) --> (id\d+)$", printed, re.MULTILINE)
     graph = (ROOT / "docs/reruns.md").read_text().split("```mermaid\nflowchart TB\n")[1].split("```")[0]
     assert "".join(sorted(f"    {names[one]} --> {names[other]}\n" for one, other in arrows)) == graph
