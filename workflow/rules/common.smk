@@ -1,18 +1,16 @@
+import dataclasses
 import re
+import runpy
 from pathlib import Path
 
 from snakemake import __version__ as snakemake_version
-from snakemake.exceptions import WorkflowError
 
-FOLDER = Path(str(workflow.current_basedir)).parent
-if not FOLDER.is_dir():
-    raise WorkflowError(
-        f"{FOLDER} is not a local folder: the programs import the library beside them, so clone the repository "
-        "and name the clone's workflow/Snakefile in `module:` or `--snakefile`"
-    )
+tree = runpy.run_path(workflow.source_path("tree.py"))
+FOLDER = tree["workflow_folder"](workflow.current_basedir, Path.cwd() / ".snakemake" / "packed-esm")
+tree["import_library_from"](FOLDER)
 
 from packed_esm.checkpoints.fair_esm import require_fair_esm
-from packed_esm.planning import arguments, inputs
+from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
 from packed_esm.planning.plan import Plan
@@ -26,7 +24,7 @@ if Path("config/config.yaml").exists():
 
 
 settings = read_config(config, FOLDER / "schemas" / "config.schema.yaml")
-IN_MODULE = Path(str(workflow.main_snakefile)).resolve().parent != FOLDER.resolve()
+IN_MODULE = next(workflow.included).get_basedir().join("rules") != workflow.current_basedir
 plan = Plan(settings, FOLDER, IN_MODULE)
 model = plan.model
 
@@ -83,16 +81,19 @@ def embed_threads(wildcards):
 
 
 samples = plan.samples
-results = plan.results(workflow.pathvars.get("results"))
-earlier_results = inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder)))
-metadata = read_metadata()
-model_files = inputs.without_braces("model", map(inputs.path_inside, model.inputs))
+results = plan.results(workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix("<results>")))
+# The same as rules name them: `prefix` of a module is put before <results>, and not before what is local().
+local_samples = {sample: local(fasta) for sample, fasta in samples.items()}
+files = dataclasses.replace(results, folder="<results>", samples=local_samples)
+earlier_results = local(inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
+metadata = local(read_metadata())
+model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
 CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
 EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if settings["device"] == "cuda" else CPU_ENV
-if not any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):
+USES_CONDA = any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method)
+if not USES_CONDA:
     put_running_python_first()  # `python` in the rules
-    require_fair_esm()
 
 
 scattergather:

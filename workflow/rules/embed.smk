@@ -2,7 +2,7 @@ if model.is_missing:
 
     rule download_model:
         output:
-            inputs.path_inside(model.path),
+            local(inputs.path_inside(model.path)),
         log:
             "<logs>/download_model.log",
         localrule: True
@@ -19,7 +19,7 @@ if model.is_contact_head_missing:
 
     rule download_contact_head:
         output:
-            inputs.path_inside(model.contact_head),
+            local(inputs.path_inside(model.contact_head)),
         log:
             "<logs>/download_contact_head.log",
         localrule: True

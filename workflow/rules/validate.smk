@@ -1,8 +1,8 @@
 rule validate:
     input:
-        fasta=results.proteins.values(),
-        embeddings=results.embeddings.values(),
-        residues=results.residues.values(),
+        fasta=files.proteins.values(),
+        embeddings=files.embeddings.values(),
+        residues=files.residues.values(),
         residue_values=[
             path
             for feature in results.features

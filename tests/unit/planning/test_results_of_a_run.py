@@ -1,14 +1,15 @@
 """The files of results, and the summary that is made of them."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from packed_esm.errors import OptionError
+from packed_esm.planning import summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.results import Results, residue_features
-from packed_esm.planning.summary import summary_of
 from packed_esm.system.files import write_json
 
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
@@ -91,7 +92,7 @@ def finished(tmp_path, monkeypatch):
 
 def test_the_summary_says_what_was_done_and_what_is_stale(finished):
     write(f"{FOLDER}/embeddings/u.parquet")
-    text = summary_of(finished)
+    text = summary.end(finished)
     assert "5 residues/s in a job" in text and f"Report:     {FOLDER}/report.html" in text
     assert (
         f"Stale:      1 files do not belong to this configuration: {FOLDER}/embeddings/u.parquet (packed-esm clean"
@@ -102,10 +103,18 @@ def test_the_summary_says_what_was_done_and_what_is_stale(finished):
 @pytest.mark.parametrize("missing", ["counts.json", "chunks/2-of-2.json", "validation/summary.json"])
 def test_a_run_that_did_not_come_to_its_end_has_no_summary(finished, missing):
     Path(FOLDER, missing).unlink()
-    assert summary_of(finished) == ""
+    assert summary.end(finished) == ""
 
 
 def test_embeddings_that_are_newer_than_their_validation_have_no_summary(finished):
     later = Path(finished.validation).stat().st_mtime + 60
     os.utime(finished.embeddings["t"], (later, later))
-    assert summary_of(finished) == ""
+    assert summary.end(finished) == ""
+
+
+def test_a_run_says_what_it_is_for_and_after_a_failure_what_to_do(finished):
+    settings, one = {"model": "demo"}, replace(finished, samples={"s": "s.fasta"}, chunks=1)
+    line = summary.start(finished, settings)
+    assert line == f"packed-esm: 2 samples, model demo, 2 embed jobs; results go to {FOLDER}/"
+    assert "1 sample, model demo, 1 embed job;" in summary.start(one, settings)
+    assert "their logs are in logs/demo/" in summary.failure("logs/demo")
