@@ -67,6 +67,11 @@ def residue_arguments(wildcards, output):
     return arguments.residue_arguments(files) + arguments.residue_dtype_arguments(settings)
 
 
+def until_merged(paths):
+    """Return the chunks' files for each residue as an output; once they are copied, Snakemake removes them."""
+    return paths if results.has_linked_residues else temp(paths)
+
+
 def export_arguments(wildcards):
     """Return what export_sample.py is told of its files."""
     options = [text for option in results.exports(wildcards.sample) for text in option]

@@ -3,11 +3,7 @@ rule validate:
         fasta=results.proteins.values(),
         embeddings=results.embeddings.values(),
         residues=results.residues.values(),
-        residue_values=[
-            path
-            for feature in results.features
-            for path in gather.chunk(f"<results>/chunks/{{scatteritem}}.{feature}.h5")
-        ],
+        residue_values=results.residue_values(),
         manifest="<results>/manifest.parquet",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
         model=model_files,

@@ -1,9 +1,10 @@
 """Join what all chunks have for each residue to one HDF5 file of a sample: a dataset for each accession or id.
 
-The file links to those of the chunks, which must stay where they are; --copy makes one that can be taken elsewhere.
+The file holds copies, as they are compressed, and can be taken elsewhere; --link makes one of links to the chunks,
+which must stay where they are.
 
 Example:
-  python workflow/scripts/merge_residues.py --manifest manifest.parquet --sample human --copy \\
+  python workflow/scripts/merge_residues.py --manifest manifest.parquet --sample human \\
       --chunks 1-of-2.representations.h5 2-of-2.representations.h5 --out human.representations.h5
 """
 
@@ -20,14 +21,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", required=True, help="which sample of the manifest")
     parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="of one feature, in chunk order")
     parser.add_argument("--out", type=Path, required=True, help="HDF5 file")
-    parser.add_argument("--copy", action="store_true", help="copy the datasets (default: link to them)")
+    parser.add_argument("--link", action="store_true", help="link to the datasets of the chunks (default: copy them)")
     return parser
 
 
 def merge(args: argparse.Namespace) -> None:
     from packed_esm.store.merge_residues import merge_residues
 
-    rows = merge_residues(args.manifest, args.sample, args.chunks, args.out, args.copy)
+    rows = merge_residues(args.manifest, args.sample, args.chunks, args.out, args.link)
     print(f"{args.out}: {rows} datasets")
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from packed_esm.errors import OptionError
 from packed_esm.planning.config import read_config
 from packed_esm.planning.results import Results, residue_features
 from packed_esm.planning.summary import summary_of
@@ -43,12 +42,21 @@ def test_proteins_are_those_of_the_sheet_or_their_translations():
     assert results(input="nucleotide").proteins["s"] == f"{FOLDER}/translated/s.fasta"
 
 
-def test_files_for_each_residue_are_those_that_are_asked_for_and_not_with_reuse():
+def test_files_for_each_residue_are_those_that_are_asked_for_also_with_reuse():
     settings = read_config({"per_residue": "float32", "include": ["contacts", "log_likelihood", "logits"]}, SCHEMA)
     assert residue_features(settings) == ["representations", "logits", "contacts"]
     assert residue_features(read_config({"include": ["log_likelihood"], "reuse": ["a"]}, SCHEMA)) == []
-    with pytest.raises(OptionError, match="reuse: earlier results hold no logits of each residue"):
-        residue_features(read_config({"include": ["logits"], "reuse": ["a"]}, SCHEMA))
+    assert residue_features(read_config({"include": ["logits"], "reuse": ["a"]}, SCHEMA)) == ["logits"]
+
+
+def test_values_of_each_residue_lie_in_the_files_of_samples_and_of_linked_ones_in_those_of_chunks():
+    asked = {"per_residue": "float16", "include": ["logits"]}
+    whole, linked = results(**asked), results(**asked, residue_files="linked")
+    assert whole.residue_values() == list(whole.residues.values()) == list(linked.residues.values())
+    assert linked.residue_values() == [
+        f"{FOLDER}/chunks/{chunk}-of-2.{feature}.h5" for feature in ("representations", "logits") for chunk in (1, 2)
+    ]
+    assert results().residue_values() == []
 
 
 def test_files_of_another_configuration_are_named_six_of_them_in_part(tmp_path, monkeypatch):

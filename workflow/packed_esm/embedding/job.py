@@ -34,6 +34,7 @@ def embed_fasta(
     residue_dtype: str = "float16",
     repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
+    own_results: Path | None = None,
 ) -> dict:
     """Embed the records of a FASTA file into an Arrow file, in their order; return (and write) the statistics.
 
@@ -42,20 +43,23 @@ def embed_fasta(
         out: what determines the embeddings, and nothing else, so that equal work gives equal bytes.
         stats_path: JSON with seconds, memory, device and counters.
         options: how to embed.
-        reuse: Parquet files of earlier runs; what they have with the same settings is not embedded again.
+        reuse: Parquet files of earlier runs; what they have with the same settings is not embedded again. Where
+            `residues` are wanted, they must be in `../residues` too.
         residues: {feature: path} of the HDF5 files for each residue, names of RESIDUES.
         residue_dtype: of representations there.
         repeat: share of the sequences to embed twice, 0 to 1, see `Repeat`; it determines no byte of `out`.
         repeat_seed: of their choice; by default from the operating system. The statistics have it.
+        own_results: folder of the results that the job is for. What was merged there with the same settings is not
+            embedded again, unless it is damaged.
 
     Raises:
         EmbeddingFileError: a file of `reuse` that is damaged.
         FastaError: a record that is not what its digest says, with characters that are no residues, or too long.
-        OptionError: residues together with reuse, or of a feature that is not included.
+        OptionError: residues of a feature that is not included.
         RepeatError: a sequence that was embedded twice gave different bits; no file of results is written.
     """
     residues = residues or {}
-    _check_residues(residues, residue_dtype, options, reuse)
+    _check_residues(residues, residue_dtype, options)
     again = Repeat(repeat, stats_path.with_suffix(".repeat.npz"), chance() if repeat_seed is None else repeat_seed)
     again.check()
     clock = Clock()
@@ -65,9 +69,10 @@ def embed_fasta(
     check_lengths(fasta, embedder, sequences)
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
+    own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
     with ResidueWriter(residues, torch.get_num_threads()) as writer:
         keep = KeptResidues(writer, sequences, list(residues), residue_dtype) if residues else None
-        embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse)
+        embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse, own)
         writer.finish(embedder.settings | {"per_residue": residue_dtype})
     _write_embeddings(out, sequences, embedded, embedder.settings)
     clock.lap("write")
@@ -95,11 +100,9 @@ def _log_counts(out: Path, stats: Mapping) -> None:
     )
 
 
-def _check_residues(residues: Mapping[str, Path], dtype: str, options: EmbedOptions, reuse: Sequence[Path]) -> None:
+def _check_residues(residues: Mapping[str, Path], dtype: str, options: EmbedOptions) -> None:
     """Raise OptionError where files for each residue cannot be made as asked for."""
     check_one_of("residue_dtype", dtype, RESIDUE_DTYPES)
-    if residues and reuse:
-        raise OptionError("reuse: earlier results hold no values for each residue; leave out one of the two")
     for feature in residues:
         check_one_of("residues", feature, RESIDUES)
         if RESIDUES[feature].in_include and feature not in options.include:

@@ -82,14 +82,15 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
 def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
     """Return the Parquet files that `reuse` names: files, or folders of results.
 
-    A folder holds the results of one model, those of several by their names, or Parquet files.
+    Those of this run itself are left out: its jobs take what is there when they begin, and as inputs they would be
+    outputs too. A folder holds the results of one model, those of several by their names, or Parquet files.
 
     Args:
         paths: values of the key `reuse`.
         own: folder of results of this run, whose name is that of the model.
 
     Raises:
-        OptionError: nothing there, or results of this very run, which it would remove before it reads them.
+        OptionError: nothing there.
     """
     files = []
     for path in map(given_path, paths):
@@ -99,10 +100,4 @@ def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
         if not here or not here[0].exists():
             raise OptionError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
         files += here
-    for file in files:
-        if file.resolve().is_relative_to(own.resolve()):
-            raise OptionError(
-                f"reuse: {file} is where this run writes its own results; move it first "
-                f"(`mv {own} earlier`, then reuse: [earlier]), or run in another folder"
-            )
-    return list(dict.fromkeys(files))
+    return [file for file in dict.fromkeys(files) if not file.resolve().is_relative_to(own.resolve())]

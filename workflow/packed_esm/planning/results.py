@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError
 from ..outputs.table import RESIDUES
 from .record import not_expected
 
@@ -59,6 +58,17 @@ class Results:
         """{(sample, feature): path} of the files for each residue."""
         every = [(sample, feature) for sample in self.samples for feature in self.features]
         return {(sample, feature): f"{self.folder}/residues/{sample}.{feature}.h5" for sample, feature in every}
+
+    @property
+    def has_linked_residues(self) -> bool:
+        """Whether the files for each residue are links to those of the chunks."""
+        return self.settings["residue_files"] == "linked"
+
+    def residue_values(self) -> list[str]:
+        """Return the files that values of each residue lie in."""
+        if not self.has_linked_residues:
+            return list(self.residues.values())
+        return [path.removesuffix("json") + f"{feature}.h5" for feature in self.features for path in self.statistics()]
 
     def exported_residues(self, sample: str) -> dict[str, str]:
         """Return {feature: path} of the files for each residue that go into fair-esm's .pt files of a sample."""
@@ -136,16 +146,9 @@ class Results:
 
 
 def residue_features(settings: Mapping[str, Any]) -> list[str]:
-    """Return the outputs that are asked for of each residue, in the order of RESIDUES.
-
-    Raises:
-        OptionError: one together with `reuse`.
-    """
+    """Return the outputs that are asked for of each residue, in the order of RESIDUES."""
     asked = {
         name: name in settings["include"] if output.in_include else settings["per_residue"] != "none"
         for name, output in RESIDUES.items()
     }
-    wanted = [name for name, is_asked in asked.items() if is_asked]
-    if wanted and settings["reuse"]:
-        raise OptionError(f"reuse: earlier results hold no {wanted[0]} of each residue; leave out one of the two")
-    return wanted
+    return [name for name, is_asked in asked.items() if is_asked]
