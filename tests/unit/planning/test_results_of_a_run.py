@@ -63,12 +63,21 @@ def test_files_of_another_configuration_are_named_six_of_them_in_part(tmp_path, 
     monkeypatch.chdir(tmp_path)
     run = results(input="nucleotide", include=["logits"])
     assert run.stale() == ""
-    write(*run.final(), f"{FOLDER}/chunks/2-of-2.logits.h5", f"{FOLDER}/translated/s.json", f"{FOLDER}/counts.json")
+    write(*run.final(), f"{FOLDER}/translated/s.json", f"{FOLDER}/counts.json")
     assert run.stale() == ""
     write(f"{FOLDER}/embeddings/u.parquet")
     assert run.stale() == f"1 files are not of this configuration: {FOLDER}/embeddings/u.parquet"
     write(*(f"{FOLDER}/chunks/{i}-of-5.arrow" for i in range(1, 6)))
     assert run.stale().startswith("6 files are not") and run.stale().endswith("5-of-5.arrow and 1 more")
+
+
+def test_residues_of_chunks_are_expected_until_all_are_merged_and_of_linked_files_always(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, chunk = results(include=["logits"]), f"{FOLDER}/chunks/2-of-2.logits.h5"
+    write(*run.final(), chunk)
+    assert run.not_expected() == [chunk] and not results(include=["logits"], residue_files="linked").not_expected()
+    Path(f"{FOLDER}/residues/t.logits.h5").unlink()
+    assert run.not_expected() == []
 
 
 def test_results_of_the_first_layout_are_named_unless_results_are_wanted_there(tmp_path, monkeypatch):

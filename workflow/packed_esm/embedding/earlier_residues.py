@@ -34,6 +34,7 @@ class EarlierResidues:
         folder = parquet.parent.parent / "residues"
         self._paths = {feature: folder / f"{parquet.stem}.{feature}.h5" for feature in features}
         self._settings, self._kind, self._is_own = settings, kind, is_own
+        self.without = 0  # sequences that one of the files does not have
 
     def __enter__(self) -> "EarlierResidues":
         self._stack = ExitStack()
@@ -76,6 +77,7 @@ class EarlierResidues:
         """
         datasets = {feature: self._dataset(feature, name, digest) for feature in self._paths}
         if any(dataset is None for dataset in datasets.values()):
+            self.without += 1
             return False
         for feature, dataset in datasets.items():
             if problem := self._checks[feature].problem(dataset, digest, length):

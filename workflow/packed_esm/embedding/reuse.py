@@ -142,6 +142,8 @@ class _Search:
                 for group in range(file.num_row_groups):
                     self._take(sample, group, values)
         log.info("reuse: %d of %d sequences are in %s", before - len(self.place), before, path)
+        if values and values.without:
+            log.warning("reuse: %d more are there, but not all of their values of each residue", values.without)
 
     def _values(self, path: Path, origin: _Origin) -> EarlierResidues | None:
         """Return the files for each residue beside a Parquet file, if any are wanted."""

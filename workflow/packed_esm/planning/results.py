@@ -110,7 +110,9 @@ class Results:
 
     def expected(self) -> list[str]:
         """Return all files and folders that a run makes."""
-        endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features)]
+        # Whole files have copies of the values; what a killed run left of the chunks' is of no use then.
+        is_merged = not self.has_linked_residues and all(Path(path).exists() for path in self.residues.values())
+        endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features if not is_merged)]
         names = (
             "settings.json",
             "settings",
