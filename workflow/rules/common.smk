@@ -64,6 +64,11 @@ def residue_arguments(wildcards, output):
     return arguments.residue_arguments(files) + arguments.residue_dtype_arguments(settings)
 
 
+def until_merged(paths):
+    """Return the residue files of a chunk as an output; Snakemake removes them once they are copied."""
+    return paths if results.has_linked_residues else temp(paths)
+
+
 def export_arguments(wildcards, input):
     """Return the arguments of export_sample.py for its files."""
     options = [text for option in results.exports(wildcards.sample) for text in option]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from packed_esm.errors import OptionError
 from packed_esm.planning import summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.results import Results, residue_features
@@ -51,24 +50,42 @@ def test_proteins_are_those_of_the_sheet_or_their_translations():
     assert results(input="nucleotide").proteins["s"] == f"{FOLDER}/translated/s.fasta"
 
 
-def test_files_for_each_residue_are_those_that_are_asked_for_and_not_with_reuse():
+def test_files_for_each_residue_are_those_that_are_asked_for_also_with_reuse():
     settings = read_config({"per_residue": "float32", "include": ["contacts", "log_likelihood", "logits"]}, SCHEMA)
     assert residue_features(settings) == ["representations", "logits", "contacts"]
     assert residue_features(read_config({"include": ["log_likelihood"], "reuse": ["a"]}, SCHEMA)) == []
-    with pytest.raises(OptionError, match="reuse: cannot be combined with logits of each residue"):
-        residue_features(read_config({"include": ["logits"], "reuse": ["a"]}, SCHEMA))
+    assert residue_features(read_config({"include": ["logits"], "reuse": ["a"]}, SCHEMA)) == ["logits"]
+
+
+def test_values_of_each_residue_lie_in_the_files_of_samples_and_of_linked_ones_in_those_of_chunks():
+    asked = {"per_residue": "float16", "include": ["logits"]}
+    whole, linked = results(**asked), results(**asked, residue_files="linked")
+    assert whole.residue_values() == list(whole.residues.values()) == list(linked.residues.values())
+    assert linked.residue_values() == [
+        f"{FOLDER}/chunks/{chunk}-of-2.{feature}.h5" for feature in ("representations", "logits") for chunk in (1, 2)
+    ]
+    assert results().residue_values() == []
 
 
 def test_files_of_another_configuration_are_named_six_of_them_in_part(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = results(input="nucleotide", include=["logits"])
     assert run.stale() == ""
-    write(*run.final(), f"{FOLDER}/chunks/2-of-2.logits.h5", f"{FOLDER}/translated/s.json", f"{FOLDER}/counts.json")
+    write(*run.final(), f"{FOLDER}/translated/s.json", f"{FOLDER}/counts.json")
     assert run.stale() == ""
     write(f"{FOLDER}/embeddings/u.parquet")
     assert run.stale() == f"1 files do not belong to this configuration: {FOLDER}/embeddings/u.parquet"
     write(*(f"{FOLDER}/chunks/{i}-of-5.arrow" for i in range(1, 6)))
     assert run.stale().startswith("6 files do not belong") and run.stale().endswith("5-of-5.arrow and 1 more")
+
+
+def test_residues_of_chunks_are_expected_until_all_are_merged_and_of_linked_files_always(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, chunk = results(include=["logits"]), f"{FOLDER}/chunks/2-of-2.logits.h5"
+    write(*run.final(), chunk)
+    assert run.not_expected() == [chunk] and not results(include=["logits"], residue_files="linked").not_expected()
+    Path(f"{FOLDER}/residues/t.logits.h5").unlink()
+    assert run.not_expected() == []
 
 
 def test_results_of_the_first_layout_are_named_unless_results_are_wanted_there(tmp_path, monkeypatch):

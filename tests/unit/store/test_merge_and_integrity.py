@@ -299,7 +299,7 @@ BETWEEN = {  # what reads a file, and which of our own functions runs meanwhile
     "store.embeddings.check_whole": lambda path, chunk, rows: list(sample_batches(path)),
     "store.settings.fingerprint": lambda path, chunk, rows: list(sample_batches(path)),
     "embedding.reuse.differences": lambda path, chunk, rows: looked_up(path, rows),
-    "embedding.reuse._take": lambda path, chunk, rows: looked_up(path, rows),
+    "embedding.reuse._Search._take": lambda path, chunk, rows: looked_up(path, rows),
     "embedding.reuse.embedding_columns": lambda path, chunk, rows: looked_up(path, rows),
     "embedding.reuse.row_checksums": lambda path, chunk, rows: looked_up(path, rows),
 }
@@ -335,7 +335,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file_of_residues(residu
     with pytest.raises(type(error), match="^'?ours'?$"), open_residues(paths[0]):
         raise error
     with monkeypatch.context() as patched:
-        patched.setattr("packed_esm.store.merge_residues._take", raises(error))
+        patched.setattr("packed_esm.store.merge_residues.copy_dataset", raises(error))
         with pytest.raises(type(error), match="^'?ours'?$"):
             merge_residues(folder / "m.parquet", "s", paths, folder / "s.h5")
     monkeypatch.setattr("packed_esm.store.residues.from_metadata", raises(error))
@@ -358,7 +358,7 @@ def test_links_are_alive_where_a_folder_of_results_is_a_link(residue_run, monkey
         project.symlink_to(folder / "other" / "disk" / "project")
     monkeypatch.chdir(folder)
     chunks = [path.relative_to(folder) for path in paths]
-    merge_residues(folder / "m.parquet", "s", chunks, Path("project/residues/s.logits.h5"))
+    merge_residues(folder / "m.parquet", "s", chunks, Path("project/residues/s.logits.h5"), link=True)
     monkeypatch.chdir("/")
     with h5py.File(folder / "project" / "residues" / "s.logits.h5") as file:
         for row in rows.itertuples():
@@ -367,7 +367,7 @@ def test_links_are_alive_where_a_folder_of_results_is_a_link(residue_run, monkey
 
 def test_links_stay_relative_so_that_the_results_can_be_moved_as_a_whole(residue_run):
     folder, paths, rows = residue_run
-    merge_residues(folder / "m.parquet", "s", paths, folder / "project" / "beside" / "s.logits.h5")
+    merge_residues(folder / "m.parquet", "s", paths, folder / "project" / "beside" / "s.logits.h5", link=True)
     (folder / "project").rename(folder / "moved")
     with h5py.File(folder / "moved" / "beside" / "s.logits.h5") as file:
         assert file.get("id0", getlink=True).filename == "../chunks/2.logits.h5"

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +57,8 @@ class Attempts:
     clock: Clock
     title: str
 
-    def embed(self, reuse: Sequence[Path]) -> Embedded:
-        """Copy embeddings from earlier results, and embed the other sequences.
+    def embed(self, reuse: Sequence[Path], own: Sequence[Path] = ()) -> Embedded:
+        """Copy embeddings from earlier results, of other runs (`reuse`) and of this one (`own`), and embed the others.
 
         An out-of-memory changes the budget, which is a setting. Then earlier results are searched again, because those
         that were found belong to the old budget.
@@ -66,7 +66,9 @@ class Attempts:
         while True:
             settings = self.embedder.settings
             empty = self.embedder.empty_columns(len(self.sequences.tokens))
-            earlier = look_up(reuse, self.sequences.digests, settings, empty)
+            if self.residues:
+                self.residues.writer.restart()
+            earlier = look_up(reuse, self.sequences.digests, settings, empty, self.residues, own)
             self.clock.lap("reuse")
             embeddings, repeated = self._embed(earlier.missing)
             if not earlier.found.any() or self.embedder.settings == settings:
@@ -88,15 +90,16 @@ class Attempts:
                 self.residues.writer.restart()
 
     def _attempt(self, indices: np.ndarray) -> tuple[Embeddings, int]:
-        tokens, names = ([values[i] for i in indices] for values in (self.sequences.tokens, self.sequences.names))
-        write = self.residues.write if self.residues else None
+        some = self.sequences.take(indices)
+        residues = replace(self.residues, sequences=some) if self.residues else None
+        tokens, names, write = some.tokens, some.names, residues.write if residues else None
         if tokens:
             self.embedder.warm_up()
         self.clock.lap("warm_up")
         with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
             embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
         self.clock.lap("embed")
-        repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, self.residues)
+        repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, residues)
         self.clock.lap("repeat")
         self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
         self.clock.lap("embed")

@@ -34,6 +34,7 @@ def embed_fasta(
     residue_dtype: str = "float16",
     repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
+    own_results: Path | None = None,
 ) -> dict:
     """Write the embeddings of a FASTA file to an Arrow file, in its order; write and return the statistics.
 
@@ -43,20 +44,23 @@ def embed_fasta(
             bytes.
         stats_path: JSON with seconds, memory, device and counters.
         options: how to embed.
-        reuse: Parquet files of earlier runs; sequences that they have with the same settings are copied.
+        reuse: Parquet files of earlier runs; sequences that they have with the same settings are copied. With
+            `residues`, `../residues` must have their values too.
         residues: {feature: path} of the residue files (HDF5), names of RESIDUES.
         residue_dtype: of representations in these files.
         repeat: share of the sequences to embed twice, 0 to 1, see `Repeat`; `out` does not depend on it.
         repeat_seed: seed for choosing them; by default from the operating system. The statistics record it.
+        own_results: folder of the results that the job is for. What was merged there with the same settings is copied,
+            unless it is damaged.
 
     Raises:
         EmbeddingFileError: a file of `reuse` is damaged.
         FastaError: a record does not match its digest, has characters that are not residues, or is too long.
-        OptionError: residues together with reuse, or a feature that is not included.
+        OptionError: residues of a feature that is not included.
         RepeatError: a sequence that was embedded twice gave different bits; no results are written.
     """
     residues = residues or {}
-    _check_residues(residues, residue_dtype, options, reuse)
+    _check_residues(residues, residue_dtype, options)
     again = Repeat(repeat, stats_path.with_suffix(".repeat.npz"), random_seed() if repeat_seed is None else repeat_seed)
     again.check()
     clock = Clock()
@@ -66,9 +70,10 @@ def embed_fasta(
     check_lengths(fasta, embedder, sequences)
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
+    own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
     with ResidueWriter(residues, torch.get_num_threads()) as writer:
         keep = KeptResidues(writer, sequences, list(residues), residue_dtype) if residues else None
-        embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse)
+        embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse, own)
         writer.finish(embedder.settings | {"per_residue": residue_dtype})
     _write_embeddings(out, sequences, embedded, embedder.settings)
     clock.lap("write")
@@ -96,11 +101,9 @@ def _log_counts(out: Path, stats: Mapping) -> None:
     )
 
 
-def _check_residues(residues: Mapping[str, Path], dtype: str, options: EmbedOptions, reuse: Sequence[Path]) -> None:
+def _check_residues(residues: Mapping[str, Path], dtype: str, options: EmbedOptions) -> None:
     """Raise OptionError if residue files cannot be written with these options."""
     check_one_of("residue_dtype", dtype, RESIDUE_DTYPES)
-    if residues and reuse:
-        raise OptionError("reuse: earlier results have no values for each residue; remove reuse or the residue files")
     for feature in residues:
         check_one_of("residues", feature, RESIDUES)
         if RESIDUES[feature].in_include and feature not in options.include:

@@ -1,6 +1,6 @@
 """Read the sequences of an embed job, as tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,10 @@ class Sequences(NamedTuple):
     digests: list[str]
     names: list[str]
     tokens: list[np.ndarray]
+
+    def take(self, indices: Iterable[int]) -> "Sequences":
+        """Return some of the sequences, in the order of their indices."""
+        return Sequences(*([values[i] for i in indices] for values in self))
 
     @property
     def lengths(self) -> list[int]:
