@@ -82,8 +82,8 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
 def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
     """Return the Parquet files that `reuse` names: files, or folders of results.
 
-    Those of this run are left out: its jobs find them when they begin, and as inputs they would be outputs too. A folder
-    may have the results of one model, a folder of results per model, or Parquet files.
+    Those of this run are left out: its jobs find them when they begin, and as inputs they would be outputs too.
+    A folder may have the results of one model, a folder of results per model, or Parquet files.
 
     Args:
         paths: values of the key `reuse`.
