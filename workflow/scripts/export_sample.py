@@ -3,7 +3,8 @@
 Example:
   python workflow/scripts/export_sample.py --embeddings human.parquet --manifest manifest.parquet --sample human \\
       --npy mean_6 human.mean_6.npy --ids human.ids.txt --h5ad human.h5ad --pt human.pt \\
-      --h5 mean_6 human.mean_6.h5 --skbio mean_6 human.mean_6.skbio.h5 --chunks 1-of-1.fasta
+      --h5 mean_6 human.mean_6.h5 --skbio mean_6 human.mean_6.skbio.h5 \\
+      --chunks 1-of-2.fasta 2-of-2.fasta
 """
 
 import argparse

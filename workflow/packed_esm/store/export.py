@@ -95,8 +95,12 @@ def _read_rows(manifest_path: Path, name: str, sheet: Path | None) -> tuple[pd.D
 
 
 def _read_sequences(rows: pd.DataFrame, chunks: Sequence[Path]) -> list[str]:
-    if not chunks:
-        raise OptionError("chunks: h5 and skbio need the sequences; give the FASTA files of the chunks too")
+    needed = int(rows["chunk"].max()) + 1 if len(rows) else 0
+    if len(chunks) < needed:
+        raise OptionError(
+            f"chunks: h5 and skbio need the sequences; give the FASTA files of all chunks: {len(chunks)} are given, "
+            f"and the manifest names {needed}"
+        )
     return read_sequences([chunks[number] for number in sorted(rows["chunk"].unique())], rows["digest"].tolist())
 
 
