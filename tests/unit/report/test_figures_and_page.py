@@ -33,7 +33,9 @@ def test_principal_components_are_those_of_the_singular_value_decomposition():
     assert np.allclose(share, values[:2] ** 2 / (values**2).sum(), atol=1e-5)
 
 
-def test_umap_keeps_clusters_apart_and_repeats_bit_for_bit():
+@pytest.mark.parametrize("most", [120, pytest.param(119, marks=pytest.mark.slow)], ids=["exact", "searched"])
+def test_umap_keeps_clusters_apart_and_repeats_bit_for_bit(monkeypatch, most):
+    monkeypatch.setattr(projection, "MAX_EXACT", most)
     count = 3 * 40
     matrix = clusters(count)
     scores, _ = projection.principal_components(matrix, 50)
