@@ -3,21 +3,15 @@
 No network: the repositories are local, by `git+file:` and, for GitHub, by git's `url.insteadOf`.
 """
 
-import runpy
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from git import GitCommandError, Repo
-from snakemake.exceptions import WorkflowError
-from snakemake.sourcecache import GenericSourceFile
 
 from .conftest import proteins
 
-TREE = runpy.run_path(str(ROOT / "workflow/rules/tree.py"))
 COPIES = Path(".snakemake/packed-esm")
 
 # What snakedeploy 0.17.1 writes for `deploy-workflow https://github.com/lab/packed-esm . --tag v1`.
@@ -149,27 +143,3 @@ def test_rules_use_the_library_of_their_commit_where_another_is_imported_before(
     done = project.passes("--dry-run", "esm_all", snakefile=project.folder / "Snakefile")
     folder = project.folder / COPIES / commit(other)
     assert f"the library of {folder}/workflow/packed_esm/planning/plan.py" in done.output
-
-
-def test_several_processes_that_copy_a_commit_get_one_whole_copy(repository, tmp_path):
-    def copy(_):
-        return TREE["copy_of"](Repo(repository), commit(repository), tmp_path / "copies")
-
-    with ThreadPoolExecutor(4) as pool:
-        (folder,) = set(pool.map(copy, range(4)))
-    assert list((tmp_path / "copies").iterdir()) == [folder] and folder.name == commit(repository)
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == set(git(repository, "ls-files").splitlines())
-
-
-def test_a_copy_that_fails_leaves_nothing(tmp_path):
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "no workflow in it")
-    with pytest.raises(GitCommandError, match="workflow"):
-        TREE["copy_of"](Repo(tmp_path), commit(tmp_path), tmp_path / "copies")
-    assert not list((tmp_path / "copies").iterdir())
-
-
-def test_a_snakefile_of_no_repository_says_what_to_name_instead(tmp_path):
-    with pytest.raises(WorkflowError, match=r"https://example.org/workflow/rules is in no git repository.*git\+file:"):
-        TREE["workflow_folder"](GenericSourceFile("https://example.org/workflow/rules"), tmp_path)

@@ -72,6 +72,6 @@ def import_library_from(folder: Path) -> None:
     """Let `import packed_esm` mean the library in a folder, also where another version was imported before."""
     sys.path.insert(0, str(folder))
     library = sys.modules.get("packed_esm")
-    if library is not None and not Path(library.__file__).samefile(folder / "packed_esm" / "__init__.py"):
+    if library is not None and not Path(library.__file__ or "").samefile(folder / "packed_esm" / "__init__.py"):
         for name in [name for name in sys.modules if name.partition(".")[0] == "packed_esm"]:
             del sys.modules[name]
