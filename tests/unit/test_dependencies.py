@@ -71,32 +71,68 @@ def pyproject() -> dict[str, str]:
 
 
 def environment(name: str) -> dict[str, str]:
+    """Return {name: bounds} of a conda environment, with what Snakemake's post-deploy script adds by pip."""
     dependencies = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text())["dependencies"]
-    by_pip = [line for entry in dependencies if isinstance(entry, dict) for line in entry["pip"]]
-    return requirements([entry for entry in dependencies if isinstance(entry, str)] + by_pip)
+    script = (ROOT / "envs" / f"{name}.post-deploy.sh").read_text()
+    return requirements(dependencies + re.findall(r"^python -m pip install --no-deps (\S+)$", script, re.MULTILINE))
+
+
+def constraints() -> dict[str, str]:
+    """Return {name: bounds; marker} of envs/constraints.txt."""
+    lines = (ROOT / "envs/constraints.txt").read_text().splitlines()
+    return requirements([line for line in lines if not line.startswith("#")])
 
 
 def test_pyproject_names_what_the_code_imports_and_nothing_else():
     rules = "".join(path.read_text() for path in WORKFLOW.rglob("*.smk"))
-    assert "from snakemake" in rules and "import yaml" in rules
-    assert set(pyproject()) == all_imports([*LIBRARY.rglob("*.py"), *PROGRAMS]) | {"snakemake", "pyyaml"}
+    assert "from snakemake" in rules
+    assert set(pyproject()) == all_imports([*LIBRARY.rglob("*.py"), *PROGRAMS]) | {"snakemake"}
 
 
-@pytest.mark.parametrize(
-    ("name", "programs"),
-    [("cpu", [path.stem for path in PROGRAMS]), ("gpu", ["embed_chunk", "validate"])],
-)
-def test_a_conda_environment_has_what_the_programs_of_its_rules_import(name, programs):
+ENVIRONMENTS = {  # {name: the programs that run in it, and what it has besides their imports}
+    "cpu": ([path.stem for path in PROGRAMS], set()),
+    "gpu": (["embed_chunk", "validate"], {"triton"}),
+    "flash-attn": (["embed_chunk", "validate"], {"triton", "flash-attn"}),
+}
+
+
+def test_every_conda_environment_is_tested():
+    assert {path.stem for path in (ROOT / "envs").glob("*.yaml")} == set(ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_conda_environment_has_what_the_programs_of_its_rules_import(name):
+    programs, further = ENVIRONMENTS[name]
     used = all_imports([WORKFLOW / "scripts" / f"{program}.py" for program in programs])
-    assert used == set(environment(name)) - {"python", "pip", "flash-attn"}
+    assert used | further == set(environment(name)) - {"python", "pip"}
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_the_bounds_of_a_conda_environment_are_those_of_pip(name):
     of_pip = pyproject()
     for package, bounds in environment(name).items():
-        if package in of_pip and package != "torch":  # in the GPU environment flash-attn's build settles it
+        if package in of_pip and package != "torch":
             assert bounds == of_pip[package], package
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_conda_and_pip_install_the_same_torch_and_triton(name):
+    for package in {"torch", "triton"} & set(environment(name)):
+        pinned = constraints()[package].removeprefix("==").split(";")[0]
+        assert pinned.startswith(environment(name)[package].removeprefix("=") + "."), package
+
+
+def test_no_conda_environment_has_packages_of_pip():
+    """Snakemake creates an environment from its pin file alone, if there is one; pip packages would be missing."""
+    for path in (ROOT / "envs").glob("*.yaml"):
+        assert all(isinstance(entry, str) for entry in yaml.safe_load(path.read_text())["dependencies"])
+
+
+def test_what_has_no_wheel_on_macos_is_marked():
+    """Wheels of all pins were looked for on linux-aarch64 and macOS: docs/conda.md."""
+    tests = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
+    marked = [line for line in [*pyproject().values(), *constraints().values(), *tests] if ";" in line]
+    assert marked == ["==3.7.1; platform_system == 'Linux'", "triton>=3.6; platform_system == 'Linux'"]
 
 
 def test_rules_name_the_environment_of_their_programs():
@@ -108,11 +144,9 @@ def test_rules_name_the_environment_of_their_programs():
 
 
 def test_every_dependency_is_pinned():
-    pins = requirements(
-        [line for line in (ROOT / "envs/constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    )
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     optional = requirements([line.split(";")[0] for lines in extras.values() for line in lines])
+    pins = constraints()
     assert all(pins.get(name, "").startswith("==") for name in [*pyproject(), *optional])
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import re
 import runpy
+import sys
 from pathlib import Path
 
 from snakemake import __version__ as snakemake_version
@@ -11,6 +12,7 @@ tree["import_library_from"](FOLDER)
 
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.planning import arguments, inputs, summary
+from packed_esm.planning.conda import embedding_environment
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
 from packed_esm.planning.plan import Plan
@@ -94,10 +96,16 @@ earlier_results = local(inputs.without_braces("reuse", inputs.earlier_files(sett
 metadata = local(read_metadata())
 model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
-CPU_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
-EMBED_ENV = str(FOLDER.parent / "envs" / "gpu.yaml") if settings["device"] == "cuda" else CPU_ENV
 USES_CONDA = any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method)
-if not USES_CONDA:
+CPU_ENV = EMBED_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
+if USES_CONDA:
+    # Snakemake does not know its executor yet. Executors that submit jobs need --jobs, which a local run does not have.
+    submits_jobs = workflow.remote_exec or workflow.resource_settings.nodes is not None
+    environment, reason = embedding_environment(settings, submits_jobs)
+    EMBED_ENV = str(FOLDER.parent / "envs" / f"{environment}.yaml")
+    if workflow.is_main_process:
+        print(f"conda: jobs that run the model use envs/{environment}.yaml ({reason})", file=sys.stderr)
+else:
     put_running_python_first()  # `python` in the rules
 
 

@@ -15,7 +15,7 @@ from ..kernels.dispatch import why_no_triton
 log = logging.getLogger(__name__)
 
 BACKENDS = ("triton", "flash-attn", "flash-attn-3", "torch-varlen", "sdpa", "padded")
-INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or conda-forge's flash-attn"
+INSTALL_FLASH_ATTN = "pip install flash-attn --no-build-isolation, or envs/flash-attn.yaml by conda"
 # Where each kernel comes from: (module, function), the first that imports. Importing one can take seconds.
 _SOURCES = {
     "flash-attn": [("flash_attn", "flash_attn_varlen_func")],
