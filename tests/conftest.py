@@ -33,6 +33,7 @@ STANDARD = "ACDEFGHIKLMNPQRSTVWY"
 
 def pytest_addoption(parser):
     parser.addoption("--slurm", action="store_true", help="run tests/slurm, which starts a Slurm on this machine")
+    parser.addoption("--browser", action="store_true", help="fail, rather than skip, tests/browser without Chromium")
     parser.addoption("--all-faults", action="store_true", help="flip all bits of tests/faults, write docs/faults.md")
 
 

@@ -46,12 +46,12 @@ CHANGES = [
     Row("the FASTA files of two chunks exchanged", "merging names file, row and record", (exchanged("1.fasta", "2.fasta"), ["embed", "merge"]), "row 0: should be SQ."),
     Row("the embeddings of two chunks exchanged", "merging names file, row and record", (exchanged("1.arrow", "2.arrow"), ["merge"]), "row 0: should be SQ."),
     Row("embeddings of a chunk, from a run with other layers", "merging names file and setting", (taken("2.arrow"), ["merge"]), "2.arrow: made with other settings than 1.arrow (layers: [6] / [3])"),
-    Row("embeddings of all chunks, from a run with other layers", "the validation names file and setting", (lambda *f: [taken(n)(*f) for n in ("1.arrow", "2.arrow")], ["merge", "validate"]), "s.parquet: made with other settings than asked for (layers: [3] / [6])"),
-    Row("statistics of a chunk, from a run with other layers", "the validation names file and setting", (taken("1.json"), ["validate"]), "1.json: of another run (layers: [3] / [6])"),
-    Row("the manifest of a run of the same sequences with other ids", "the validation names manifest and FASTA", (taken("m.parquet"), ["merge", "validate"]), "s.fasta: not the file that m.parquet was made of"),
-    Row("the manifest of a run with more chunks", "merging names it", (lambda folder, other: shutil.copy(other / "m3.parquet", folder / "m.parquet"), ["merge"]), "m.parquet: of a run with more than 2 chunks"),
+    Row("embeddings of all chunks, from a run with other layers", "the validation names file and setting", (lambda *f: [taken(n)(*f) for n in ("1.arrow", "2.arrow")], ["merge", "validate"]), "s.parquet: its settings differ from the present ones (layers: [3] / [6])"),
+    Row("statistics of a chunk, from a run with other layers", "the validation names file and setting", (taken("1.json"), ["validate"]), "1.json: it belongs to another run (layers: [3] / [6])"),
+    Row("the manifest of a run of the same sequences with other ids", "the validation names manifest and FASTA", (taken("m.parquet"), ["merge", "validate"]), "s.fasta: not the file that m.parquet was made from"),
+    Row("the manifest of a run with more chunks", "merging names it", (lambda folder, other: shutil.copy(other / "m3.parquet", folder / "m.parquet"), ["merge"]), "m.parquet: it belongs to a run with more than 2 chunks"),
     Row("the merged files of two samples exchanged", "the validation names file, row and sequence", (exchanged("s.parquet", "t.parquet"), ["validate"]), "s.parquet, row 5, sequence 'again': id is"),
-    Row("a FASTA that a record was added to during the run", "the validation names it", (lambda folder, _: (folder / "s.fasta").open("a").write(">late\nMKV\n"), ["validate"]), "s.fasta: not the file that m.parquet was made of"),
+    Row("a FASTA that a record was added to during the run", "the validation names it", (lambda folder, _: (folder / "s.fasta").open("a").write(">late\nMKV\n"), ["validate"]), "s.fasta: not the file that m.parquet was made from"),
 ]  # fmt: skip
 FLIPPED = {kind: Row(f"a bit flipped: {kind}", NOTICED_OR_HARMLESS, varies=r"\d+") for kind in FLIPS}
 SNAKEMAKE = Row("a bit flipped, through snakemake: sequences of a chunk, manifest, statistics", "the run stops and says which file; with the file as it was it goes on")  # fmt: skip

@@ -67,7 +67,9 @@ CONFIGS = [
         validation={"sequence": 3},
     ),
     config("a word in place of a section", "validation: 'all' is not of type 'object'", validation="all"),
-    config("a model that is neither name nor path", "model: 'esm2_9B' is no known name and no path", model="esm2_9B"),
+    config(
+        "a model that is neither name nor path", "model: 'esm2_9B' is neither a known name nor a path", model="esm2_9B"
+    ),
 ]
 SNAKEMAKE = [
     Row("a FASTA that is not there, through snakemake", STOPS, ("nowhere.fasta", ""), "there is no nowhere.fasta"),
@@ -104,7 +106,7 @@ ROWS = [
     held_by("files of other samples, formats and counts of chunks", "named, and left", "workflow/test_results.py::test_files_of_other_settings_are_named_and_left"),
     held_by("results of version 0.3.0 under results/", "named, left, and reused", "workflow/test_results.py::test_results_of_the_old_layout_are_named_left_and_reused"),
     held_by("contacts without a contact head", STOPS, "workflow/test_results.py::test_contacts_without_a_contact_head_stop_before_anything_runs"),
-    held_by("metadata that matches no record", "the report job shows ids of both sides", "unit/report/test_figures_and_page.py::test_metadata_that_matches_no_record_is_an_error_that_shows_both_sides"),
+    held_by("metadata that matches no record", "the report job shows ids of both sides", "unit/sequences/test_metadata.py::test_metadata_that_matches_no_record_is_an_error_that_shows_both_sides"),
     held_by("malformed values of a checkpoint's config.json", "one line that names the field, before anything is built", "unit/checkpoints/test_malformed.py::test_a_field_of_config_json_that_makes_no_sense_is_named"),
     held_by("a checkpoint whose pickle would inflate to 4 GB", "refused before it is inflated", "unit/checkpoints/test_malformed.py::test_a_record_that_inflates_beyond_measure_is_refused_before_it_does"),
     held_by("model: a path with nothing there", STOPS, "workflow/test_workflow.py::test_config_mistakes_are_named_before_anything_runs"),

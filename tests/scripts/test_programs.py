@@ -69,8 +69,8 @@ def test_nucleotides_to_proteins_by_hand(tmp_path, program):
         ("translate.py", "--fasta dna.fasta --genetic-code 7 {translate}", "genetic_code: NCBI has no table 7; give"),
         ("translate.py", "--fasta dna.fasta --window 2 {translate}", "window: 2 nucleotides are less than a codon"),
         ("translate.py", "--fasta dna.fasta {translate}", "dna.fasta, line 3: id 'n' is already on line 1"),
-        ("embed_chunk.py", "--fasta ok.fasta --model esm2_8M {embed}", "model: 'esm2_8M' is no known name"),
-        ("embed_chunk.py", "--fasta ok.fasta --model no/such.pt {embed}", "there is nothing at no/such.pt"),
+        ("embed_chunk.py", "--fasta ok.fasta --model esm2_8M {embed}", "model: 'esm2_8M' is neither a known name"),
+        ("embed_chunk.py", "--fasta ok.fasta --model no/such.pt {embed}", "no/such.pt does not exist"),
         ("embed_chunk.py", "--fasta ok.fasta --model text.txt.pt {embed}", "text.txt.pt: "),
         ("embed_chunk.py", "--fasta ok.fasta --model demo --layers 99 {embed}", "repr_layers: 99 is out of range"),
         ("embed_chunk.py", "--fasta ok.fasta --model demo --tokens-per-pack 2 {embed}", "tokens_per_pack: 2"),
@@ -80,7 +80,7 @@ def test_nucleotides_to_proteins_by_hand(tmp_path, program):
             "attention: flash-attn cannot",
         ),
         ("embed_chunk.py", "--fasta bad.fasta --model demo {embed}", "bad.fasta, line 1: record 'b' is empty or has"),
-        ("embed_chunk.py", "--fasta changed.fasta --model demo {embed}", "is not that of its digest"),
+        ("embed_chunk.py", "--fasta changed.fasta --model demo {embed}", "does not match its digest"),
         (
             "merge_sample.py",
             "--manifest text.txt --sample s --chunks x --out s.parquet",
@@ -133,7 +133,7 @@ def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_p
         "embed_chunk.py": "--fasta 1.fasta --model demo --out 1.arrow --stats 1.json",
         "merge_sample.py": "--manifest m.parquet --sample s --chunks 1.arrow --out s.parquet",
         "export_sample.py": "--embeddings s.parquet --manifest m.parquet --sample s --h5 mean_6 s.h5 "
-        "--npy mean_6 s.npy --ids s.txt --h5ad s.h5ad --pt s.pt",
+        "--npy mean_6 s.npy --ids s.txt --skbio mean_6 s.skbio.h5 --h5ad s.h5ad --pt s.pt --chunks 1.fasta",
     }
     for step, arguments in steps.items():
         if step == name:

@@ -65,7 +65,7 @@ def test_every_rate_in_a_table_stands_in_the_results_of_the_benchmarks(page):
     assert len(rates) > 8 and set(rates) <= measured
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/using.md", "docs/clusters.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/using.md", "docs/other-tools.md", "docs/clusters.md"])
 def test_no_command_has_a_list_that_a_shell_takes_for_a_pattern(page):
     """An unquoted `key=[a,b]` is a pattern to zsh, which stops where no file matches it."""
     commands = re.sub(r"```python\n.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import skbio
 import torch
 from checkpoint_files import save_fair_esm
 from conftest import ROOT, fair_esm_alone, random_esm2
@@ -28,7 +29,8 @@ def lines_of_readme():
 
 def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monkeypatch):
     project.write_samples(domains=proteins(6) + AWKWARD, none="")
-    config = ("formats=[h5,npy,h5ad,pt]", "pooling=[mean,bos]", "layers=[-1,0]")
+    config = ("formats=[h5,npy,h5ad,skbio,pt]", "pooling=[mean,bos]", "layers=[-1,0]", "metadata=about.tsv")
+    (project.folder / "about.tsv").write_text("Entry\thost\nP69905\thuman\n")
     done = project.passes(config=config)
     assert "Embeddings: results/demo/embeddings/\n" in done.output
     records = [record for record in read_records(project.folder / "domains.fasta") if record.id != "bad"]
@@ -39,7 +41,8 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
     stored = project.matrix("domains", "mean_6")
     assert np.allclose(stored, mean, rtol=1e-5, atol=1e-5)
 
-    names = {"pd": pd, "np": np, "h5py": h5py, "anndata": anndata, "torch": torch, "header": records[0].description}
+    names = {"pd": pd, "np": np, "h5py": h5py, "anndata": anndata, "skbio": skbio, "torch": torch}
+    names["header"] = records[0].description
     read = {file: eval(code, names) for file, code in lines_of_readme().items()}
     assert {path.removesuffix("/") for path in read} < {path.name for path in folder.iterdir()} | {
         "domains.pt/index.tsv"
@@ -50,6 +53,12 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
     assert np.array_equal(np.stack(list(read["domains.mean_6.h5"].values())), stored)
     assert np.array_equal(read["domains.mean_6.npy"], stored) and read["domains.mean_6.ids.txt"] == ids
     assert np.array_equal(read["domains.h5ad"], stored) and read["domains.h5ad"].index.tolist() == ids
+    assert anndata.read_h5ad("domains.h5ad").obs["host"].tolist()[-2:] == ["human", ""]
+    log = (project.folder / "logs/demo/export_sample/domains.log").read_text()
+    assert "metadata: 1 of 8 proteins matched by `Entry` of about.tsv" in log
+    vectors = read["domains.mean_6.skbio.h5"]
+    assert np.array_equal(skbio.embedding.embed_vec_to_numpy(vectors), stored)
+    assert [str(vector) for vector in vectors] == [record.sequence for record in records]
     assert np.array_equal(read["domains.pt/"], stored[0])
     assert read["domains.pt/index.tsv"]["header"].tolist() == list(truth)
 

@@ -11,8 +11,8 @@ from conftest import ROOT, random_esm2
 from .conftest import Project, proteins
 
 CLONE = "clone/workflow"
-RULES = ("chunk_fasta", "embed_chunk", "merge_sample", "export_sample", "validate", "make_report")
-CONFIG = {"chunks": "2", "formats": "[npy]"}
+RULES = ("chunk_fasta", "embed_chunk", "merge_sample", "merge_residues", "export_sample", "validate", "make_report")
+CONFIG = {"chunks": "2", "formats": "[npy]", "per_residue": "float16"}
 
 
 def table():
@@ -141,6 +141,7 @@ CHANGES = {
     "the clone is moved": clone_moved,
     "the path of the sample sheet is written absolutely": lambda folder: [((f"samples={folder}/samples.tsv",), ())],
     "`color_by`": configured(color_by="OX"),
+    "`residue_files`": configured(residue_files="linked"),
     "`formats`": configured(formats="[npy, h5]"),
     "`metadata`, or what it names": metadata,
     "`validation.sequences`": configured(validation="{sequences: 5}"),
@@ -154,6 +155,7 @@ CHANGES = {
         on_invalid="replace", on_duplicate_id="suffix", max_record_residues="500", chunks="3"
     ),
     "`results/demo/embeddings/` is removed": removed("results/demo/embeddings/*"),
+    "`results/demo/residues/s.representations.h5` is removed": removed("results/demo/residues/s.representations.h5"),
     "`results/demo/chunks/*.arrow` are removed, all else is there": removed("results/demo/chunks/*.arrow"),
 }
 

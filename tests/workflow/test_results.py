@@ -158,7 +158,7 @@ def test_the_record_says_what_the_results_are_of(finished):
     ("config", "message"),
     [
         ("model=empty/", "config.json"),
-        ("model=./nowhere.pt", "there is nothing at nowhere.pt"),
+        ("model=./nowhere.pt", "model: nowhere.pt does not exist"),
         ("samples=missing.tsv", "there is no gone.fasta, the FASTA file of sample 'g'"),
         ("metadata=gone.tsv", "there is no sheet gone.tsv"),
         ("reuse=gone", "there are no embeddings at gone"),
@@ -214,4 +214,4 @@ def test_a_sheet_with_braces_in_its_name_is_read(copy):
 def test_contacts_without_a_contact_head_stop_before_anything_runs(project):
     project.write_samples(s=proteins(2))
     done = project.fails(config=("include=[contacts]",))
-    assert "there is no contact head of demo" in done.output and not (project.folder / "logs").exists()
+    assert "there is no contact head for demo" in done.output and not (project.folder / "logs").exists()

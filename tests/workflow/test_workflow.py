@@ -75,7 +75,15 @@ def test_every_embedding_option_reaches_the_embeddings(project):
         )
     )
     columns = [f"{pooling}_{layer}" for layer in (0, 3, 6) for pooling in ("mean", "bos", "max", "std", "eos")]
-    assert list(project.embeddings("s")) == ["id", "digest", "length", *columns, "log_likelihood", "checksum"]
+    assert list(project.embeddings("s")) == [
+        "id",
+        "accession",
+        "digest",
+        "length",
+        *columns,
+        "log_likelihood",
+        "checksum",
+    ]
     settings = project.validation()["settings"]
     assert settings["layers"] == [0, 3, 6] and settings["dtype"] == "bf16" and settings["attention"] == "padded"
     assert settings["tokens_per_pack"] == 300 and settings["device"] == "cpu"
@@ -107,8 +115,6 @@ def test_values_of_each_residue_logits_and_contacts_are_kept_and_validated(proje
             assert {name: len(rows) for name, rows in file.items()} == lengths and len(lengths) == count
             means = np.stack([file[name][...].astype("f4").mean(0) for name in project.embeddings(sample)["id"]])
         assert np.allclose(means, project.matrix(sample, "mean_2"), atol=2e-3)
-    shutil.copytree(project.folder / "results", project.folder / "earlier")
-    assert "reuse: cannot be combined with representations" in project.fails(config=(*options, "reuse=earlier")).output
     named = project.run("-n", config=("model=esm2_t6_8M_UR50D", "include=contacts"))
     assert "download_contact_head" in named.output
 
@@ -230,8 +236,8 @@ def test_samples_with_nothing_or_next_to_nothing(project, samples):
             ("validation={sequence: 3}",),
             "there is no key sequence; did you mean validation.sequences?",
         ),
-        (("model=esm2_9B",), "model: 'esm2_9B' is no known name"),
-        (("model=no/such.pt",), "there is nothing at no/such.pt"),
+        (("model=esm2_9B",), "model: 'esm2_9B' is neither a known name"),
+        (("model=no/such.pt",), "model: no/such.pt does not exist"),
         (("samples=nowhere.tsv",), "there is no sample sheet nowhere.tsv"),
     ],
 )
@@ -337,7 +343,7 @@ def test_earlier_results_are_reused_and_only_what_is_new_is_embedded(project):
     assert sum(job["reused_sequences"] for job in project.stats()) == 0
     project.passes(*MERGE)
     assert [(project.folder / f"results/demo/embeddings/{sample}.parquet").read_bytes() for sample in "st"] == reusing
-    assert "where this run writes its own results" in project.fails(config=("reuse=results",)).output
+    assert "embed_chunk" not in project.passes("--dry-run", *MERGE, config=("reuse=results",)).output
 
 
 @pytest.mark.parametrize(
@@ -399,6 +405,9 @@ def test_a_column_of_the_metadata_colours_the_plots_and_mistakes_in_it_stop_the_
     sheet.write_text(sheet.read_text() + "p3\tin\n")
     done = project.fails(config=config)
     assert "id 'p3' stands in more than one row" in done.output and "embed_chunk" not in done.output
+    sheet.write_text("Entry\tplace\nnobody\tin\n")
+    done = project.fails(config=config)
+    assert "meta.tsv: 0 of 8 proteins matched: its column `Entry` begins with 'nobody', the ids of the" in done.output
 
 
 @pytest.mark.slow

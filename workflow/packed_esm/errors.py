@@ -1,7 +1,7 @@
-"""Errors that a user can mend: each message names the file, line or key, and the remedy.
+"""Errors that a user can correct: each message names the file, line or key, and the remedy.
 
-Programs print these in one line. Anything else that is raised, but for an OSError or a MemoryError of the system, is a
-bug of ours and keeps its traceback.
+Programs print these errors, and an OSError or MemoryError of the system, in one line. Any other error is a bug of this
+project and keeps its traceback.
 """
 
 from collections.abc import Collection
@@ -16,13 +16,13 @@ class OptionError(PackedEsmError):
 
 
 def check_one_of(key: str, value: str, allowed: Collection[str]) -> None:
-    """Raise OptionError where the value of `key` is none of the words that it may be."""
+    """Raise OptionError if the value of `key` is not one of the allowed words."""
     if value not in allowed:
         raise OptionError(f"{key}: {value!r} is not one of {', '.join(allowed)}")
 
 
 class SheetError(PackedEsmError):
-    """A sheet that the user wrote cannot be read, or lacks something."""
+    """A sheet of the user cannot be read, or something is missing in it."""
 
 
 class FastaError(PackedEsmError):
@@ -30,40 +30,40 @@ class FastaError(PackedEsmError):
 
 
 class SequenceError(PackedEsmError):
-    """A sequence has no residue, or a character that is no token."""
+    """A sequence has no residue, or a character that is not a token."""
 
 
 class CheckpointError(PackedEsmError):
-    """The file is no usable ESM-2 checkpoint: the message names it, what is wrong, and the remedy."""
+    """The file is not a usable checkpoint: the message names the file, the problem and the remedy."""
 
 
 class DownloadError(PackedEsmError, OSError):
-    """The file could not be fetched whole; nothing stands under its final name."""
+    """The download is incomplete; there is no file with the final name."""
 
 
 class GpuLeaseError(PackedEsmError):
-    """No GPU can be had for a job alone: the message says why, and the remedy."""
+    """No GPU can be leased for a job: the message gives the reason and the remedy."""
 
 
 class MissingPackageError(PackedEsmError, ImportError):
-    """A package that is needed here is not installed, or another one has its name."""
+    """A package that is needed is not installed, or another package has its name."""
 
 
 class DamagedFileError(PackedEsmError):
-    """A file is not whole, or was changed: file and remedy are named."""
+    """A file is incomplete or was changed: the message names the file and the remedy."""
 
 
 class EmbeddingFileError(DamagedFileError):
-    """An embedding file is damaged, or is not what the manifest says: file, sequence and remedy are named."""
+    """An embedding file is damaged or does not match the manifest: the message names file, sequence and remedy."""
 
 
 class ValidationError(PackedEsmError):
-    """The embeddings are not what they should be; each failure names its sequence."""
+    """The embeddings fail the validation; each failure names its sequence."""
 
 
 class RepeatError(PackedEsmError):
-    """A sequence that was embedded twice gave different bits: the device fails. Sequence, device and host are named."""
+    """A sequence that was embedded twice gave different bits: the message names sequence, device and host."""
 
 
 class NonFiniteError(PackedEsmError):
-    """A sequence gave values that are not finite, or beyond the dtype of a file; it is named."""
+    """A sequence has values that are not finite, or too large for the dtype of a file; the message names it."""

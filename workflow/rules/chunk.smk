@@ -1,6 +1,6 @@
 rule chunk_fasta:
     input:
-        fasta=results.proteins.values(),
+        fasta=files.proteins.values(),
         stamp=STAMPS["chunk"],
     output:
         chunks=scatter.chunk("<results>/chunks/{scatteritem}.fasta"),

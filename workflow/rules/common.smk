@@ -1,25 +1,23 @@
+import dataclasses
 import re
+import runpy
 import sys
 from pathlib import Path
 
 from snakemake import __version__ as snakemake_version
-from snakemake.exceptions import WorkflowError
 
-FOLDER = Path(str(workflow.current_basedir)).parent
-if not FOLDER.is_dir():
-    raise WorkflowError(
-        f"{FOLDER} is not a local folder: the programs import the library beside them, so clone the repository "
-        "and name the clone's workflow/Snakefile in `module:` or `--snakefile`"
-    )
+tree = runpy.run_path(workflow.source_path("tree.py"))
+FOLDER = tree["workflow_folder"](workflow.current_basedir, Path.cwd() / ".snakemake" / "packed-esm")
+tree["import_library_from"](FOLDER)
 
 from packed_esm.checkpoints.fair_esm import require_fair_esm
-from packed_esm.planning import arguments, inputs
+from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.conda import embedding_environment
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
 from packed_esm.planning.plan import Plan
 from packed_esm.planning.programs import put_running_python_first
-from packed_esm.report.colours import check_metadata
+from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
 
 if Path("config/config.yaml").exists():
@@ -28,7 +26,7 @@ if Path("config/config.yaml").exists():
 
 
 settings = read_config(config, FOLDER / "schemas" / "config.schema.yaml")
-IN_MODULE = Path(str(workflow.main_snakefile)).resolve().parent != FOLDER.resolve()
+IN_MODULE = next(workflow.included).get_basedir().join("rules") != workflow.current_basedir
 plan = Plan(settings, FOLDER, IN_MODULE)
 model = plan.model
 
@@ -68,10 +66,17 @@ def residue_arguments(wildcards, output):
     return arguments.residue_arguments(files) + arguments.residue_dtype_arguments(settings)
 
 
-def export_arguments(wildcards):
+def until_merged(paths):
+    """Return the residue files of a chunk as an output; Snakemake removes them once they are copied."""
+    return paths if results.has_linked_residues else temp(paths)
+
+
+def export_arguments(wildcards, input):
     """Return the arguments of export_sample.py for its files."""
     options = [text for option in results.exports(wildcards.sample) for text in option]
-    return options + arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    options += arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    options += [f"--metadata={sheet}" for sheet in input.metadata]
+    return options + (["--chunks", *map(arguments.path_argument, input.chunks)] if input.chunks else [])
 
 
 def embed_threads(wildcards):
@@ -83,13 +88,17 @@ def embed_threads(wildcards):
 
 
 samples = plan.samples
-results = plan.results(workflow.pathvars.get("results"))
-earlier_results = inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder)))
-metadata = read_metadata()
-model_files = inputs.without_braces("model", map(inputs.path_inside, model.inputs))
+results = plan.results(workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix("<results>")))
+# The same as rules name them: `prefix` of a module is put before <results>, and not before what is local().
+local_samples = {sample: local(fasta) for sample, fasta in samples.items()}
+files = dataclasses.replace(results, folder="<results>", samples=local_samples)
+earlier_results = local(inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
+metadata = local(read_metadata())
+model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
+USES_CONDA = any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method)
 CPU_ENV = EMBED_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
-if any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method):
+if USES_CONDA:
     # Snakemake does not know its executor yet. Executors that submit jobs need --jobs, which a local run does not have.
     submits_jobs = workflow.remote_exec or workflow.resource_settings.nodes is not None
     environment, reason = embedding_environment(settings, submits_jobs)
@@ -98,7 +107,6 @@ if any("conda" in str(method).lower() for method in workflow.deployment_settings
         print(f"conda: jobs that run the model use envs/{environment}.yaml ({reason})", file=sys.stderr)
 else:
     put_running_python_first()  # `python` in the rules
-    require_fair_esm()
 
 
 scattergather:

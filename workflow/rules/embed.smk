@@ -2,7 +2,7 @@ if model.is_missing:
 
     rule download_model:
         output:
-            inputs.path_inside(model.path),
+            local(inputs.path_inside(model.path)),
         log:
             "<logs>/download_model.log",
         localrule: True
@@ -19,7 +19,7 @@ if model.is_contact_head_missing:
 
     rule download_contact_head:
         output:
-            inputs.path_inside(model.contact_head),
+            local(inputs.path_inside(model.contact_head)),
         log:
             "<logs>/download_contact_head.log",
         localrule: True
@@ -42,7 +42,7 @@ rule embed_chunk:
     output:
         embeddings="<results>/chunks/{scatteritem}.arrow",
         stats="<results>/chunks/{scatteritem}.json",
-        residues=collect("<results>/chunks/{{scatteritem}}.{feature}.h5", feature=results.features),
+        residues=until_merged(collect("<results>/chunks/{{scatteritem}}.{feature}.h5", feature=results.features)),
     log:
         "<logs>/embed_chunk/{scatteritem}.log",
     benchmark:
@@ -60,7 +60,9 @@ rule embed_chunk:
         residues=residue_arguments,
         embedding=arguments.embedding_arguments(settings),
         repeat=unrecorded(arguments.repeat_arguments(settings)),
+        # Merged files of an earlier call; no input, because they are made of what this job writes.
+        own=unrecorded(results.folder),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
-        "{params.residues:q} --reuse {input.reuse:q} --threads {threads} {params.embedding:q} "
+        "{params.residues:q} --reuse {input.reuse:q} --own-results {params.own:q} --threads {threads} {params.embedding:q} "
         "{params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"

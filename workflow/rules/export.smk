@@ -4,9 +4,11 @@ if settings["formats"]:
         input:
             embeddings="<results>/embeddings/{sample}.parquet",
             manifest="<results>/manifest.parquet",
-            residues=lambda wildcards: results.exported_residues(wildcards.sample).values(),
+            residues=lambda wildcards: files.exported_residues(wildcards.sample).values(),
+            chunks=files.exported_chunks(),
+            metadata=metadata if "h5ad" in settings["formats"] else [],
         output:
-            [directory(path) if path.endswith(".pt") else path for *_, path in results.exports("{sample}")],
+            [directory(path) if path.endswith(".pt") else path for *_, path in files.exports("{sample}")],
         log:
             "<logs>/export_sample/{sample}.log",
         benchmark:

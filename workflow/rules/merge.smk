@@ -14,9 +14,10 @@ rule merge_residues:
     params:
         program=in_clone("scripts/merge_residues.py"),
         bits=BITS,
+        link=["--link"] if results.has_linked_residues else [],
     shell:
         "python {params.program:q} --manifest {input.manifest:q} --sample {wildcards.sample:q} "
-        "--chunks {input.chunks:q} --out {output:q} > {log:q} 2>&1"
+        "--chunks {input.chunks:q} --out {output:q} {params.link:q} > {log:q} 2>&1"
 
 
 rule merge_sample:

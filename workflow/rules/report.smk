@@ -1,6 +1,6 @@
 rule make_report:
     input:
-        embeddings=results.embeddings.values(),
+        embeddings=files.embeddings.values(),
         manifest="<results>/manifest.parquet",
         counts="<results>/counts.json",
         rejected="<results>/rejected.tsv",

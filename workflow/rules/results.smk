@@ -3,7 +3,6 @@
 import sys
 
 from packed_esm.planning import stages
-from packed_esm.planning.summary import summary_of
 
 FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
 PAGE_FILES = {
@@ -28,8 +27,9 @@ def stale_results(wildcards):
 
 
 if workflow.is_main_process:
-    STAMPS = stages.stamps_of(results, STAGES, runs_jobs())
+    stamps = stages.stamps_of(results, STAGES, runs_jobs())
 else:
-    STAMPS = stages.stamps_of_this_run(results, STAGES)
+    stamps = stages.stamps_of_this_run(results, STAGES)
+STAMPS = {stage: local(path) for stage, path in stamps.items()}
 if earlier := results.first_layout():
     print(f"{', '.join(earlier)}: from version 0.3.0, kept; `reuse: [results]` uses them", file=sys.stderr)

@@ -1,6 +1,6 @@
 rule translate:
     input:
-        fasta=lookup(dpath="{sample}", within=samples),
+        fasta=lookup(dpath="{sample}", within=local_samples),
         stamp=STAMPS.get("translate", []),
     output:
         fasta="<results>/translated/{sample}.fasta",

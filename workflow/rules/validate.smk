@@ -1,13 +1,9 @@
 rule validate:
     input:
-        fasta=results.proteins.values(),
-        embeddings=results.embeddings.values(),
-        residues=results.residues.values(),
-        residue_values=[
-            path
-            for feature in results.features
-            for path in gather.chunk(f"<results>/chunks/{{scatteritem}}.{feature}.h5")
-        ],
+        fasta=files.proteins.values(),
+        embeddings=files.embeddings.values(),
+        residues=files.residues.values(),
+        residue_values=files.residue_values(),
         manifest="<results>/manifest.parquet",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
         model=model_files,

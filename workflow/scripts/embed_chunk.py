@@ -25,7 +25,14 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         default=[],
-        help="Parquet files of earlier runs; embeddings with the same settings are copied from them (default: none)",
+        help="Parquet files of earlier runs, with ../residues for values of each residue: embeddings with the same "
+        "settings are copied from them (default: none)",
+    )
+    parser.add_argument(
+        "--own-results",
+        type=Path,
+        metavar="FOLDER",
+        help="results that the job is for: what was merged there with the same settings is copied too (default: none)",
     )
     parser.add_argument(
         "--residues",
@@ -61,6 +68,7 @@ def embed(args: argparse.Namespace) -> None:
             {feature: Path(path) for feature, path in args.residues},
             args.residue_dtype,
             args.repeat,
+            own_results=args.own_results,
         )
 
 

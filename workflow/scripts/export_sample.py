@@ -2,7 +2,9 @@
 
 Example:
   python workflow/scripts/export_sample.py --embeddings human.parquet --manifest manifest.parquet --sample human \\
-      --h5 mean_6 human.mean_6.h5 --npy mean_6 human.mean_6.npy --ids human.ids.txt --h5ad human.h5ad --pt human.pt
+      --npy mean_6 human.mean_6.npy --ids human.ids.txt --h5ad human.h5ad --pt human.pt \\
+      --h5 mean_6 human.mean_6.h5 --skbio mean_6 human.mean_6.skbio.h5 \\
+      --chunks 1-of-2.fasta 2-of-2.fasta
 """
 
 import argparse
@@ -28,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="text file, one id per line, in the order of the matrices; repeatable",
     )
+    parser.add_argument("--skbio", **column, help="HDF5 file in scikit-bio's format `embed`; repeatable")
     parser.add_argument("--h5ad", type=Path, help="AnnData file")
+    parser.add_argument("--metadata", type=Path, help="sheet of metadata (TSV), for --h5ad")
     parser.add_argument("--pt", type=Path, help="folder for files like those of fair-esm's scripts/extract.py")
     parser.add_argument(
         "--residues",
@@ -37,6 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar=("FEATURE", "PATH"),
         help="output of merge_residues.py, for --pt; repeatable",
+    )
+    parser.add_argument(
+        "--chunks",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="FASTA files of chunk_fasta.py, in order, for --h5 and --skbio",
     )
     return parser
 
@@ -60,10 +71,13 @@ def export(args: argparse.Namespace) -> None:
         h5=[(column, Path(path)) for column, path in args.h5],
         npy=[(column, Path(path)) for column, path in args.npy],
         ids=args.ids,
+        skbio=[(column, Path(path)) for column, path in args.skbio],
         h5ad=args.h5ad,
+        chunks=args.chunks,
+        metadata=args.metadata,
         others=others,
     )
-    paths = [*(path for _, path in (*args.h5, *args.npy)), *args.ids, *filter(None, (args.h5ad, args.pt))]
+    paths = [*(path for _, path in (*args.h5, *args.npy, *args.skbio)), *args.ids, *filter(None, (args.h5ad, args.pt))]
     print(f"{', '.join(map(str, paths))}: {records} records")
 
 

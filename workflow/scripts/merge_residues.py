@@ -1,9 +1,10 @@
 """Join the residue files of all chunks to one HDF5 file of a sample: one dataset per accession or id.
 
-The file links to those of the chunks, which must stay in place; --copy writes a file that can be moved.
+The file holds copies, as they are compressed, and can be moved; --link writes one of links to the chunks, which then
+must stay in place.
 
 Example:
-  python workflow/scripts/merge_residues.py --manifest manifest.parquet --sample human --copy \\
+  python workflow/scripts/merge_residues.py --manifest manifest.parquet --sample human \\
       --chunks 1-of-2.representations.h5 2-of-2.representations.h5 --out human.representations.h5
 """
 
@@ -22,14 +23,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--chunks", nargs="+", type=Path, required=True, help="residue files of one feature, in chunk order"
     )
     parser.add_argument("--out", type=Path, required=True, help="HDF5 file")
-    parser.add_argument("--copy", action="store_true", help="copy the datasets (default: link to them)")
+    parser.add_argument("--link", action="store_true", help="link to the datasets of the chunks (default: copy them)")
     return parser
 
 
 def merge(args: argparse.Namespace) -> None:
     from packed_esm.store.merge_residues import merge_residues
 
-    rows = merge_residues(args.manifest, args.sample, args.chunks, args.out, args.copy)
+    rows = merge_residues(args.manifest, args.sample, args.chunks, args.out, args.link)
     print(f"{args.out}: {rows} datasets")
 
 

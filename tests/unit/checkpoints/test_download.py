@@ -124,5 +124,5 @@ def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path):
 def test_published_checkpoints_come_over_https():
     assert all(model_url(name).startswith("https://") for name in MODELS)
     assert contact_head_url("esm1b_t33_650M_UR50S").startswith("https://")
-    with pytest.raises(ValueError, match="there is no contact head of esm1v_t33_650M_UR90S_1"):
+    with pytest.raises(ValueError, match="there is no contact head for esm1v_t33_650M_UR90S_1"):
         contact_head_url("esm1v_t33_650M_UR90S_1")

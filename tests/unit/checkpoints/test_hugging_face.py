@@ -272,7 +272,7 @@ def test_a_model_without_a_language_model_head_embeds_as_transformers_does(base,
     require_heads(model, ["contacts"], folder)
     for name in ("logits", "log_likelihood"):
         with pytest.raises(
-            OptionError, match=f"include: {name} needs a language-model head .*hf has none; leave it out"
+            OptionError, match=f"include: {name} needs a language-model head .*hf has none; remove it from include"
         ):
             require_heads(model, [name], folder)
     packed = ESM2WithFlashAttention(model, "cpu")
@@ -350,7 +350,7 @@ def test_an_adapter_whose_base_is_missing_or_another_is_refused_by_name(base, tm
         ("x", torch.ones(1)),
     ):
         folder = write_adapter(tmp_path / "adapter", whole, lora(base) | {name: tensor})
-        with pytest.raises(CheckpointError, match="of another base"):
+        with pytest.raises(CheckpointError, match="belongs to another base"):
             load_esm2(folder)
         shutil.rmtree(folder)
     shutil.copy(write_adapter(tmp_path / "adapter", whole, {}) / "adapter_config.json", whole)
@@ -412,7 +412,7 @@ def test_the_cache_is_where_hugging_face_has_it(tmp_path, monkeypatch, variable)
         ({"pad_token_id": 0}, "pad_token_id is 0, but <pad> is 1"),
         ({"vocab_size": 30}, "vocab_size is 30, but the embedding has 33 rows"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'"),
-        ({"token_dropout": "yes"}, "token_dropout is 'yes', neither true nor false"),
+        ({"token_dropout": "yes"}, "token_dropout is 'yes', not true or false"),
     ],
 )
 def test_a_field_whose_value_is_not_handled_is_refused_by_name(base, tmp_path, config, message):
@@ -423,8 +423,8 @@ def test_a_field_whose_value_is_not_handled_is_refused_by_name(base, tmp_path, c
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        (TOKENS[:-1], "'<mask>' is there 0 times"),
-        ((*TOKENS[:-1], "L"), "'L' is there 2 times"),
+        (TOKENS[:-1], "'<mask>' occurs 0 times"),
+        ((*TOKENS[:-1], "L"), "'L' occurs 2 times"),
         (("<a>", *TOKENS), "mask_token_id is 32, but <mask> is 33"),
     ],
 )
@@ -455,7 +455,9 @@ def test_weights_that_contradict_each_other_are_refused_by_name(base, tmp_path):
             read(folder)
     pieces = in_pieces(base, tmp_path / "pieces")
     shutil.copy(folder / "model_epoch2.safetensors", pieces / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"model.safetensors and model.safetensors.index.json name other weights"):
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors and model.safetensors.index.json name different weights"
+    ):
         load_esm2(pieces)
     (pieces / "model.safetensors").unlink()
     (pieces / "model-00002-of-00002.safetensors").unlink()
@@ -488,9 +490,9 @@ def test_a_folder_without_config_or_weights_has_no_files(tmp_path):
     with pytest.raises(CheckpointError, match="no config.json"):
         checkpoint_files(tmp_path / "empty")
     (tmp_path / "empty" / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="no weights in it"):
+    with pytest.raises(CheckpointError, match="it has no weights"):
         checkpoint_files(tmp_path / "empty")
-    with pytest.raises(CheckpointError, match="there is nothing at"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         checkpoint_files(tmp_path / "nowhere")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from checkpoint_files import ABSENT, save_esm1b, save_fair_esm, save_hugging_face
 from conftest import random_esm1b, random_esm2
-from packed_esm.checkpoints.headers import MOST_PICKLE_BYTES, layer_count
+from packed_esm.checkpoints.headers import MAX_PICKLE_BYTES, layer_count
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.errors import CheckpointError
 from safetensors.torch import load_file, save_file
@@ -82,8 +82,8 @@ def test_a_field_of_config_json_that_makes_no_sense_is_named(base, tmp_path, fie
         ("config.json", b"3", "config.json: not a JSON object"),
         ("vocab.txt", b"\xff", "vocab.txt: not UTF-8 text"),
         ("model.safetensors.index.json", b'{"weight_map": [1]}', "its weight_map does not name files"),
-        ("model.safetensors", b"\xff" * 100, "model.safetensors: not a whole safetensors file"),
-        ("model.safetensors", b"", "model.safetensors: not a whole safetensors file"),
+        ("model.safetensors", b"\xff" * 100, "model.safetensors: not a complete safetensors file"),
+        ("model.safetensors", b"", "model.safetensors: not a complete safetensors file"),
     ],
 )
 def test_a_file_of_a_folder_that_is_damaged_is_named(base, tmp_path, name, content, message):
@@ -105,7 +105,7 @@ def test_a_file_of_a_folder_that_is_damaged_is_named(base, tmp_path, name, conte
         ("encoder_attention_heads", 0, "encoder_attention_heads is 0"),
         ("encoder_attention_heads", -2, "encoder_attention_heads is -2"),
         ("encoder_attention_heads", ABSENT, "its `cfg` has no encoder_attention_heads"),
-        ("token_dropout", 3, "token_dropout is 3, neither true nor false"),
+        ("token_dropout", 3, "token_dropout is 3, not true or false"),
     ],
 )
 def test_a_field_of_cfg_that_makes_no_sense_is_named(base, tmp_path, field, value, message):
@@ -128,8 +128,8 @@ CONTACTS = "encoder.contact_head.regression.weight"
     [
         (CONTACTS, [0.1, 0.2, 0.3, 0.4], f"{CONTACTS} is a list, not a tensor"),
         (CONTACTS, torch.ones(1, 9), r"contact_head.regression.weight is of shape \[1, 9\], not \[1, 4\]"),
-        (EMBEDDING, None, "no embedding of tokens|missing"),
-        (EMBEDDING, torch.ones(5), "no embedding of tokens"),
+        (EMBEDDING, None, "do not contain an embedding of tokens|missing"),
+        (EMBEDDING, torch.ones(5), "do not contain an embedding of tokens"),
         (EMBEDDING, torch.ones(33, 32).to_sparse(), "is a sparse, quantised or complex tensor"),
         (EMBEDDING, torch.ones(33, 32, dtype=torch.int8), "embed_tokens.weight is of torch.int8"),
         ("encoder.sentence_encoder.layers.1.fc1.weight", torch.ones(3), r"layers.1.fc1.weight is of shape \[3\]"),
@@ -227,7 +227,7 @@ def test_a_record_that_inflates_beyond_measure_is_refused_before_it_does(tmp_pat
             read(path)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < MOST_PICKLE_BYTES
+        assert peak < MAX_PICKLE_BYTES
 
 
 def test_the_number_of_layers_is_refused_where_it_makes_no_sense(base, tmp_path):

@@ -163,7 +163,8 @@ def test_no_memory_to_recompute_names_the_sequence(loud, monkeypatch):
 
     monkeypatch.setattr(Embedder, "_start", no_room)
     with pytest.raises(
-        MemoryError, match="second: .* no GPU memory to recompute its 50 residues in fp32; use dtype: bf16"
+        MemoryError,
+        match="second: .* the GPU memory is too small to recompute its 50 residues in fp32; use dtype: bf16",
     ):
         embedder.recompute(result, tokens, ["second"])
 

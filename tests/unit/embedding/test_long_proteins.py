@@ -122,5 +122,5 @@ def test_windows_that_overflow_are_recomputed_in_fp32(tmp_path, caplog):
 
 
 def test_contacts_of_windows_are_refused():
-    with pytest.raises(ValueError, match="contacts cannot be combined with windows; use long_proteins.action"):
+    with pytest.raises(ValueError, match="contacts cannot be combined with windows; set long_proteins.action"):
         Embedder(replace(OPTIONS, include=("contacts",)))

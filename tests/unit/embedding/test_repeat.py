@@ -14,7 +14,7 @@ from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.packing import iterate_packs, moved_packs
-from packed_esm.embedding.repeat import Repeat, chosen
+from packed_esm.embedding.repeat import Repeat, choose_repeated
 from packed_esm.errors import OptionError, RepeatError
 from packed_esm.sequences.windows import ResidueWindows
 
@@ -94,7 +94,7 @@ def test_one_wrong_bit_of_any_sequence_is_noticed_where_all_are_repeated(job, mo
         job(repeat=1.0)
     assert done == [index]
     message = str(error.value)
-    assert message.startswith(f"p{index}: embedded again in another pack, other bits came out in mean_1; 1 of 12 ")
+    assert message.startswith(f"p{index}: embedding it again in another pack gave different bits in mean_1; 1 of 12 ")
     assert "Device: " in message and "host: " in message and str(job.evidence) in message
     assert not [path for path in job.results if path.exists()]
     with np.load(job.evidence) as kept:
@@ -106,7 +106,7 @@ def test_one_wrong_bit_of_any_sequence_is_noticed_where_all_are_repeated(job, mo
 
 def test_one_wrong_value_of_a_residue_is_noticed_by_the_checksum_and_both_are_kept(job, monkeypatch):
     wrong_once(monkeypatch, 4, one_residue)
-    with pytest.raises(RepeatError, match=r"p4: .* came out in representations; 1 of 12 .* by at most 0.25\. Device"):
+    with pytest.raises(RepeatError, match=r"p4: .* bits in representations; 1 of 12 .* by at most 0.25\. Device"):
         job(repeat=1.0)
     assert not [path for path in job.results if path.exists()]
     with np.load(job.evidence) as kept:
@@ -136,7 +136,7 @@ def test_a_wrong_value_of_the_second_time_is_noticed_too(job, monkeypatch, chang
         return started
 
     monkeypatch.setattr(Embedder, "_start", start_with_fault)
-    with pytest.raises(RepeatError, match=f"other bits came out in {message}"):
+    with pytest.raises(RepeatError, match=f"gave different bits in {message}"):
         job(repeat=1.0)
 
 
@@ -145,7 +145,9 @@ def test_a_retry_does_not_hide_what_was_seen(job, monkeypatch):
         wrong_once(once, 0, last_bit)
         with pytest.raises(RepeatError):
             job(repeat=1.0)
-    with pytest.raises(RepeatError, match=r"a.repeat.npz: an earlier attempt .*remove it when you have seen it"):
+    with pytest.raises(
+        RepeatError, match=r"a.repeat.npz: an earlier attempt .*then remove it and run again on another"
+    ):
         job(repeat=1.0)
     job.evidence.unlink()
     assert job(repeat=1.0)["repeated_sequences"] == len(LENGTHS)
@@ -186,7 +188,7 @@ def test_a_share_that_is_none_is_refused(job, repeat):
 def test_with_padded_attention_it_is_said_once_that_nothing_is_repeated(job, caplog):
     stats = job(replace(job.options, attention="padded"), repeat=1.0)
     assert stats["repeated_sequences"] == 0
-    assert caplog.text.count("repeat: not done, with attention: padded the bits depend on the neighbours") == 1
+    assert caplog.text.count("repeat: skipped, because with attention: padded bits depend on the neighbours") == 1
 
 
 def test_nothing_to_embed_is_nothing_to_repeat(job):
@@ -267,7 +269,7 @@ def test_filler_in_front_never_leads_back_to_the_same_place():
 def caught(share, wrong, count, trials):
     """Return the share of trials in which the choice has one of `wrong` sequences at least."""
     rng = np.random.default_rng(1)
-    return np.mean([(chosen(count, share, rng) < wrong).any() for _ in range(trials)])
+    return np.mean([(choose_repeated(count, share, rng) < wrong).any() for _ in range(trials)])
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -126,7 +127,7 @@ def test_damage_is_named_with_a_remedy_that_removes_nothing(tmp_path):
             look_up([path], DIGESTS, SETTINGS, empty(30))
 
 
-def test_folders_of_results_and_files_are_found_and_a_run_cannot_reuse_itself(tmp_path, monkeypatch):
+def test_folders_of_results_and_files_are_found_but_those_of_this_run_are_no_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("week1/embeddings/b.parquet", "week1/embeddings/a.parquet", "week1/manifest.parquet", "c.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -142,8 +143,7 @@ def test_folders_of_results_and_files_are_found_and_a_run_cannot_reuse_itself(tm
     shutil.copytree("week1", "results")
     (tmp_path / "link").symlink_to("results")
     for itself in ("results", "link", "results/embeddings/a.parquet"):
-        with pytest.raises(ValueError, match="is where this run writes its own results; move it first"):
-            earlier_files([itself], own)
+        assert earlier_files([itself, "c.parquet"], own) == [Path("c.parquet")]
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def test_the_padded_fallback_gives_logits_and_refuses_contacts(demo):
     arguments = pack(random_tokens([50, 9]))
     want = packed.forward_packed(*arguments, need_logits=True)["logits"]
     assert torch.allclose(padded.forward_packed(*arguments, need_logits=True)["logits"], want, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="contacts: attention: padded would keep the maps of all layers"):
+    with pytest.raises(ValueError, match="contacts: attention: padded would have to keep the maps of all layers"):
         padded.forward_packed(*arguments, return_contacts=True)
 
 
@@ -113,7 +113,7 @@ def test_maps_of_half_precision_are_computed_in_fp32():
 
     def contacts_of(q, k):
         maps = contacts.ContactMaps(regression, 2, [0, 60])
-        maps.watch(lambda q, k, v: v, 1)(q, k, k)
+        maps.observe(lambda q, k, v: v, 1)(q, k, k)
         return maps.contacts()[0]
 
     assert torch.equal(contacts_of(q, k), contacts_of(q.float(), k.float()))

@@ -45,7 +45,7 @@ def test_padded_half_precision_is_the_packed_one(_seed=0):
 def test_a_sequence_beyond_the_positions_is_refused_with_both_lengths(attention):
     model = ESM2WithFlashAttention(random_esm1b(), "cpu", attention=attention)
     assert model.max_residues == 1022
-    with pytest.raises(ValueError, match="a sequence of 1023 residues is longer than the 1022"):
+    with pytest.raises(ValueError, match="a sequence of 1023 residues is longer than 1022, the limit"):
         model.forward_packed(*pack(random_tokens([1023])))
 
 

@@ -86,7 +86,17 @@ def test_without_a_configuration_a_program_reads_its_own_defaults(flags, functio
 
 def test_those_options_are_all_but_the_keys_that_only_the_rules_read():
     groups = dict.fromkeys(type(expected) for _, expected in READ)
-    of_rules = {"samples", "input", "per_residue", "formats", "name", "reuse", "chunks", "residues_per_chunk"}
+    of_rules = {
+        "samples",
+        "input",
+        "per_residue",
+        "residue_files",
+        "formats",
+        "name",
+        "reuse",
+        "chunks",
+        "residues_per_chunk",
+    }
     of_rules |= {"metadata", "color_by"}
     assert set(arguments.keys_of(*groups)) == set(keys(yaml.safe_load(SCHEMA.read_text()))) - of_rules
     changed, default = settings(**OTHERS), settings()

@@ -61,7 +61,7 @@ def test_a_file_tells_how_many_layers_and_whether_there_is_a_contact_head(tmp_pa
 
 def test_contacts_of_a_model_without_a_contact_head_are_refused(tmp_path):
     path = save_fair_esm(random_esm2(2, 32, 2), tmp_path / "esm2_small.pt")
-    for model, message in ((str(path), f"neither {path} nor "), ("demo", "there is no contact head of demo")):
+    for model, message in ((str(path), f"neither {path} nor "), ("demo", "there is no contact head for demo")):
         with pytest.raises(OptionError, match=f"include: contacts.*{message}"):
             checkpoint(model=model, include=["contacts"]).is_contact_head_missing  # noqa: B018
 
@@ -69,7 +69,7 @@ def test_contacts_of_a_model_without_a_contact_head_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model": "esm2"}, "'esm2' is no known name"),
+        ({"model": "esm2"}, "'esm2' is neither a known name"),
         ({"model": "demo", "layers": [7]}, "layers: 7 is not a layer of demo"),
     ],
 )

@@ -27,7 +27,7 @@ def file(tmp_path):
 
 def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
     one = SimpleNamespace(fasta=[file], manifest=file, chunks=[file], embeddings=[file], residue_values=[file])
-    chunk = SimpleNamespace(fasta=file, embeddings=file, manifest=file)
+    chunk = SimpleNamespace(fasta=file, embeddings=file, manifest=file, chunks=[])
     run = needed(device="cuda", validation={"sequences": 9, "repeat": 0.5})
     assert run.chunking_mb(None, one, 2) == formulas.chunking_memory_mb(BYTES, 2)
     assert run.chunking_minutes(None, one, 2) == formulas.chunking_minutes(BYTES, 2)
@@ -38,6 +38,8 @@ def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
     assert run.merging_mb(None, one, 1) == formulas.tables_memory_mb(formulas.MERGE_MB, BYTES)
     assert run.merging_minutes(None, one, 1) == formulas.tables_minutes(2 * BYTES)
     assert run.exporting_mb(None, chunk, 1) == formulas.exporting_memory_mb(SHAPE, BYTES, 1)
+    with_sequences = SimpleNamespace(manifest=file, chunks=[file, file])
+    assert run.exporting_mb(None, with_sequences, 1) == formulas.exporting_memory_mb(SHAPE, BYTES, 1, 1, 2 * BYTES)
     assert run.exporting_minutes(None, chunk, 1) == formulas.exporting_minutes(SHAPE, BYTES)
     assert run.validation_mb(None, one, 1) == formulas.validation_memory_mb(SHAPE, BYTES)
     assert run.validation_minutes(None, one, 8, 1) == formulas.validation_minutes(SHAPE, 9, 4 * BYTES, True, 8)

@@ -114,6 +114,16 @@ def test_standard_input_and_pipes_are_refused_by_name(project, entry):
         READER.read([entry])
 
 
+def test_a_file_that_is_open_as_a_number_is_refused(project):
+    """Jobs are other processes, in which the number means another file."""
+    write_fasta(project / "a.fasta")
+    with (project / "a.fasta").open() as handle:
+        path = f"/dev/fd/{handle.fileno()}"
+        assert os.path.isfile(path)  # noqa: PTH113
+        with pytest.raises(OptionError, match=f"{path} is not a file"):
+            READER.read([path])
+
+
 def test_a_folder_without_fasta_files_is_an_error(project):
     with pytest.raises(OptionError, match="there is no FASTA file in data; names end in .fasta"):
         READER.read(["data"])

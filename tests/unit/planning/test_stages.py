@@ -139,5 +139,14 @@ def test_every_key_is_of_a_stage_or_known_to_be_of_none(here):
     schema = yaml.safe_load(SCHEMA.read_text())
     _, known = requested(input="nucleotide")
     of_stages = {key for stage in known.values() for key in stage.settings}
-    of_none = {"name", "model", "chunks", "residues_per_chunk", "reuse", "formats", "validation.repeat"}
+    of_none = {
+        "name",
+        "model",
+        "chunks",
+        "residues_per_chunk",
+        "reuse",
+        "formats",
+        "residue_files",
+        "validation.repeat",
+    }
     assert set(keys(schema)) <= of_stages | of_none

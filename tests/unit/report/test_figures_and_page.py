@@ -1,36 +1,27 @@
 """Projections, colours, figures and the page: what they show, and what they make of few proteins and of odd names."""
 
+import base64
 import hashlib
 import logging
 import re
-from html.parser import HTMLParser
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from packed_esm.errors import SheetError
 from packed_esm.outputs.bounds import tolerance as bounds
-from packed_esm.outputs.table import OF_SEQUENCES
-from packed_esm.report import colours, figures, points, projection
-from packed_esm.report.colours import Colouring, choose_colouring, match_metadata, read_metadata
-from packed_esm.report.page import FIGURES, PageOptions, write_report
-from packed_esm.report.run_files import RunFiles
-from packed_esm.sequences.chunking import chunk_samples
-from packed_esm.sequences.manifest import embedded, read_manifest
-from packed_esm.sequences.options import ChunkOptions
-from packed_esm.store.embeddings import SampleWriter, embedding_table
-from packed_esm.system.files import write_json
+from packed_esm.outputs.table import SEQUENCE_MEASURES
+from packed_esm.report import colours, explorer, figures, neighbours, points, projection
+from packed_esm.report.colours import Colouring, choose_colouring
+from packed_esm.report.page import FIGURES
+from packed_esm.sequences.metadata import match_metadata
+from report_pages import Page, clusters, decoded, job, sequences, write_page
 
 SCRIPT = "<script>alert(1)</script>"
-COMPARED = {measure.name: measure.title for measure in OF_SEQUENCES}
+COMPARED = {measure.name: measure.title for measure in SEQUENCE_MEASURES}
 CONTACTS = ("contacts_abs_per_residue", "contacts_precision", "contacts_correlation")
-
-
-def clusters(count, seed=0):
-    rng = np.random.default_rng(seed)
-    centres = 8 * rng.normal(size=(3, 24))
-    return (centres[np.arange(count) % 3] + rng.normal(size=(count, 24))).astype(np.float32)
 
 
 def test_principal_components_are_those_of_the_singular_value_decomposition():
@@ -42,17 +33,20 @@ def test_principal_components_are_those_of_the_singular_value_decomposition():
     assert np.allclose(share, values[:2] ** 2 / (values**2).sum(), atol=1e-5)
 
 
-def test_umap_keeps_clusters_apart_and_repeats_bit_for_bit():
-    matrix = clusters(90)
+@pytest.mark.parametrize("most", [120, pytest.param(119, marks=pytest.mark.slow)], ids=["exact", "searched"])
+def test_umap_keeps_clusters_apart_and_repeats_bit_for_bit(monkeypatch, most):
+    monkeypatch.setattr(projection, "MAX_EXACT", most)
+    count = 3 * 40
+    matrix = clusters(count)
     scores, _ = projection.principal_components(matrix, 50)
     places = projection.umap_points(matrix, scores)
-    assert places.shape == (90, 2) and np.isfinite(places).all()
+    assert places.shape == (count, 2) and np.isfinite(places).all()
     assert places.tobytes() == projection.umap_points(matrix, scores).tobytes()
-    distance = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.diag(np.full(90, np.inf))
-    assert (distance.argmin(axis=1) % 3 == np.arange(90) % 3).all()
+    distance = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.diag(np.full(count, np.inf))
+    assert (distance.argmin(axis=1) % 3 == np.arange(count) % 3).all()
 
 
-@pytest.mark.parametrize("distinct", [1, 4, 5, 6, 20])
+@pytest.mark.parametrize("distinct", [1, projection.MIN_POINTS - 1, projection.MIN_POINTS])
 def test_umap_of_few_or_equal_embeddings(distinct):
     matrix = np.repeat(clusters(distinct), 3, axis=0)
     places = projection.umap_points(matrix, projection.principal_components(matrix, 50)[0])
@@ -61,6 +55,23 @@ def test_umap_of_few_or_equal_embeddings(distinct):
     else:
         assert np.isfinite(places).all() and len(np.unique(places, axis=0)) == distinct
         assert (places[0::3] == places[2::3]).all()
+
+
+def test_a_page_of_few_proteins_imports_neither_umap_nor_scikit_learn(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from report_pages import sequences, write_page\n"
+        "write_page(Path(sys.argv[2]), sequences(int(sys.argv[3])))\n"
+        "print([name for name in ('umap', 'numba', 'sklearn') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path), str(projection.MIN_POINTS - 1)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_values_of_a_key_end_where_the_next_key_begins():
@@ -81,8 +92,8 @@ def test_colours_come_from_the_sheet_else_from_descriptions_else_from_samples(tm
     metadata = match_metadata(proteins(), sheet)
     place = choose_colouring(proteins(), "place", metadata)
     assert list(place.values) == ["no place", "membrane", "no place"] and not place.numeric
-    assert f"metadata: 3 of 3 proteins have a row in {sheet}" in caplog.text
-    assert "1 of its 3 rows belong to no embedded protein (first: x)" in caplog.text
+    assert f"metadata: 3 of 3 proteins matched by `id` of {sheet}" in caplog.text
+    assert "1 of its 3 rows belong to none of them (first: x)" in caplog.text
     mass = choose_colouring(proteins(), "mass", metadata)
     assert mass.numeric and mass.values[1] == 1000 and np.isnan(mass.values[[0, 2]]).all()
     assert list(choose_colouring(proteins(), "family", metadata).values) == ["no family", "fn3", "no family"]
@@ -104,86 +115,52 @@ def test_columns_with_a_value_that_is_no_finite_number_are_text(tmp_path):
         assert not choose_colouring(proteins(), column, match_metadata(proteins(), tmp_path / "meta.tsv")).numeric
 
 
-UNIPROT = ["sp|P12345|AATM_RABIT", "sp|P12345-2|AATM_RABIT", "tr|A0A024|A0A024_X", "Q9", "own"]
-
-
-@pytest.mark.parametrize(
-    ("ids", "matched"),
-    [
-        (["P12345", "P12345-2", "A0A024", "Q9", "own"], [0, 1, 2, 3, 4]),
-        (UNIPROT[::-1], [4, 3, 2, 1, 0]),
-        (["sp|Q9|ANY", "P12345", "sp|P12345|AATM_RABIT"], [2, -1, -1, 0, -1]),
-        (["AATM_RABIT", "sp|Q9|x", "tr|Q9|y", "A0A024"], [-1, -1, 3, -1, -1]),
-    ],
-    ids=["accessions", "ids", "an-id-comes-first", "an-accession-that-two-rows-have"],
-)
-@pytest.mark.parametrize("key", ["id", "Entry"])
-def test_metadata_is_found_by_id_or_by_the_accession_in_uniprot(tmp_path, ids, matched, key):
-    (tmp_path / "meta.tsv").write_text(f"{key}\trow\n" + "".join(f"{name}\tr{i}\n" for i, name in enumerate(ids)))
-    records = proteins(sample=["a"] * 5, id=UNIPROT, description=[""] * 5)
-    metadata = match_metadata(records, tmp_path / "meta.tsv")
-    assert list(metadata.places) == matched
-    found = choose_colouring(records, "row", metadata)
-    assert list(found.values) == ["no row" if place < 0 else f"r{place}" for place in matched]
-
-
-def test_metadata_that_matches_no_record_is_an_error_that_shows_both_sides(tmp_path):
-    sheet = tmp_path / "meta.tsv"
-    sheet.write_text("Entry\tx\nP1\t1\nP2\t2\nP3\t3\n")
-    with pytest.raises(SheetError, match=r"0 of 3 records have a row; its ids begin with 'P1' and 'P2', those of the "):
-        match_metadata(proteins(), sheet)
-    with pytest.raises(SheetError, match=r"of the records with 'p' and 'q'; give each record's id, or its accession"):
-        match_metadata(proteins(), sheet)
-    sheet.write_text("sample\tid\nz\tp\n")
-    with pytest.raises(SheetError, match=r"its ids begin with 'z, p', those of the records with 'a, p' and"):
-        match_metadata(proteins(), sheet)
-    sheet.write_text("id\tx\n")
-    with pytest.raises(SheetError, match=r"its ids begin with nothing"):
-        match_metadata(proteins(), sheet)
-    assert len(match_metadata(proteins().iloc[:0], sheet).places) == 0  # nothing was embedded
-
-
 def test_the_page_says_how_many_proteins_the_metadata_has(tmp_path, caplog):
     (tmp_path / "meta.tsv").write_text("id\tx\np0\t1\np1\t2\n<i>\t2\n")
     page = Page(write_page(tmp_path, sequences(4), metadata=tmp_path / "meta.tsv"))
     said = (
-        f"2 of 4 proteins have a row in {tmp_path}/meta.tsv; 1 of its 3 rows belong to no embedded protein (first: <i>)"
+        f"2 of 4 proteins matched by `id` of {tmp_path}/meta.tsv; 1 of its 3 rows belong to none of them (first: <i>)"
     )
     assert f"Metadata: {said}." in page.text and f"metadata: {said}" in caplog.text and "i" not in page.tags
 
 
-def test_a_sheet_of_many_columns_is_read_and_a_column_that_stands_twice_named(tmp_path):
-    columns = ["id", *(f"c{i}" for i in range(40_000))]
-    path = tmp_path / "meta.tsv"
-    path.write_text("\t".join(columns) + "\n" + "\t".join(["p"] + ["1"] * 40_000) + "\n")
-    assert choose_colouring(proteins(), "c39999", match_metadata(proteins(), path)).numeric
-    path.write_text("\t".join([*columns, "c7"]) + "\n")
-    with pytest.raises(SheetError, match=r"two columns 'c7'; rename one"):
-        read_metadata(path)
-    path.write_text("\t".join(columns[1:]) + "\n")
-    with pytest.raises(SheetError, match=r"no column `id` in its header \(c0, c1, .*, c9, \.\.\.\)"):
-        read_metadata(path)
+def contrast(one, other):
+    """Return the contrast of two colours, #rrggbb, as WCAG 2.2 defines it."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, r"metadata: there is no sheet .*; give a TSV with the column id"),
-        ("", r"no column `id` in its header \(\)"),
-        ("name\tx\np\t1\n", r"no column `id` in its header \(name, x\)"),
-        ("id\tx\np\t1\nq\t2\np\t3\n", r"id 'p' stands in more than one row \(1 rows too many\)"),
-        ("sample\tid\na\tp\na\tp\n", "sample 'a', id 'p' stands in more than one row"),
-        ("id\tx\np\n", "line 2: the row 'p' has not as many cells as the header"),
-        ("id\tx\tx\n", "two columns 'x'"),
-        (b"id\tx\n\xff\t1\n", "cannot be read"),
-    ],
-)
-def test_mistakes_in_the_metadata_are_named(tmp_path, text, message):
-    path = tmp_path / "meta.tsv"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match=message):
-        read_metadata(path)
+def luminance(colour):
+    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def page_colours():
+    """Return the variables of the page's style on a light and on a dark page."""
+    style = (ROOT / "workflow/packed_esm/report/page.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#\w+)", part)) for part in re.findall(r":root \{(.*?)\}", style, re.S)
+    )
+    return {"light": light, "dark": dark}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_points_lines_and_letters_can_be_seen_on_both_pages(theme):
+    colours = page_colours()[theme]
+    page = colours["page"]
+    for colour in (*figures.PALETTE, figures.GREY, *figures.scales()[theme], colours["edge"], colours["good-edge"]):
+        assert contrast(colour, page) >= 3, colour
+    for ground in (page, colours["card"], colours["chosen"], colours["good"]):
+        assert min(contrast(colours[name], ground) for name in ("text", "soft", "link")) >= 4.5, ground
+
+
+def test_the_colours_of_the_pictures_can_be_seen_on_the_dark_page_too():
+    # What the page's filter makes of a colour: https://drafts.fxtf.org/filter-effects/#feColorMatrixElement
+    turned = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+    for colour in (*figures.PALETTE, figures.GREY, *figures.scales()["light"], "#000000"):
+        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        seen = np.clip(turned @ (0.93 - 0.86 * parts), 0, 1)
+        assert contrast("#" + "".join(f"{round(255 * part):02x}" for part in seen), page_colours()["dark"]["page"]) >= 3
 
 
 def test_small_groups_become_other():
@@ -207,7 +184,9 @@ def test_the_points_differ_by_colouring_and_repeat(tmp_path):
     ):
         for again in range(2):
             path = tmp_path / f"{name}{again}.png"
-            figures.plot_points(path, [figures.View(places, "x", "y")], Colouring("$m$", values), samples, "a $ b $")
+            figures.plot_points(
+                path, [figures.View("v", places, "x", "y")], Colouring("$m$", values), samples, "a $ b $"
+            )
         assert path.read_bytes() == (tmp_path / f"{name}0.png").read_bytes()
         pictures[name] = path.read_bytes()
     assert len(set(pictures.values())) == 3
@@ -231,87 +210,6 @@ def test_every_other_figure_is_drawn_for_any_number_of_proteins_and_chunks(tmp_p
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def job(**changed):
-    stages = ("read", "load", "reuse", "warm_up", "embed", "write")
-    return {
-        "residues": 10,
-        "reused_residues": 0,
-        "reused_sequences": 0,
-        "residues_per_second": 1.0,
-        "fill": 0.5,
-        "real_tokens": 1,
-        "pack_tokens": 2,
-        "seconds": dict.fromkeys(stages, 1.0),
-        "peak_memory_mb": 100,
-        "peak_gpu_memory_mb": None,
-        "recomputed_in_fp32": [],
-        "device": "cpu",
-        "versions": {"torch": "9.8.7"},
-    } | changed
-
-
-class Page(HTMLParser):
-    """What is in a page: tags, attributes, text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.text = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, *pair) for pair in attrs]
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def write_page(folder, fasta, of_sequences=None, **options):
-    """Write the page of one sample with random embeddings, from files as the workflow leaves them."""
-    (folder / "s.fasta").write_text(fasta)
-    paths = {name: folder / name for name in ("1-of-1.fasta", "manifest", "rejected.tsv", "counts.json", "stats.json")}
-    chunk_samples(
-        [("s", folder / "s.fasta")],
-        [paths["1-of-1.fasta"]],
-        *(paths[n] for n in ("manifest", "rejected.tsv", "counts.json")),
-        ChunkOptions(embed_dim=64),
-    )
-    rows = embedded(read_manifest(paths["manifest"]))
-    with SampleWriter(folder / "s.parquet", {"tokens_per_pack": 64, "layers": [6], "pooling": ["mean"]}) as writer:
-        columns = {"mean_6": clusters(len(rows))}
-        checksums = np.zeros(len(rows), np.uint32)
-        writer.write(
-            embedding_table(rows["digest"].tolist(), rows["length"], columns, checksums, ids=rows["id"].tolist())
-        )
-    write_json(paths["stats.json"], job())
-    compared = rows.head(3)[["sample", "id", "length"]].assign(
-        layer=6, relative_l2=1e-7, min_residue_cosine=1 - 1e-9, worst_residue=2, bit_equal=True
-    )
-    of_sequences = of_sequences or {}
-    compared = compared.assign(**of_sequences)
-    compared.to_csv(folder / "sequences.tsv", sep="\t", index=False)
-    summary = {"sequences_compared": len(compared), "rows_checked": len(rows), "settings": {"model": "demo"}}
-    summary |= {"tolerance": bounds("fp32"), "layers": [6], "bit_equal": True}
-    summary |= {"shortest": 1, "longest": 9, "worst_relative_l2": 1e-7, "worst_residue_cosine": 1 - 1e-9}
-    write_json(folder / "summary.json", summary | {f"worst_{name}": x for name, x in of_sequences.items()})
-    files = RunFiles(
-        samples=[("s", folder / "s.parquet")],
-        manifest=paths["manifest"],
-        counts=paths["counts.json"],
-        rejected=paths["rejected.tsv"],
-        stats=[paths["stats.json"]],
-        validation=folder / "summary.json",
-        validation_table=folder / "sequences.tsv",
-    )
-    look = PageOptions(captions=ROOT / "workflow/report", workflow_versions={"snakemake": "1.2.3"}, **options)
-    write_report(files, look, folder / "figures", folder / "report.html")
-    return (folder / "report.html").read_text()
-
-
-def sequences(count, name="p{}"):
-    return "".join(f">{name.format(i)}\nM{'ACDEFGHIKL'[i % 10]}{'KV' * (i // 10)}\n" for i in range(count))
-
-
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 40])
 def test_a_page_comes_out_for_any_number_of_proteins(tmp_path, count):
     page = Page(write_page(tmp_path, sequences(count) + ">bad\nM1\n"))
@@ -327,6 +225,9 @@ def test_the_page_is_one_file_that_loads_nothing_and_says_what_each_picture_show
     sources = [v for _, name, v in page.attributes if name in ("src", "href", "xlink:href", "srcset", "action")]
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
     assert not re.search(r"https?:|url\(|@import", text)
+    assert not re.search(
+        r"\beval\b|\bFunction\b|HTML\b|write\(|Worker", "".join(page.code["script"].split("never as HTML"))
+    )
     targets = {value for _, name, value in page.attributes if name == "id"}
     assert {source[1:] for source in sources if source.startswith("#")} <= targets
     for name in FIGURES:
@@ -352,17 +253,87 @@ def test_harmful_and_odd_names_are_shown_and_do_nothing(tmp_path):
     fasta = "".join(f">{name}\nM{'K' * i}\n" for i, name in enumerate(odd, 1)) + f">bad{SCRIPT}\nM1\n"
     (tmp_path / "meta.tsv").write_text("id\tplace\n" + "".join(f"{name}\t{name}\n" for name in odd))
     page = Page(write_page(tmp_path, fasta, color_by="place", metadata=tmp_path / "meta.tsv"))
-    assert not {"script", "iframe", "object"} & set(page.tags)
+    assert not {"iframe", "object"} & set(page.tags) and page.tags.count("script") == 2
+    assert page.data["ids"] == odd
     assert page.tags.count("img") == len(FIGURES)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert all(name in page.text for name in odd) and f"bad{SCRIPT}" in page.text
 
 
 def test_the_metadata_colours_the_plots_of_the_page(tmp_path):
-    (tmp_path / "meta.tsv").write_text("id\ttext\tnumber\n" + "".join(f"p{i}\tt{i % 2}\t{i}\n" for i in range(12)))
+    (tmp_path / "meta.tsv").write_text("id\ttext\tnumber\n" + "".join(f"p{i}\tt{i % 2}\t{i}\n" for i in range(120)))
     pictures, texts = [], []
     for column in ("text", "number", ""):
-        texts.append(write_page(tmp_path, sequences(12), color_by=column, metadata=tmp_path / "meta.tsv"))
+        texts.append(write_page(tmp_path, sequences(120), color_by=column, metadata=tmp_path / "meta.tsv"))
         pictures += [hashlib.sha256((tmp_path / f"figures/{n}.png").read_bytes()).digest() for n in ("pca", "umap")]
     assert len(set(pictures)) == 6
-    assert "t0 (6)" in texts[0] and "Colours" not in texts[1] and "s (12)" in texts[2]
+    assert "t0 (60)" in texts[0] and "Colours" not in texts[1] and "s (120)" in texts[2]
+
+
+def test_the_data_of_the_page_are_those_of_the_run(tmp_path):
+    count = 120
+    (tmp_path / "meta.tsv").write_text("id\tplace\tmass\n" + "".join(f"p{i}\tt{i % 3}\t{i / 8}\n" for i in range(100)))
+    fasta = sequences(count).replace("p7\n", "p7 a </script> of p7\n")
+    data = Page(write_page(tmp_path, fasta, color_by="mass", metadata=tmp_path / "meta.tsv")).data
+    assert data["ids"] == [f"p{i}" for i in range(count)]
+    columns = {column["name"]: column for column in data["columns"]}
+    assert list(columns) == ["length", "sample", "mass", "place", "description"]
+    assert data["columns"][data["colour"]]["name"] == "mass"
+    assert list(decoded(columns["length"]["numbers"])) == [2 + 2 * (i // 10) for i in range(count)]
+    mass = decoded(columns["mass"]["numbers"])
+    assert list(mass[:100]) == [i / 8 for i in range(100)] and np.isnan(mass[100:]).all()
+    place = np.array(columns["place"]["values"])[decoded(columns["place"]["codes"])]
+    assert list(place) == [f"t{i % 3}" if i < 100 else "no place" for i in range(count)]
+    assert columns["place"]["values"] == ["t0", "t1", "t2", "no place"]
+    titles = np.array(columns["description"]["values"])[decoded(columns["description"]["codes"])]
+    assert titles[7] == "a </script> of p7" and set(np.delete(titles, 7)) == {""}
+    assert [view["name"] for view in data["views"]] == [
+        "UMAP",
+        *(f"principal components {n}" for n in ("1 and 2", "3 and 4")),
+    ]
+    matrix = clusters(count)
+    scores, share = projection.principal_components(matrix, 4)
+    for k, axis in enumerate(axis for view in data["views"][1:] for axis in view["axes"]):
+        assert axis["label"] == f"component {k + 1} ({share[k]:.0%})"
+        low, high = scores[:, k].min(), scores[:, k].max()
+        step = (high - low) / explorer.STEPS
+        assert np.allclose(low + step * decoded(axis["places"]), scores[:, k], atol=0.51 * step, rtol=0)
+    found = neighbours.nearest_by_cosine(matrix)
+    assert data["neighbours"]["exact"] and data["neighbours"]["count"] == 5
+    assert (decoded(data["neighbours"]["rows"]).reshape(count, 5) == found.rows).all()
+    assert (decoded(data["neighbours"]["cosines"]).reshape(count, 5) == found.cosines).all()
+
+
+def test_a_sheet_of_many_columns_does_not_swell_the_page(tmp_path):
+    names = [f"c{i}" for i in range(40)]
+    (tmp_path / "meta.tsv").write_text("\t".join(["id", *names]) + "\np0" + "\t1" * 40 + "\n")
+    page = Page(write_page(tmp_path, sequences(4), color_by="c39", metadata=tmp_path / "meta.tsv"))
+    shown = [column["name"] for column in page.data["columns"]]
+    assert shown == ["length", "sample", "c39", *names[: colours.MAX_COLUMNS], "description"]
+    assert "The page has its first 30 columns; 10 are left out." in " ".join(page.text.split())
+
+
+def test_the_policy_of_the_page_allows_its_own_script_and_style_by_hash_and_nothing_else(tmp_path):
+    page = Page(write_page(tmp_path, sequences(3)))
+    policy = next(v for tag, name, v in page.attributes if tag == "meta" and name == "content" and "default-src" in v)
+    script, style = (
+        base64.b64encode(hashlib.sha256(page.code[name].encode()).digest()).decode() for name in ("script", "style")
+    )
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@pytest.mark.parametrize("limit", [{"MAX_POINTS": 20}, {"MAX_VALUES": 20 * 24}])
+def test_of_very_many_proteins_some_are_drawn_at_random_and_the_page_says_so(tmp_path, monkeypatch, limit):
+    for name, most in limit.items():
+        monkeypatch.setattr(points, name, most)
+    page = Page(write_page(tmp_path, sequences(50)))
+    assert "20 of 50 proteins are here, drawn at random." in page.text
+    ids, lengths = page.data["ids"], decoded(page.data["columns"][0]["numbers"])
+    assert len(set(ids)) == 20 and ids == sorted(ids, key=lambda name: int(name[1:]))
+    assert list(lengths) == [2 + 2 * (int(name[1:]) // 10) for name in ids]
+    rows = [int(name[1:]) for name in ids]
+    found = neighbours.nearest_by_cosine(clusters(50)[rows])
+    assert (decoded(page.data["neighbours"]["rows"]).reshape(20, 5) == found.rows).all()

@@ -14,20 +14,28 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import skbio
 import torch
 from conftest import ROOT
 from packed_esm.embedding.pt_files import pt_folder
-from packed_esm.errors import EmbeddingFileError, ValidationError
-from packed_esm.sequences.alphabet import refget_digest
+from packed_esm.errors import EmbeddingFileError, FastaError, OptionError, SheetError, ValidationError
+from packed_esm.sequences.accessions import accession_of
+from packed_esm.sequences.alphabet import RESIDUES, refget_digest
 from packed_esm.sequences.manifest import SCHEMA, write_manifest
 from packed_esm.store.embeddings import SampleWriter, embedding_table, row_checksums
 from packed_esm.store.export import export_sample
+from packed_esm.store.formats import MAX_OBS, biotrainer_hash
 from packed_esm.store.names import dataset_names
 from packed_esm.store.settings import SETTINGS_KEY
 
 SETTINGS = {"model": "m.pt", "layers": [0, 6], "pooling": ["mean", "bos"], "include": [], "tokens_per_pack": [256, 512]}
 WIDTH = 5
 GROUP = 3000  # rows written at a time
+BIOTRAINER = {
+    "L": "aacfb5e5cd28e2b26b66022565bb49a81438761399e1337d841cc00d1fbe9610",
+    "LA": "ef941bb2c60cc65b30ab0db67410575626361640e61adedea7d8ba255460d9e8",
+    "MKTAYIAKQR": "4b1c8c344d1a72263d629410eaddb0b7f86a29dcf9ad9e217d8574fd75fbcb7b",
+}
 AWKWARD = {  # id: header
     "sp|P69905|HBA_HUMAN": "sp|P69905|HBA_HUMAN Hemoglobin subunit alpha OS=Homo sapiens OX=9606",
     "sp|P69905|HBA_PANTR": "sp|P69905|HBA_PANTR the same accession / again",
@@ -46,16 +54,22 @@ AWKWARD = {  # id: header
 }
 
 
+def sequence(row):
+    """Return a sequence of row + 1 residues: all letters that there are, and in one a mask."""
+    letters = (RESIDUES * (row // len(RESIDUES) + 1))[: row + 1]
+    return "MK<mask>V" if row == 3 else letters
+
+
 class Made:
     """A sample of `records` records as the workflow leaves it, and paths for all formats."""
 
-    def __init__(self, folder, records, width=WIDTH, scalars=False, settings=SETTINGS):
+    def __init__(self, folder, records, width=WIDTH, scalars=False, settings=SETTINGS, headers=None):
         self.folder, rng = folder, np.random.default_rng(0)
-        headers = dict(list(AWKWARD.items())[:records]) | {
-            f"p{i}": f"p{i} filler" for i in range(len(AWKWARD), records)
-        }
+        filler = {f"p{i}": f"p{i} filler" for i in range(len(AWKWARD), records)}
+        headers = headers or dict(list(AWKWARD.items())[:records]) | filler
         self.ids, self.headers = list(headers), list(headers.values())
-        self.digests = [refget_digest("M" * (n + 1)) for n in range(records)]
+        self.sequences = [sequence(n) for n in range(records)]
+        self.digests = [refget_digest(one) for one in self.sequences]
         self.columns = {
             name: rng.normal(size=(records, width)).astype("f4") for name in ("mean_0", "bos_0", "mean_6", "bos_6")
         }
@@ -79,11 +93,16 @@ class Made:
             pd.DataFrame(rows, columns=SCHEMA.names).sample(frac=1, random_state=0).sort_values("sample"),
             {},
         )
+        self.chunk = folder / "1-of-1.fasta"
+        if records < 100:
+            named = zip(self.digests, self.sequences, strict=True)
+            self.chunk.write_text("".join(f">{digest} s|of\n{text}\n" for digest, text in named))
         self.out = folder / "out"
 
     def arguments(self, *formats):
         every = {
-            "h5": {"h5": [(name, self.out / f"s.{name}.h5") for name in self.columns]},
+            "h5": {"h5": [(name, self.out / f"s.{name}.h5") for name in self.columns], "chunks": [self.chunk]},
+            "skbio": {"skbio": [("mean_6", self.out / "s.mean_6.skbio.h5")], "chunks": [self.chunk]},
             "npy": {
                 "npy": [(name, self.out / f"s.{name}.npy") for name in self.columns],
                 "ids": [self.out / "s.ids.txt"],
@@ -93,8 +112,8 @@ class Made:
         }
         return {key: value for name in formats or every for key, value in every[name].items()}
 
-    def export(self, *formats, residues=()):
-        arguments = self.arguments(*formats)
+    def export(self, *formats, residues=(), **more):
+        arguments = self.arguments(*formats) | more
         pt = arguments.pop("pt", None)
         others = [partial(pt_folder, pt, residues)] if pt else []
         return export_sample(self.parquet, self.manifest, "s", **arguments, others=others)
@@ -129,6 +148,60 @@ def test_the_loop_of_uniprot_reads_an_h5_file(made):
                 assert attributes["original_id"] == record_id
 
 
+def test_a_dataset_has_the_key_of_biotrainer(awkward):
+    """Values of biotrainer's calculate_sequence_hash (biotrainer/utilities/hashing.py)."""
+    awkward.export("h5")
+    with h5py.File(awkward.out / "s.mean_6.h5") as file:
+        keys = {dataset.attrs["original_id"]: dataset.attrs["biotrainer_hash"] for dataset in file.values()}
+    assert keys["sp|P69905|HBA_HUMAN"] == BIOTRAINER["L"] and keys["sp|P69905|HBA_PANTR"] == BIOTRAINER["LA"]
+    assert biotrainer_hash("MKTAYIAKQR") == BIOTRAINER["MKTAYIAKQR"]
+
+
+def test_a_name_with_a_slash_keeps_the_whole_id_as_an_attribute(tmp_path):
+    names = {"LAR_DROME/418-503": "fn3", "sp|P12345|AATM_RABIT": "aat"}
+    made = Made(tmp_path, 2, headers=names)
+    made.export("h5")
+    with h5py.File(made.out / "s.mean_6.h5") as file:
+        assert {name: dataset.attrs["original_id"] for name, dataset in file.items()} == {
+            "LAR_DROME%2F418-503": "LAR_DROME/418-503",
+            "P12345": "sp|P12345|AATM_RABIT",
+        }
+
+
+def test_formats_that_need_sequences_name_what_is_missing_or_changed(awkward):
+    with pytest.raises(
+        OptionError, match="sequences; give the FASTA files of all chunks: 0 are given, and the manifest names 1"
+    ):
+        awkward.export("h5", chunks=[])
+    lines = awkward.chunk.read_text().splitlines(keepends=True)
+    awkward.chunk.write_text("".join(lines[:-2]))
+    with pytest.raises(FastaError, match=rf"1-of-1.fasta: no sequence {awkward.digests[-1]}; remove the manifest"):
+        awkward.export("skbio")
+    awkward.chunk.write_text("".join([lines[0], "M\n", *lines[2:]]))
+    with pytest.raises(FastaError, match="1-of-1.fasta, line 1: the sequence is not that of its digest; the file was"):
+        awkward.export("h5")
+    assert not awkward.out.exists()
+
+
+def test_scikit_bio_reads_vectors_and_sequences(made):
+    made.export("skbio")
+    path = made.out / "s.mean_6.skbio.h5"
+    vectors = list(skbio.io.read(str(path), format="embed", constructor=skbio.embedding.ProteinVector))
+    assert [str(vector) for vector in vectors] == [one.replace("<mask>", "X") for one in made.sequences]
+    assert all(vector.vector.dtype == np.float32 for vector in vectors)
+    assert np.array_equal(np.array([v.vector for v in vectors]).reshape(-1, WIDTH), made.columns["mean_6"])
+    assert skbio.io.sniff(str(path))[0] == "embed"
+    with h5py.File(path) as file:
+        assert list(file["original_id"].asstr()) == made.ids
+        assert dict(file.attrs) == {
+            "format": "embedding",
+            "format-version": "1.0",
+            "dtype": "float32",
+            "dim": WIDTH,
+            "packed_esm": file.attrs["packed_esm"],
+        }
+
+
 def test_accessions_are_the_keys_of_an_h5_file(awkward):
     awkward.export("h5")
     with h5py.File(awkward.out / "s.mean_6.h5") as file:
@@ -155,11 +228,47 @@ def test_anndata_reads_matrices_records_and_settings(made):
     assert data.obs_names.tolist() == made.ids
     assert data.obs["description"].tolist() == made.headers and data.obs["digest"].tolist() == made.digests
     assert data.obs["length"].tolist() == list(range(1, len(made.ids) + 1))
-    assert set(data.obs) == set(SCHEMA.names) - {"id"} and data.var_names.tolist() == list("01234")
+    assert data.obs["accession"].tolist() == [accession_of(record_id) for record_id in made.ids]
+    assert set(data.obs) == {*SCHEMA.names, "accession"} - {"id"} and data.var_names.tolist() == list("01234")
     stored = json.loads(pq.read_schema(made.parquet).metadata[SETTINGS_KEY])
     assert data.uns["packed_esm"]["fingerprint"] == stored["fingerprint"]
     assert data.uns["packed_esm"]["settings"]["model"] == "m.pt"
     assert data.uns["packed_esm"]["settings"]["layers"].tolist() == [0, 6]
+
+
+def test_the_metadata_of_the_user_are_in_obs(tmp_path, caplog):
+    made = Made(tmp_path, 3, headers={"sp|P12345|AATM_RABIT": "a", "b": "b", "c": "c"})
+    sheet = tmp_path / "m.tsv"
+    columns = ["Entry", "Mass (kDa)", "length", "metadata_length", "_index", "a/b", "note", ".", "sp|P1|x"]
+    rows = [["P12345", "46.5", "430", "1", "i", "x", "", "d", "s"], ["b", "", "1", "", "j", "y", "naïve", "", "t"]]
+    sheet.write_text("\n".join("\t".join(row) for row in (columns, *rows)) + "\n")
+    made.export("h5ad", metadata=sheet)
+    obs = anndata.read_h5ad(made.out / "s.h5ad").obs
+    assert obs["Mass (kDa)"].tolist()[0] == 46.5 and obs["Mass (kDa)"].isna().tolist() == [False, True, True]
+    assert obs["length"].tolist() == [1, 2, 3] and obs["metadata_length"].tolist()[:2] == [430, 1]
+    assert obs["metadata_metadata_length"].tolist()[0] == 1 and obs["metadata__index"].tolist() == ["i", "j", ""]
+    assert obs["a%2Fb"].tolist() == ["x", "y", ""] and obs["note"].tolist() == ["", "naïve", ""]
+    assert obs["%2E"].tolist() == ["d", "", ""] and obs["P1"].tolist() == ["s", "t", ""] and "Entry" not in obs
+    assert "metadata: 2 of 4 proteins matched by `Entry`" in caplog.text  # of all samples
+    assert set(encodings(made.out / "s.h5ad").values()) <= OF_ANNDATA_0_8
+    sheet.write_text("Entry\tx\nother\t1\n")  # of the other sample
+    made.export("h5ad", metadata=sheet)
+    assert anndata.read_h5ad(made.out / "s.h5ad").obs["x"].isna().all()
+    sheet.write_text("Entry\tx\nnobody\t1\n")
+    with pytest.raises(SheetError, match=r"m.tsv: 0 of 4 proteins matched: its column `Entry` begins with 'nobody'"):
+        made.export("h5ad", metadata=sheet)
+
+
+def test_more_columns_than_an_h5ad_file_has_room_for_are_refused_and_as_many_are_written(tmp_path):
+    made, sheet, room = Made(tmp_path, 2), tmp_path / "m.tsv", MAX_OBS - len(SCHEMA.names)
+    for count in (room, room + 1):
+        names = "\t".join(f"c{i}" for i in range(count))
+        sheet.write_text(f"id\t{names}\n{made.ids[0]}" + "\t1" * count + "\n")
+        if count == room:
+            made.export("h5ad", metadata=sheet)
+            assert len(anndata.read_h5ad(made.out / "s.h5ad").obs.columns) == MAX_OBS
+    with pytest.raises(SheetError, match=f"metadata: {room + 1:,} columns are more than the {room:,} that an h5ad"):
+        made.export("h5ad", metadata=sheet)
 
 
 def encodings(path):
@@ -254,10 +363,12 @@ def test_residues_of_another_sequence_or_that_are_missing_are_named(awkward):
     path = awkward.folder / "r.h5"
     swapped = [awkward.digests[1], awkward.digests[0], *awkward.digests[2:]]
     residues_file(path, awkward, "contacts", digests=swapped)
-    with pytest.raises(EmbeddingFileError, match=r"r.h5, dataset 'P69905': should be SQ.*, but it holds SQ.*run again"):
+    with pytest.raises(
+        EmbeddingFileError, match=r"r.h5, dataset 'P69905': should be SQ.*, but it contains SQ.*run again"
+    ):
         awkward.export("pt", residues=[("contacts", path)])
     residues_file(path, awkward, "contacts", rows=slice(0, 5))
-    with pytest.raises(EmbeddingFileError, match=r"r.h5, dataset 'xxx.* but it is not there"):
+    with pytest.raises(EmbeddingFileError, match=r"r.h5, dataset 'xxx.* but it is missing"):
         awkward.export("pt", residues=[("contacts", path)])
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(EmbeddingFileError, match=r"r.h5: not a whole HDF5 file of residues .* run again"):
@@ -283,7 +394,7 @@ def test_equal_work_gives_equal_bytes_and_replaces_what_was_there(awkward):
     first = contents()
     (awkward.out / "s.pt" / "old.pt").write_text("of before")
     awkward.export()
-    assert contents() == first and len(first) == 4 + 5 + 1 + 1 + len(AWKWARD)
+    assert contents() == first and len(first) == 4 + 5 + 1 + 1 + 1 + len(AWKWARD)
 
 
 def damaged(frame):
@@ -300,7 +411,7 @@ def reordered(frame):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (damaged, r"s.parquet, row 8, sequence \"it's\": the embedding does not belong to its checksum"),
+        (damaged, r"s.parquet, row 8, sequence \"it's\": the embedding does not match its checksum"),
         (reordered, r"s.parquet, row 1, sequence 'a/b/../c': id is 'a/b/../c', but the manifest has 'sp\|P69905"),
     ],
 )
@@ -363,10 +474,12 @@ export.checked_batches, embeddings.BATCH_ROWS = cut, 7
     awkward.export()
     left = {path.name for path in awkward.out.iterdir()}
     columns = {f"s.{column}.{ending}" for column in awkward.columns for ending in ("h5", "npy")}
-    assert left == {*columns, "s.ids.txt", "s.h5ad", "s.pt"}
+    assert left == {*columns, "s.ids.txt", "s.mean_6.skbio.h5", "s.h5ad", "s.pt"}
 
 
-@pytest.mark.parametrize(("name", "room"), [("h5", 10_000), ("npy", 200), ("h5ad", 10_000), ("pt", 1000)])
+@pytest.mark.parametrize(
+    ("name", "room"), [("h5", 10_000), ("npy", 200), ("skbio", 2000), ("h5ad", 10_000), ("pt", 1000)]
+)
 def test_without_room_it_says_so_and_leaves_nothing(awkward, name, room):
     done = child(awkward, "", [name], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
     assert done.returncode == 1, done

@@ -68,11 +68,26 @@ def merged(run):
 def test_every_accepted_record_gets_its_own_embedding_in_input_order(run):
     path, rows = merged(run)
     table = pq.read_table(path).to_pandas()
-    assert list(table) == ["id", "digest", "length", "mean_6", "max_6", "checksum"]
+    assert list(table) == ["id", "accession", "digest", "length", "mean_6", "max_6", "checksum"]
     assert table["id"].tolist() == rows["id"].tolist() and table["digest"].tolist() == rows["digest"].tolist()
     for row, embedding in zip(rows.itertuples(), table["mean_6"], strict=True):
         assert np.array_equal(embedding, columns_of(4, row.chunk)["mean_6"][row.row])
     check_file(path, rows)
+
+
+def test_the_file_of_a_sample_has_accessions_and_one_without_them_or_with_others_is_told_apart(run):
+    folder, paths, rows = run
+    rows = rows.assign(id=[f"sp|P0000{i}|NAME" if i % 2 else f"own{i}" for i in range(len(rows))])
+    write_manifest(folder / "m.parquet", rows, {})
+    path, _ = merged(run)
+    table = pq.read_table(path)
+    accessions = [f"P0000{i}" if i % 2 else f"own{i}" for i in range(len(rows))]
+    assert table["accession"].to_pylist() == accessions
+    pq.write_table(table.drop_columns(["accession"]), path)  # as versions up to 0.3.0 wrote it
+    check_file(path, rows)
+    pq.write_table(table.set_column(1, "accession", pa.array(["own0", "own0", *accessions[2:]])), path)
+    with pytest.raises(ValidationError, match=r"row 1, .*accession is 'own0', but the manifest has 'P00001'; remove"):
+        check_file(path, rows)
 
 
 def test_batches_do_not_change_what_is_merged(run, monkeypatch):
@@ -156,7 +171,7 @@ def test_two_swapped_digests_in_a_chunk_are_noticed_with_the_name(run, with_chec
     digests = [DIGESTS[1], DIGESTS[0], *DIGESTS[2:4]]
     checksums = row_checksums(digests, columns_of(4, 0)) if with_checksums else None
     rewrite_chunk(run[1][0], digests=digests, checksums=checksums)
-    with pytest.raises(EmbeddingFileError, match=r"row 0: should be .*\(s\|id1\), but it holds"):
+    with pytest.raises(EmbeddingFileError, match=r"row 0: should be .*\(s\|id1\), but it contains"):
         merged(run)
 
 
@@ -223,8 +238,8 @@ def missing_row(frame):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (changed_value, r"row 3, sequence 'id3': the embedding does not belong to its checksum"),
-        (shifted_rows, r"row 0, sequence 'id0': the embedding does not belong to its checksum"),
+        (changed_value, r"row 3, sequence 'id3': the embedding does not match its checksum"),
+        (shifted_rows, r"row 0, sequence 'id0': the embedding does not match its checksum"),
         (swapped_ids, r"row 1, sequence 'id2': id is 'id2', but the manifest has 'id1'"),
         (swapped_records, r"row 1, sequence 'id2': id is 'id2', but the manifest has 'id1'"),
         (missing_row, r"ends after 9 of 10 rows; sequence 'id10' is missing"),
@@ -284,7 +299,7 @@ BETWEEN = {  # what reads a file, and which of our own functions runs meanwhile
     "store.embeddings.check_whole": lambda path, chunk, rows: list(sample_batches(path)),
     "store.settings.fingerprint": lambda path, chunk, rows: list(sample_batches(path)),
     "embedding.reuse.differences": lambda path, chunk, rows: looked_up(path, rows),
-    "embedding.reuse._take": lambda path, chunk, rows: looked_up(path, rows),
+    "embedding.reuse._Search._take": lambda path, chunk, rows: looked_up(path, rows),
     "embedding.reuse.embedding_columns": lambda path, chunk, rows: looked_up(path, rows),
     "embedding.reuse.row_checksums": lambda path, chunk, rows: looked_up(path, rows),
 }
@@ -320,7 +335,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file_of_residues(residu
     with pytest.raises(type(error), match="^'?ours'?$"), open_residues(paths[0]):
         raise error
     with monkeypatch.context() as patched:
-        patched.setattr("packed_esm.store.merge_residues._take", raises(error))
+        patched.setattr("packed_esm.store.merge_residues.copy_dataset", raises(error))
         with pytest.raises(type(error), match="^'?ours'?$"):
             merge_residues(folder / "m.parquet", "s", paths, folder / "s.h5")
     monkeypatch.setattr("packed_esm.store.residues.from_metadata", raises(error))
@@ -343,7 +358,7 @@ def test_links_are_alive_where_a_folder_of_results_is_a_link(residue_run, monkey
         project.symlink_to(folder / "other" / "disk" / "project")
     monkeypatch.chdir(folder)
     chunks = [path.relative_to(folder) for path in paths]
-    merge_residues(folder / "m.parquet", "s", chunks, Path("project/residues/s.logits.h5"))
+    merge_residues(folder / "m.parquet", "s", chunks, Path("project/residues/s.logits.h5"), link=True)
     monkeypatch.chdir("/")
     with h5py.File(folder / "project" / "residues" / "s.logits.h5") as file:
         for row in rows.itertuples():
@@ -352,7 +367,7 @@ def test_links_are_alive_where_a_folder_of_results_is_a_link(residue_run, monkey
 
 def test_links_stay_relative_so_that_the_results_can_be_moved_as_a_whole(residue_run):
     folder, paths, rows = residue_run
-    merge_residues(folder / "m.parquet", "s", paths, folder / "project" / "beside" / "s.logits.h5")
+    merge_residues(folder / "m.parquet", "s", paths, folder / "project" / "beside" / "s.logits.h5", link=True)
     (folder / "project").rename(folder / "moved")
     with h5py.File(folder / "moved" / "beside" / "s.logits.h5") as file:
         assert file.get("id0", getlink=True).filename == "../chunks/2.logits.h5"
@@ -367,14 +382,17 @@ def changed_schema(path, change):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda t: t.set_column(5, "checksum", t["checksum"].cast(pa.int64())), "its column checksum is of type int"),
-        (lambda t: t.set_column(3, "mean_6", t["mean_6"].cast(pa.list_(pa.float64(), 4))), "its column mean_6 is of"),
+        (lambda t: t.set_column(6, "checksum", t["checksum"].cast(pa.int64())), "its column checksum is of type int"),
+        (lambda t: t.set_column(4, "mean_6", t["mean_6"].cast(pa.list_(pa.float64(), 4))), "its column mean_6 is of"),
         (
-            lambda t: t.set_column(3, "mean_6", pa.nulls(10, t["mean_6"].type)),
+            lambda t: t.set_column(4, "mean_6", pa.nulls(10, t["mean_6"].type)),
             "values of its column mean_6 are missing",
         ),
-        (lambda t: t.set_column(1, "digest", pa.nulls(10, pa.string())), "values of its column digest are missing"),
-        (lambda t: t.drop_columns(["max_6"]), "its columns are id, digest, length, mean_6, checksum, but of"),
+        (lambda t: t.set_column(2, "digest", pa.nulls(10, pa.string())), "values of its column digest are missing"),
+        (
+            lambda t: t.drop_columns(["max_6"]),
+            "its columns are id, accession, digest, length, mean_6, checksum, but of",
+        ),
     ],
     ids=["type", "type of values", "values", "digests", "column"],
 )

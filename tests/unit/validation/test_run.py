@@ -122,9 +122,12 @@ def other_layer(columns):
     [
         (
             one_value,
-            r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings give again",
+            r"s\|p5, 170 residues, layer 6: the stored values differ from those that the same settings give now",
         ),
-        (one_value_of_another_pooling, r"s\|p5, 170 residues, layer 6: what is stored is not what the same settings"),
+        (
+            one_value_of_another_pooling,
+            r"s\|p5, 170 residues, layer 6: the stored values differ from those",
+        ),
         (shifted, r"s\|p\d+, \d+ residues, layer 3: bos_relative_l2 to fair-esm is"),
         (other_layer, r"layer 6: mean_relative_l2 to fair-esm is"),
     ],
@@ -140,7 +143,7 @@ def test_a_bug_in_the_packed_path_fails_though_a_second_run_repeats_it(run, monk
     """Positions that run on: packed so again, the same wrong bits come out, but fair-esm gives others."""
     monkeypatch.setattr(esm2, "create_position_ids_packed", lambda cu_seqlens, total: torch.arange(total) // 2)
     paths = [run.folder / name for name in ("c.fasta", "c.arrow", "e.json")]
-    with pytest.raises(RepeatError, match="other bits came out"):  # packed otherwise they are others
+    with pytest.raises(RepeatError, match="gave different bits"):  # packed otherwise they are others
         embed_fasta(*paths, OPTIONS)
     paths[2].with_suffix(".repeat.npz").unlink()
     embed_fasta(*paths, OPTIONS, repeat=0.0)
@@ -161,7 +164,7 @@ def test_long_proteins_are_compared_with_fair_esms_own_windows(run, monkeypatch)
 
 
 def test_files_of_other_settings_are_refused(run):
-    with pytest.raises(ValidationError, match=r"made with other settings than asked for \(layers: \[3, 6\] / \[6\]\)"):
+    with pytest.raises(ValidationError, match=r"settings differ from the present ones \(layers: \[3, 6\] / \[6\]\)"):
         run(embedding=replace(OPTIONS, layers=(6,)))
 
 
@@ -179,24 +182,24 @@ def test_a_fasta_that_changed_during_the_run_is_noticed(run):
 def test_a_fasta_that_changed_where_no_sequence_is_compared_is_noticed(run):
     fasta = run.folder / "s.fasta"
     fasta.write_text(fasta.read_text().replace(">p3\n", ">p3\nM"))
-    with pytest.raises(ValidationError, match=r"s.fasta: not the file that .*m.parquet was made of"):
+    with pytest.raises(ValidationError, match=r"s.fasta: not the file that .*m.parquet was made from"):
         run(ValidationOptions(sequences=2))
 
 
 def test_statistics_of_another_run_are_refused(run):
     stats = read_json(run.folder / "e.json")
     write_json(run.folder / "e.json", stats | {"settings": stats["settings"] | {"layers": [5]}})
-    with pytest.raises(ValidationError, match=r"e.json: of another run \(layers: \[5\] / \[3, 6\]\)"):
+    with pytest.raises(ValidationError, match=r"e.json: it belongs to another run \(layers: \[5\] / \[3, 6\]\)"):
         run()
 
 
-def test_equal_bits_are_not_demanded_of_another_kind_of_device(run, caplog):
+def test_equal_bits_are_not_required_of_another_kind_of_device(run, caplog):
     write_json(run.folder / "e.json", read_json(run.folder / "e.json") | {"device": "Another GPU"})
     change_before_checksums(run, one_value)
     with caplog.at_level(logging.WARNING):
         summary = run()
     assert summary["passed"] and not summary["bit_equal"]
-    assert "equal bits are not demanded" in caplog.text
+    assert "equal bits are not required" in caplog.text
 
 
 def test_the_padded_fallback_is_validated_without_equal_bits(run):

@@ -34,14 +34,16 @@ def merge_adapter(folder: Path, adapter: State, base: State) -> State:
     """Return the tensors of `base` (Hugging Face's names) with the adapter of `folder` merged into them, in fp32.
 
     Raises:
-        CheckpointError: an unsupported kind of adapter, or an adapter of another base.
+        CheckpointError: an unsupported kind of adapter, or an adapter for another base.
     """
     config = read_json_object(folder / ADAPTER)
     for field, only in _REQUIRED.items():
         if (config.get(field, only) or None) != (only or None):
             raise CheckpointError(f"{folder / ADAPTER}: {field} is {config[field]!r}; only {only!r} can be merged")
-    if (begun := config.get("init_lora_weights")) not in _KEEP_THE_BASE:
-        raise CheckpointError(f"{folder / ADAPTER}: init_lora_weights is {begun!r}, which changes the base as well")
+    if (initialisation := config.get("init_lora_weights")) not in _KEEP_THE_BASE:
+        raise CheckpointError(
+            f"{folder / ADAPTER}: init_lora_weights is {initialisation!r}, which also changes the base"
+        )
     merged = {name.removeprefix("esm."): tensor for name, tensor in base.items()}
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in adapter.items():
@@ -49,9 +51,11 @@ def merge_adapter(folder: Path, adapter: State, base: State) -> State:
         if match := _LOW_RANK.fullmatch(plain):
             pairs.setdefault(f"{match[1]}.weight", {})[match[2]] = tensor
         elif (whole := plain.replace(".base_layer.", ".")) in merged and merged[whole].shape == tensor.shape:
-            merged[whole] = tensor  # trained as a whole: a bias, or a module of `modules_to_save`
+            merged[whole] = tensor  # trained without low rank: a bias, or a module of `modules_to_save`
         elif not _NEW_MODULES.match(plain):
-            raise CheckpointError(f"{folder}: {name} of the adapter fits no tensor of its base; it is of another base")
+            raise CheckpointError(
+                f"{folder}: {name} of the adapter does not fit any tensor of its base; it belongs to another base"
+            )
     for name, pair in pairs.items():
         merged[name] = _merged(folder, config, name, pair, merged.get(name))
     log.info("%s: an adapter, merged into %d matrices of its base", folder, len(pairs))
@@ -69,7 +73,7 @@ def _merged(folder: Path, config: dict, name: str, pair: State, weight: torch.Te
         and up.shape[1] == down.shape[0]
     )
     if not fits:
-        raise CheckpointError(f"{folder}: lora_A and lora_B of {name} do not fit its base; it is of another base")
+        raise CheckpointError(f"{folder}: lora_A and lora_B of {name} do not fit its base; it belongs to another base")
     rank = down.shape[0]
     if not config.get("rank_pattern") and whole_number(folder / ADAPTER, "r", config.get("r"), 10**5) != rank:
         raise CheckpointError(f"{folder / ADAPTER}: r is {config['r']}, but lora_A of {name} has {rank} rows")

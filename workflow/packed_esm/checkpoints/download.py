@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follow redirects only within the scheme and host of the address: nobody vouches for others."""
+    """Follow redirects only within the scheme and host of the address, because other hosts are not trusted."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: ANN001, ANN202
         if urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
@@ -26,12 +26,12 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 
 
 def download(url: str, path: Path, sha256: str | None = None) -> None:
-    """Download `url` to a temporary name, check size and sha256 where they are known, and rename it to `path`.
+    """Download `url` to a temporary name, check size and sha256 if they are known, and rename it to `path`.
 
-    A server need not give the size: one that sends chunks (HTTP/1.1) marks the end in another way.
+    A server may omit the size: with chunked transfer (HTTP/1.1) it marks the end in another way.
 
     Raises:
-        DownloadError: no connection, or an incomplete or wrong file; the message says which file to put where.
+        DownloadError: no connection, or an incomplete or wrong file; the message says how to get it by other means.
     """
     remedy = f"fetch {url} by other means and put it at {path}"
     digest, received = hashlib.sha256(), 0

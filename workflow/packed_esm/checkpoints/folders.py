@@ -1,6 +1,6 @@
 """A Hugging Face folder without its tensors: the files that belong to the model, config.json and the vocabulary.
 
-The defaults are those of transformers' EsmConfig. A value that fair-esm's ESM-2 cannot express is refused.
+The defaults are those of transformers' EsmConfig. Values that fair-esm's ESM-2 does not support are refused.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from ..sequences.alphabet import RESIDUES
 from .registry import hub_snapshot
-from .shape import MOST, Shape, positive_number, truth_value, whole_number
+from .shape import LIMITS, Shape, positive_number, truth_value, whole_number
 
 ADAPTER = "adapter_config.json"
 CONFIG = "config.json"
@@ -20,7 +20,7 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # fair-esm's Alphabet "ESM-1b" (esm/data.py), in token order
 TOKENS = ("<cls>", "<pad>", "<eos>", "<unk>", *RESIDUES, "<null_1>", "<mask>")
 FIELDS = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-MOST_BYTES = 64 * 2**20  # of a text file; larger than any vocabulary or index
+MAX_TEXT_BYTES = 64 * 2**20  # of a text file; larger than any vocabulary or index
 
 # The default of transformers for a missing field, and the only value that fits an ESM-2 of fair-esm.
 _REQUIRED = {
@@ -38,11 +38,11 @@ _REQUIRED = {
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """The content of a folder besides its tensors.
+    """The content of a folder without its tensors.
 
     Attributes:
         shape: of the model.
-        rope_theta: base of the rotary frequencies, for weights that hold none.
+        rope_theta: base of the rotary frequencies, used if the weights do not contain them.
         tie_word_embeddings: whether the embedding replaces a missing matrix of the LM head.
         vocab_size: rows of the embedding; None if the folder does not give it.
         token_rows: for each token of fair-esm, in its order, the row of the embedding.
@@ -74,8 +74,8 @@ def folder_files(folder: Path) -> list[Path]:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder}: no config.json; give a Hugging Face ESM-2 folder")
     vocabulary, weights = vocabulary_file(folder), weight_files(folder)
-    told = [path for path in (vocabulary, weights.index) if path]
-    return [folder / CONFIG, *told, *weights.files]
+    optional = [path for path in (vocabulary, weights.index) if path]
+    return [folder / CONFIG, *optional, *weights.files]
 
 
 def is_adapter(folder: Path) -> bool:
@@ -130,7 +130,9 @@ def weight_files(folder: Path) -> WeightFiles:
         if index.is_file():
             files = _files_of_index(index)
             if whole.is_file() and files != [whole]:
-                raise CheckpointError(f"{folder}: {whole.name} and {index.name} name other weights; move one away")
+                raise CheckpointError(
+                    f"{folder}: {whole.name} and {index.name} name different weights; move one of them away"
+                )
             return WeightFiles(files, index)
         if whole.is_file():
             return WeightFiles([whole])
@@ -143,7 +145,7 @@ def weight_files(folder: Path) -> WeightFiles:
             f"{folder}: {len(found)} files of weights ({names}), and no index lists them; "
             "name one of them model.safetensors"
         )
-    raise CheckpointError(f"{folder}: no weights in it; model.safetensors or pytorch_model.bin is missing")
+    raise CheckpointError(f"{folder}: it has no weights; model.safetensors or pytorch_model.bin is missing")
 
 
 def _files_of_index(index: Path) -> list[Path]:
@@ -198,9 +200,9 @@ def _shape(path: Path, config: dict) -> Shape:
     for field in FIELDS:
         if field not in config:
             raise CheckpointError(f"{path}: not an ESM-2, it has no {field}")
-    most = [MOST[name] for name in ("num_layers", "embed_dim", "attention_heads")]
+    limits = [LIMITS[name] for name in ("num_layers", "embed_dim", "attention_heads")]
     layers, dim, heads = (
-        whole_number(path, field, config[field], at_most) for field, at_most in zip(FIELDS, most, strict=True)
+        whole_number(path, field, config[field], at_most) for field, at_most in zip(FIELDS, limits, strict=True)
     )
     if config.get("intermediate_size", 4 * dim) != 4 * dim:
         raise CheckpointError(
@@ -246,13 +248,13 @@ def _token_rows(folder: Path) -> list[int]:
     wrong = [token for token in TOKENS if len(ids.get(token, [])) != 1]
     rows = [ids[token][0] for token in TOKENS if token not in wrong]
     if wrong or len(set(rows)) != len(TOKENS):
-        what = f"{wrong[0]!r} is there {len(ids.get(wrong[0], []))} times" if wrong else "two tokens have one id"
+        what = f"{wrong[0]!r} occurs {len(ids.get(wrong[0], []))} times" if wrong else "two tokens have one id"
         raise CheckpointError(f"{path}: not the vocabulary of an ESM-2 in any order, {what}; fetch it again")
     return rows
 
 
 def _vocabulary(path: Path) -> list[tuple[str, int]]:
-    """Return (token, id) pairs; vocab.txt is read like transformers' EsmTokenizer does."""
+    """Return (token, id) pairs; vocab.txt is read as in transformers' EsmTokenizer."""
     if path.suffix == ".txt":
         return [(line.strip(), index) for index, line in enumerate(_text(path).splitlines())]
     model = read_json_object(path).get("model")
@@ -274,15 +276,15 @@ def read_json_object(path: Path) -> dict:
     except (ValueError, RecursionError) as error:  # ValueError: also a number with too many digits
         raise CheckpointError(f"{path}: not JSON ({error}); fetch it again") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a JSON object, so not of an ESM-2; fetch it again")
+        raise CheckpointError(f"{path}: not a JSON object, so it does not belong to an ESM-2; fetch it again")
     return content
 
 
 def _text(path: Path) -> str:
     with path.open("rb") as handle:
-        content = handle.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise CheckpointError(f"{path}: larger than {MOST_BYTES >> 20} MiB, so not of an ESM-2")
+        content = handle.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise CheckpointError(f"{path}: larger than {MAX_TEXT_BYTES >> 20} MiB, so it does not belong to an ESM-2")
     try:
         return content.decode("utf-8-sig" if path.suffix == ".json" else "utf-8")
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from ..system.files import sha256
 from .folders import folder_files, read_config
 from .registry import MODELS, contact_head_path
 
-MOST_PICKLE_BYTES = 64 * 10**6  # of a data.pkl; the largest in a published checkpoint has less than 1 MB
+MAX_PICKLE_BYTES = 64 * 10**6  # of a data.pkl; in published checkpoints it has less than 1 MB
 
 
 def checkpoint_files(path: str | Path) -> list[Path]:
@@ -26,7 +26,7 @@ def checkpoint_files(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f"model: there is nothing at {path}; give a .pt file or a Hugging Face folder")
+        raise CheckpointError(f"model: {path} does not exist; give a .pt file or a Hugging Face folder")
     return folder_files(path) if path.is_dir() else [path]
 
 
@@ -55,7 +55,7 @@ def layer_count(model: str, path: Path) -> int:
     checkpoint_files(path)
     count = read_config(path).shape.num_layers if path.is_dir() else _layers_named(path)
     if not count:
-        raise OptionError(f"{path}: it does not tell how many layers it has; count `layers` from 0, as in layers: [33]")
+        raise OptionError(f"{path}: its number of layers is unknown; count `layers` from 0, as in layers: [33]")
     return count
 
 
@@ -73,7 +73,7 @@ def has_contact_head(path: Path) -> bool:
 
 
 def read_pickle_of(path: Path) -> bytes:
-    """Return the pickle, data.pkl, of a zip of torch.save; inflate at most MOST_PICKLE_BYTES.
+    """Return the pickle, data.pkl, of a zip of torch.save; inflate at most MAX_PICKLE_BYTES.
 
     Raises:
         CheckpointError: a record would inflate to more, or the zip is damaged.
@@ -99,11 +99,11 @@ def _checked_pickles(path: Path, records: list[zipfile.ZipInfo]) -> list[zipfile
     """Return the records that are pickles, after checking that no record would inflate to more than the limit."""
     pickles = [record for record in records if record.filename.rpartition("/")[2] == "data.pkl"]
     for record in records:
-        squeezed = record in pickles or record.compress_type != zipfile.ZIP_STORED  # torch.save does not compress
-        if squeezed and record.file_size > MOST_PICKLE_BYTES:
+        compressed = record in pickles or record.compress_type != zipfile.ZIP_STORED  # torch.save does not compress
+        if compressed and record.file_size > MAX_PICKLE_BYTES:
             raise CheckpointError(
                 f"{path}: refused, its {record.filename} would take {record.file_size} bytes when inflated, "
-                f"more than {MOST_PICKLE_BYTES}; no published checkpoint has such a record"
+                f"more than {MAX_PICKLE_BYTES}; no published checkpoint has such a record"
             )
     return pickles
 

@@ -1,4 +1,4 @@
-"""The heads of a model: which a checkpoint does not have, and which output needs which head."""
+"""The heads of a model: the heads that a checkpoint lacks, and the outputs that need a head."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from .registry import contact_head_path
 
 
 def absent_heads(model: nn.Module) -> frozenset[str]:
-    """Return which of lm_head and contact_head the checkpoint of a loaded model did not have."""
+    """Return the heads (lm_head, contact_head) that the checkpoint of a loaded model does not have."""
     return getattr(model, "absent_heads", frozenset())
 
 
@@ -25,8 +25,8 @@ def require_heads(model: nn.Module, include: Iterable[str], path: Path) -> None:
 def _remedy(head: str, path: Path) -> str:
     if head == LM_HEAD:
         return (
-            f"a language-model head (lm_head), and {path} has none; leave it out, or use a checkpoint that has one "
-            "(of EsmForMaskedLM, or fair-esm's own)"
+            f"a language-model head (lm_head), and {path} has none; remove it from include, or use a checkpoint "
+            "that has one (of EsmForMaskedLM, or fair-esm's own)"
         )
     where = (
         "use a checkpoint that has one"

@@ -12,7 +12,7 @@ from .folders import FolderConfig, adapter_base, adapter_weights, is_adapter, re
 from .names import from_hugging_face
 from .pickles import load_pickle
 from .shape import Shape
-from .tensors import State, checked_tensors, frequency_names, say_left_out, spread_frequencies, take_rows
+from .tensors import State, checked_tensors, copy_shared_frequencies, frequency_names, log_unused, select_rows
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,12 @@ def read_hugging_face(folder: Path) -> tuple[Shape, State]:
     """
     config = read_config(folder)
     state, others = from_hugging_face(folder, _tensors(folder))
-    say_left_out(folder, others)
+    log_unused(folder, others)
     _check_vocabulary(folder, config, state)
-    take_rows(folder, state, config.token_rows)
+    select_rows(folder, state, config.token_rows)
     if config.tie_word_embeddings and "embed_tokens.weight" in state:
         state.setdefault("lm_head.weight", state["embed_tokens.weight"])
-    spread_frequencies(state)
+    copy_shared_frequencies(state)
     _add_missing_frequencies(folder, config, state)
     return config.shape, state
 
@@ -61,7 +61,7 @@ def _read_file(file: Path) -> State:
     try:
         return checked_tensors(file, load_file(file))
     except SafetensorError as error:
-        raise CheckpointError(f"{file}: not a whole safetensors file ({error}); fetch it again") from error
+        raise CheckpointError(f"{file}: not a complete safetensors file ({error}); fetch it again") from error
 
 
 def _check_vocabulary(folder: Path, config: FolderConfig, state: State) -> None:
@@ -80,7 +80,7 @@ def _add_missing_frequencies(folder: Path, config: FolderConfig, state: State) -
         return
     log.warning(
         "%s: %d layers without rotary frequencies (inv_freq); computed in fp32, as transformers does. "
-        "Meta's own checkpoints hold them rounded to fp16, which gives other values.",
+        "Meta's checkpoints contain them rounded to fp16, so the embeddings differ slightly.",
         folder,
         len(missing),
     )

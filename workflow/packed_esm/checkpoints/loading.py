@@ -40,7 +40,7 @@ def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
 
 def _build(path: Path, shape: Shape, state: State) -> nn.Module:
     check_agreement(path, shape, state)
-    with _NothingDrawn():  # the system does not allocate memory that is never written
+    with _SkipRandomInit():  # the system does not allocate memory that is never written
         model = _empty_model(shape)
     expected = model.state_dict()
     absent = _complete_heads(state, expected)
@@ -76,7 +76,7 @@ def _check_tensors(path: Path, shape: Shape, state: State, expected: State) -> N
         if names:
             raise CheckpointError(
                 f"{path}: {len(names)} {problem} tensors for a model of {shape.num_layers} layers, "
-                f"{_some(names)}; the file is damaged or belongs to another model: fetch it again"
+                f"{_shortened(names)}; the file is damaged or belongs to another model: fetch it again"
             )
     for name in sorted(state.keys() & expected.keys()):
         if not state[name].is_floating_point():
@@ -85,8 +85,8 @@ def _check_tensors(path: Path, shape: Shape, state: State, expected: State) -> N
             )
     if extra := state.keys() - expected.keys():
         raise CheckpointError(
-            f"{path}: {len(extra)} extra tensors for an ESM-2 of {shape.num_layers} layers, {_some(extra)}; "
-            "it is another model, or contains more than a model: save it without them"
+            f"{path}: {len(extra)} extra tensors for an ESM-2 of {shape.num_layers} layers, {_shortened(extra)}; "
+            "it is another model, or the file contains more than a model: save it without them"
         )
 
 
@@ -110,7 +110,7 @@ def _empty_model(shape: Shape) -> nn.Module:
     return ProteinBertModel(args, Alphabet.from_architecture(ESM1B))
 
 
-class _NothingDrawn(TorchFunctionMode):
+class _SkipRandomInit(TorchFunctionMode):
     """Skip the random initial weights, which are replaced at once.
 
     The meta device would skip them too, but it imports torch's compiler, which takes two seconds.
@@ -123,6 +123,6 @@ class _NothingDrawn(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _some(names: Iterable[str], at_most: int = 3) -> str:
+def _shortened(names: Iterable[str], at_most: int = 3) -> str:
     names = sorted(names)
     return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")

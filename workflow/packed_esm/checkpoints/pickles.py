@@ -40,7 +40,10 @@ def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
             "use a file published as esm2_*.pt or safetensors"
         ) from error
     except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
-        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: a damaged zip points outside the file
+        if getattr(error, "errno", None) not in (
+            None,
+            errno.EINVAL,
+        ):  # EINVAL: a damaged zip has an offset outside the file
             raise
         raise _unreadable(path, error) from error
     except (TypeError, AttributeError, AssertionError, OverflowError, MemoryError, struct.error) as error:
@@ -50,5 +53,5 @@ def load_pickle(path: Path, mapped: bool = False) -> Any:  # noqa: ANN401
 def _unreadable(path: Path, error: BaseException) -> CheckpointError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return CheckpointError(
-        f"{path}: cannot be read as a PyTorch checkpoint ({reason}); it is truncated or no checkpoint: fetch it again"
+        f"{path}: cannot be read as a PyTorch checkpoint ({reason}); truncated or not a checkpoint; fetch it again"
     )

@@ -12,8 +12,8 @@ from ..sequences.tokens import MASK
 from .names import CONTACT_HEAD, from_hugging_face, is_hugging_face, plain_fair_esm_names
 from .pickles import load_pickle
 from .registry import contact_head_path
-from .shape import MOST, LearnedPositions, Shape, layers_of, truth_value, whole_number
-from .tensors import State, checked_tensors, say_left_out, spread_frequencies, take_rows
+from .shape import LIMITS, LearnedPositions, Shape, layers_of, truth_value, whole_number
+from .tensors import State, checked_tensors, copy_shared_frequencies, log_unused, select_rows
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +78,13 @@ def _esm1b_shape(path: Path, args: argparse.Namespace, state: State) -> Shape:
     values = {name.removeprefix("encoder_"): value for name, value in vars(args).items()}
     names = ("layers", "embed_dim", "attention_heads")
     fields = _values_of(path, "args", argparse.Namespace(**values), (*names, "ffn_embed_dim", "max_positions"))
-    most = MOST["max_positions"]
+    largest = LIMITS["max_positions"]
     return Shape(
         *_sizes(path, fields, names),
         truth_value(path, "token_dropout", values.get("token_dropout")),
         positions=LearnedPositions(
-            whole_number(path, "max_positions", fields["max_positions"], most),
-            whole_number(path, "ffn_embed_dim", fields["ffn_embed_dim"], most),
+            whole_number(path, "max_positions", fields["max_positions"], largest),
+            whole_number(path, "ffn_embed_dim", fields["ffn_embed_dim"], largest),
             "emb_layer_norm_before.weight" in state,
         ),
         fields=names,
@@ -113,15 +113,15 @@ def _values_of(path: Path, what: str, holder: object, names: tuple[str, ...]) ->
 
 
 def _sizes(path: Path, fields: dict[str, Any], names: tuple[str, ...]) -> list[int]:
-    most = (MOST["num_layers"], MOST["embed_dim"], MOST["attention_heads"])
-    return [whole_number(path, name, fields[name], at_most) for name, at_most in zip(names, most, strict=True)]
+    limits = (LIMITS["num_layers"], LIMITS["embed_dim"], LIMITS["attention_heads"])
+    return [whole_number(path, name, fields[name], at_most) for name, at_most in zip(names, limits, strict=True)]
 
 
 def _read_bare(path: Path, tensors: State) -> tuple[Shape, State]:
     """Return shape and tensors of a `model.state_dict()` of fair-esm or transformers."""
     if is_hugging_face(tensors):
         state, others = from_hugging_face(path, checked_tensors(path, tensors))
-        say_left_out(path, others)
+        log_unused(path, others)
     else:
         state = plain_fair_esm_names(checked_tensors(path, tensors))
         _tie(state)
@@ -138,13 +138,13 @@ def _read_bare(path: Path, tensors: State) -> tuple[Shape, State]:
     sizes = (len(layers_of(state)), width, width // head_width)
     shape = Shape(*_sizes(path, dict(zip(Shape.fields, sizes, strict=True)), Shape.fields), token_dropout=True)
     log.warning(
-        "%s: a dictionary of tensors, with %d layers and %d heads; token dropout and layer norms as in Meta's",
+        "%s: a dictionary of tensors, with %d layers and %d heads; token dropout and layer norms as in Meta's models",
         path,
         shape.num_layers,
         shape.attention_heads,
     )
-    spread_frequencies(state)
-    take_rows(path, state, None)
+    copy_shared_frequencies(state)
+    select_rows(path, state, None)
     state.setdefault("lm_head.weight", state["embed_tokens.weight"])
     return shape, state
 

@@ -62,7 +62,7 @@ def contact_head_url(name: str) -> str:
     """
     if name == DEMO or name.startswith("esm1v"):
         raise OptionError(
-            f"include: contacts: there is no contact head of {name}; leave it out, or use an ESM-2 of Meta"
+            f"include: contacts: there is no contact head for {name}; remove contacts, or use an ESM-2 of Meta"
         )
     return f"{BASE_URL}/regression/{name}-contact-regression.pt"
 
@@ -90,7 +90,7 @@ def find_model(model: str) -> Path:
     """
     if model == DEMO:
         if not DEMO_PATH.exists():
-            raise OptionError(f"model: {DEMO_PATH} is missing, the file of demo; give a name or a path")
+            raise OptionError(f"model: {DEMO_PATH}, the file of demo, is missing; give another name, or a path")
         return DEMO_PATH
     if model in MODELS:
         return hub_path(model)
@@ -99,7 +99,7 @@ def find_model(model: str) -> Path:
     if "/" in model or model.endswith(".pt") or Path(model).exists():
         return Path(model).expanduser()
     raise OptionError(
-        f"model: {model!r} is no known name and no path; names are {', '.join(MODELS)}, "
+        f"model: {model!r} is neither a known name nor a path; names are {', '.join(MODELS)}, "
         "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder, or a Hugging Face id"
     )
 
@@ -121,7 +121,7 @@ def hugging_face_cache() -> Path:
 
 
 def hub_snapshot(model_id: str, revision: str = "main") -> Path | None:
-    """Return the folder of a model id in the cache of Hugging Face; None if it is not there.
+    """Return the folder of a model id in the cache of Hugging Face; None if it is missing.
 
     Args:
         model_id: `organisation/name`.
@@ -148,7 +148,7 @@ def _cached(model_id: str) -> Path:
         name = model_id.split("/")[1]
         by_name = f"; model: {name} fetches it from Meta" if name in MODELS else ""
         raise OptionError(
-            f"model: there is nothing at {model_id}, and as an id it is not in Hugging Face's cache "
+            f"model: {model_id} does not exist as a path, and the id is not in Hugging Face's cache "
             f"({hugging_face_cache()}); fetch it there with hf download {model_id}, or give a path{by_name}"
         )
     return snapshot

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 
-MOST = {"num_layers": 1_000, "embed_dim": 100_000, "attention_heads": 1_000, "max_positions": 10**7}
+LIMITS = {"num_layers": 1_000, "embed_dim": 100_000, "attention_heads": 1_000, "max_positions": 10**7}
 FAIR_ESM_EPS = 1e-5  # the default of torch, which fair-esm uses
 _LAYER = re.compile(r"layers\.(\d{1,9})\.")
 
@@ -23,7 +23,7 @@ class LearnedPositions:
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything that determines a model besides its tensors.
+    """Everything that determines a model, except its tensors.
 
     `fields`: the names of `num_layers`, `embed_dim` and `attention_heads` in the checkpoint, for messages.
     """
@@ -37,21 +37,21 @@ class Shape:
     fields: tuple[str, str, str] = ("num_layers", "embed_dim", "attention_heads")
 
 
-def whole_number(where: object, field: str, value: Any, most: int) -> int:  # noqa: ANN401
-    """Return `value` if it is a whole number from 1 to `most`.
+def whole_number(where: object, field: str, value: Any, largest: int) -> int:  # noqa: ANN401
+    """Return `value` if it is a whole number from 1 to `largest`.
 
     Raises:
         CheckpointError: it is not; the message names `where` and `field`.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise CheckpointError(f"{where}: {field} is {_short(value)}, not a whole number from 1 to {most}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+        raise CheckpointError(f"{where}: {field} is {_short(value)}, not a whole number from 1 to {largest}")
     return value
 
 
 def truth_value(where: object, field: str, value: Any) -> bool:  # noqa: ANN401
     """Return `value` if it is true or false; None counts as false, as in transformers."""
     if value is not None and not isinstance(value, bool):
-        raise CheckpointError(f"{where}: {field} is {_short(value)}, neither true nor false")
+        raise CheckpointError(f"{where}: {field} is {_short(value)}, not true or false")
     return bool(value)
 
 
@@ -75,7 +75,9 @@ def check_agreement(where: object, shape: Shape, tensors: Mapping[str, Any]) -> 
     layers, dim, heads = shape.fields
     embedding = tensors.get("embed_tokens.weight")
     if embedding is None or embedding.ndim != 2:
-        raise CheckpointError(f"{where}: no embedding of tokens among its tensors; it is not an ESM-2, or damaged")
+        raise CheckpointError(
+            f"{where}: its tensors do not contain an embedding of tokens; it is not an ESM-2, or it is damaged"
+        )
     if embedding.shape[1] != shape.embed_dim:
         raise CheckpointError(f"{where}: {dim} is {shape.embed_dim}, but its tensors are {embedding.shape[1]} wide")
     found = layers_of(tensors)

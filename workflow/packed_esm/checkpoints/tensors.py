@@ -32,13 +32,13 @@ def checked_tensors(where: object, tensors: object) -> State:
     return dict(tensors)
 
 
-def say_left_out(where: object, names: Sequence[str]) -> None:
+def log_unused(where: object, names: Sequence[str]) -> None:
     """Log that tensors of other heads are not used."""
     if names:
         log.info("%s: %d tensors of another head (%s ...) are not used", where, len(names), names[0])
 
 
-def take_rows(where: object, state: State, token_rows: Sequence[int] | None) -> None:
+def select_rows(where: object, state: State, token_rows: Sequence[int] | None) -> None:
     """Put the rows of the embedding and the LM head into the order of tokens of fair-esm, and leave out added tokens.
 
     Args:
@@ -63,7 +63,7 @@ def take_rows(where: object, state: State, token_rows: Sequence[int] | None) -> 
         state |= {name: state[name][rows] for name in present}
 
 
-def spread_frequencies(state: State) -> None:
+def copy_shared_frequencies(state: State) -> None:
     """Copy shared rotary frequencies, if there are any, to each layer; `state` is changed."""
     shared = state.pop(SHARED_FREQUENCIES, None)
     if shared is not None:

@@ -1,4 +1,4 @@
-"""Tensors of a fair-esm model that the packed forward uses besides its blocks."""
+"""Tensors of a fair-esm model that the packed forward uses in addition to its blocks."""
 
 import torch
 from torch import nn

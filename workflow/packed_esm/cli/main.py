@@ -26,7 +26,7 @@ keys that people set most (all keys: {keys}):
   layers=-1  pooling=mean     which vectors: layers=0,20,-1 pooling=mean,max,std,bos,eos
   per_residue=float16         also a vector for each residue
   include=log_likelihood      also log_likelihood, logits, contacts
-  formats=h5ad                also h5, npy, h5ad, pt
+  formats=h5ad                also h5, npy, h5ad, skbio, pt
   device=cuda  dtype=auto     default: a GPU if there is one, in fp16; else the CPU in fp32
   long_proteins.max_length=1022 long_proteins.action=split
   metadata=mine.tsv color_by=host

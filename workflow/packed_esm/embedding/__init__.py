@@ -1,5 +1,5 @@
-"""From tokens to embeddings: packing, the embedder, long proteins, reuse, and the work of one embed job.
+"""From tokens to embeddings: packing, the embedder, long proteins, reuse, and one embed job.
 
-Knows the model and the files that it fills.
+It knows the model and the files of results.
 May import: checkpoints, errors, kernels, model, options, outputs, sequences, store, system, torch.
 """

@@ -1,8 +1,8 @@
-"""Embed the sequences of a job; after an out-of-memory once more, with smaller packs."""
+"""Embed the sequences of a job; if the GPU memory is full, start again with smaller packs."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +24,12 @@ MIN_TOKENS_PER_PACK = 1024
 
 
 class Embedded(NamedTuple):
-    """What a job has embedded.
+    """The embeddings of a job.
 
     Attributes:
-        earlier: what earlier results had.
-        embeddings: of all others, in their order.
-        repeated: how many sequences were embedded twice.
+        earlier: embeddings from earlier results.
+        embeddings: of all other sequences, in their order.
+        repeated: number of sequences that were embedded twice.
     """
 
     earlier: Earlier
@@ -42,11 +42,11 @@ class Attempts:
     """The work of a job on the device.
 
     Attributes:
-        embedder: its budget of tokens is halved after each out-of-memory.
+        embedder: each out-of-memory halves its budget of tokens.
         sequences: of the job.
-        residues: where values of each residue are kept.
-        repeat: what is embedded twice.
-        clock: for the seconds of each stage.
+        residues: writes the values of each residue; None: they are not written.
+        repeat: embeds some sequences twice and compares.
+        clock: measures the seconds of each stage.
         title: of the progress bar.
     """
 
@@ -57,24 +57,27 @@ class Attempts:
     clock: Clock
     title: str
 
-    def embed(self, reuse: Sequence[Path]) -> Embedded:
-        """Take what earlier results have and embed the others.
+    def embed(self, reuse: Sequence[Path], own: Sequence[Path] = ()) -> Embedded:
+        """Copy embeddings from earlier results, of other runs (`reuse`) and of this one (`own`), and embed the others.
 
-        After an out-of-memory the budget is another, and what was found may not stand beside it: it is looked up again.
+        An out-of-memory changes the budget, which is a setting. Then earlier results are searched again, because those
+        that were found belong to the old budget.
         """
         while True:
             settings = self.embedder.settings
             empty = self.embedder.empty_columns(len(self.sequences.tokens))
-            earlier = look_up(reuse, self.sequences.digests, settings, empty)
+            if self.residues:
+                self.residues.writer.restart()
+            earlier = look_up(reuse, self.sequences.digests, settings, empty, self.residues, own)
             self.clock.lap("reuse")
             embeddings, repeated = self._embed(earlier.missing)
             if not earlier.found.any() or self.embedder.settings == settings:
                 return Embedded(earlier, embeddings, repeated)
 
     def _embed(self, indices: np.ndarray) -> tuple[Embeddings, int]:
-        """Embed the sequences `indices`, in their order; after an out-of-memory all over with half the budget.
+        """Embed the sequences `indices`, in their order; return the embeddings and the number of repeated sequences.
 
-        So one budget holds for all. Return the embeddings, and how many sequences were repeated.
+        After an out-of-memory all sequences start again with half the budget, so that all have the same budget.
         """
         while True:
             self.clock.restart()
@@ -87,29 +90,30 @@ class Attempts:
                 self.residues.writer.restart()
 
     def _attempt(self, indices: np.ndarray) -> tuple[Embeddings, int]:
-        tokens, names = ([values[i] for i in indices] for values in (self.sequences.tokens, self.sequences.names))
-        write = self.residues.write if self.residues else None
+        some = self.sequences.take(indices)
+        residues = replace(self.residues, sequences=some) if self.residues else None
+        tokens, names, write = some.tokens, some.names, residues.write if residues else None
         if tokens:
             self.embedder.warm_up()
         self.clock.lap("warm_up")
         with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
             embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
         self.clock.lap("embed")
-        repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, self.residues)
+        repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, residues)
         self.clock.lap("repeat")
         self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
         self.clock.lap("embed")
         return embeddings, repeated
 
     def _halve_budget(self, error: Exception) -> None:
-        """Halve the budget of tokens, or raise MemoryError that names the longest sequence where it is small."""
+        """Halve the budget of tokens; if it is too small, raise MemoryError, which names the longest sequence."""
         budget, tokens = self.embedder.tokens_per_pack, self.sequences.tokens
         if budget // 2 < MIN_TOKENS_PER_PACK:
             longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
             raise MemoryError(
-                f"out of GPU memory even with {budget} tokens a pack; the longest sequence is "
+                f"out of GPU memory even with {budget} tokens per pack; the longest sequence is "
                 f"{self.sequences.names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, or "
                 "device: cpu"
             ) from error
-        log.warning("out of GPU memory with %d tokens a pack; again with %d", budget, budget // 2)
+        log.warning("out of GPU memory with %d tokens per pack; retrying with %d", budget, budget // 2)
         self.embedder.tokens_per_pack = budget // 2

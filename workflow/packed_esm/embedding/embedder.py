@@ -1,4 +1,4 @@
-"""Embed sequences: tokens in, one vector a sequence, pooling and layer out."""
+"""Embed sequences: turn tokens into one vector per sequence, pooling and layer."""
 
 import hashlib
 import logging
@@ -32,14 +32,14 @@ from .results import EachSequence, Embeddings, MakePacks, StartedPack
 
 log = logging.getLogger(__name__)
 
-# Packs whose work is queued while one is waited for: the host prepares the next while the GPU computes.
+# Packs in the queue while the host waits for an older one: the host prepares packs while the GPU computes.
 PACKS_AHEAD = 2
 
 
 class Embedder:
     """A loaded model with its settings; everything that determines an embedding is in `settings`.
 
-    With `options.windows` a protein longer than a window is embedded in windows, and what they give is joined.
+    With `options.windows`, a protein that is longer than a window is embedded in windows, and their outputs are joined.
     """
 
     def __init__(self, options: EmbedOptions) -> None:
@@ -47,9 +47,9 @@ class Embedder:
         self.device = choose_device(options.device)
         dtype = choose_dtype(options.dtype, self.device)
         self._check_windows()
-        with ThreadPoolExecutor(1) as beside:  # hashing lets go of the interpreter
-            digest = beside.submit(checkpoint_sha256, options.model)
-            # Not where the weights stay in the mapped file: it may be overwritten while they are used.
+        with ThreadPoolExecutor(1) as executor:  # hashing releases the GIL
+            digest = executor.submit(checkpoint_sha256, options.model)
+            # On a CPU the weights would stay in the mapped file, and another program could overwrite it during the run.
             base = load_esm2(options.model, mapped=self.device.type == "cuda")
         self._model_sha256 = digest.result()
         require_heads(base, options.include, Path(options.model))
@@ -65,12 +65,12 @@ class Embedder:
         check_published(Path(options.model), shape)
 
     def _check_windows(self) -> None:
-        """Raise OptionError for windows where something is included that they cannot be joined to."""
+        """Raise OptionError for windows together with an output that cannot be joined over windows."""
         outputs = [RESIDUES[name] for name in self.options.include if name in RESIDUES]
         for output in outputs if self.options.windows else ():
             if not output.layout.joins_windows:
                 raise OptionError(
-                    f"include: {output.name} cannot be combined with windows; use long_proteins.action: truncate or "
+                    f"include: {output.name} cannot be combined with windows; set long_proteins.action: truncate or "
                     "reject"
                 )
 
@@ -78,7 +78,7 @@ class Embedder:
         return any(included(name).head == head for name in self.options.include)
 
     def warm_up(self) -> None:
-        """On a GPU, run a pack of filler: kernels are compiled, or taken from their cache, before the work begins."""
+        """On a GPU, run a pack of filler, which compiles the kernels or loads them from their cache."""
         if self.device.type == "cuda":
             (pack,) = iterate_packs([tokenize("M")], self.tokens_per_pack)
             self._start(self.model, pack).wait()
@@ -109,11 +109,11 @@ class Embedder:
         return columns_of(self.settings)
 
     def empty_columns(self, rows: int) -> dict[str, np.ndarray]:
-        """Return a matrix for each column, float32 [rows, width], not set."""
+        """Return an uninitialised matrix for each column, float32 [rows, width]."""
         return {x.name: np.empty((rows, x.width(self.model.embed_dim)), np.float32) for x in self.columns}
 
     def residues(self, tokens: Sequence[np.ndarray]) -> int:
-        """Return the residues that `embed` runs: in two windows, counted twice."""
+        """Return the number of residues that `embed` runs; a residue in two windows counts twice."""
         return sum(len(piece) - 2 for one in tokens for piece in cut(one, self.options.windows))
 
     def embed(
@@ -127,18 +127,18 @@ class Embedder:
 
         Args:
             tokens: the sequences.
-            each_sequence: called with (index, what `forward_packed` gave for the sequence, on the device): its
-                "representations" {layer: fp32 [L + 2, E]}, and what is included, by names of RESIDUES.
-            progress: called with the residues done since the last call, as `residues` counts them.
+            each_sequence: called with (index, outputs of `forward_packed` for the sequence, on the device):
+                "representations" {layer: fp32 [L + 2, E]}, and the included outputs, by names of RESIDUES.
+            progress: called with the residues done since the last call, counted as in `residues`.
             packs: puts tokens into packs of a budget.
 
-        Sequences whose values are not finite are listed in the result's `recomputed`: call `recompute` for them.
+        The result's `recomputed` lists the sequences whose values are not finite: call `recompute` for them.
         """
         pieces = [cut(one, self.options.windows) for one in tokens]
         if len(tokens) == sum(map(len, pieces)):
             return self._embed_whole(tokens, each_sequence, progress, packs)
         join = self._join(tokens, pieces, each_sequence)
-        return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.take, progress, packs))
+        return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.add, progress, packs))
 
     def _embed_whole(
         self,
@@ -147,7 +147,7 @@ class Embedder:
         progress: Callable[[int], object],
         packs: MakePacks,
     ) -> Embeddings:
-        """Embed sequences, each in one forward."""
+        """Embed sequences without windows, each in one forward."""
         result = Embeddings(self.empty_columns(len(tokens)), places=np.empty(len(tokens), np.int32))
         started: deque[StartedPack] = deque()
         for pack in packs(tokens, self.tokens_per_pack):
@@ -166,56 +166,57 @@ class Embedder:
         names: Sequence[str],
         each_sequence: EachSequence | None = None,
     ) -> None:
-        """Replace what `embed` found not finite (`result.recomputed`) by its embedding in fp32, alone.
+        """Replace embeddings that are not finite (`result.recomputed`): embed each sequence alone in fp32.
 
         Raises:
-            MemoryError: the GPU has no room for it in fp32.
-            NonFiniteError: where `on_nonfinite` is `fail`, or the values are not finite even in fp32.
+            MemoryError: the GPU memory is too small for the sequence in fp32.
+            NonFiniteError: `on_nonfinite` is `fail`, or the values are not finite even in fp32.
         """
         for index in result.recomputed:
             self._recompute(index, tokens, names[index], result, each_sequence)
 
     def _start(self, model: ESM2WithFlashAttention, pack: Pack, keep: bool = False) -> StartedPack:
-        """Queue all the work on a pack, to the copy of its pooled vectors; on a GPU this returns before it is done."""
+        """Queue the work on a pack, up to the copy of its pooled vectors; on a GPU, return before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
         cu_seqlens, real = torch.from_numpy(pack.cu_seqlens), torch.from_numpy(pack.real_cu_seqlens)
-        asked = {included(name).asks: True for name in self.options.include}
-        out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **asked)
-        vectors, bad = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
-        on_cuda = self.device.type == "cuda"  # elsewhere nothing says when a copy is done, so it is waited for
-        pooled, bad = [x.to("cpu", non_blocking=on_cuda) for x in vectors], bad.to("cpu", non_blocking=on_cuda)
+        keywords = {included(name).forward_keyword: True for name in self.options.include}
+        out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **keywords)
+        vectors, nonfinite = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
+        on_cuda = self.device.type == "cuda"  # elsewhere nothing tells when a copy is done, so it is waited for
+        pooled = [x.to("cpu", non_blocking=on_cuda) for x in vectors]
+        nonfinite = nonfinite.to("cpu", non_blocking=on_cuda)
         done = torch.cuda.Event() if on_cuda else None
         if done:
             done.record()
-        return StartedPack(pack, pooled, bad, out if keep else None, done)
+        return StartedPack(pack, pooled, nonfinite, out if keep else None, done)
 
     def pooled(
         self, out: dict, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, count: int, kernels: bool = False
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return (fp32 [count, width] of each column, bool [count]: not finite) of what `forward_packed` gave.
+        """Return (fp32 [count, width] of each column, bool [count]: not finite) from the outputs of `forward_packed`.
 
         Args:
-            out: its result, with logits where a column needs them.
-            input_ids: its argument.
+            out: these outputs, with logits if a column needs them.
+            input_ids: argument of `forward_packed`.
             cu_seqlens, count, kernels: see `pool_packed`.
         """
         parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
         scalars = [SCALARS[column.scalar] for column in self.columns if column.scalar]
-        parts += [(scalar.of_tokens(out, input_ids), ["mean"]) for scalar in scalars]
+        parts += [(scalar.per_token(out, input_ids), ["mean"]) for scalar in scalars]
         by_part = [pool_packed(rows, cu_seqlens, count, poolings, kernels) for rows, poolings in parts]
-        return [x for pools, _ in by_part for x in pools], torch.stack([bad for _, bad in by_part]).any(0)
+        return [x for pools, _ in by_part for x in pools], torch.stack([x for _, x in by_part]).any(0)
 
     def _finish(self, started: StartedPack, result: Embeddings, each_sequence: EachSequence | None) -> int:
-        """Wait for a pack, write its rows of `result`, and return its residues."""
+        """Wait for a pack, write its rows into `result`, and return its number of residues."""
         started.wait()
-        pack, bad = started.pack, started.bad.numpy()
+        pack, nonfinite = started.pack, started.bad.numpy()
         for name, vectors in zip(result.columns, started.pooled, strict=True):
             result.columns[name][pack.indices] = vectors.numpy()
         if each_sequence is not None:
-            for place in np.flatnonzero(~bad):
+            for place in np.flatnonzero(~nonfinite):
                 each_sequence(pack.indices[place], started.of_sequence(place))
         result.places[pack.indices] = pack.real_cu_seqlens[:-1]
-        result.recomputed += [pack.indices[place] for place in np.flatnonzero(bad)]
+        result.recomputed += [pack.indices[place] for place in np.flatnonzero(nonfinite)]
         result.packs += 1
         result.real_tokens += pack.real_tokens
         result.pack_tokens += len(pack.input_ids)
@@ -229,22 +230,22 @@ class Embedder:
         result: Embeddings,
         each_sequence: EachSequence | None,
     ) -> None:
-        """Embed one sequence in fp32, in place of values that were not finite; of a long protein all windows."""
+        """Embed one sequence in fp32 and replace its values that were not finite; of a long protein, all windows."""
         pieces = cut(tokens[index], self.options.windows)
-        hand_out = (lambda _, out: each_sequence(index, out)) if each_sequence else None
+        each = (lambda _, out: each_sequence(index, out)) if each_sequence else None
         if len(pieces) == 1:
-            alone = self._recompute_alone(tokens[index], name, hand_out)
+            alone = self._recompute_alone(tokens[index], name, each)
         else:
-            join = self._join([tokens[index]], [pieces], hand_out)
+            join = self._join([tokens[index]], [pieces], each)
             for number, piece in enumerate(pieces):
                 window = f"{name}, window {number + 1} of {len(pieces)}"
-                self._recompute_alone(piece, window, lambda _, out, number=number: join.take(number, out))
+                self._recompute_alone(piece, window, lambda _, out, number=number: join.add(number, out))
             alone = join.result
         for column, matrix in alone.columns.items():
             result.columns[column][index] = matrix[0]
 
     def _recompute_alone(self, tokens: np.ndarray, name: str, each_sequence: EachSequence | None) -> Embeddings:
-        """Embed one sequence, or window, in fp32 and in a pack of its own."""
+        """Embed one sequence, or window, in fp32, alone in a pack."""
         problem = f"{name}: values that are not finite in {self.settings['dtype']}"
         if self.options.on_nonfinite == "fail" or self.settings["dtype"] == "fp32":
             raise NonFiniteError(f"{problem}; use dtype: fp32, or check the checkpoint")
@@ -258,7 +259,7 @@ class Embedder:
             self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, each_sequence)
         except torch.OutOfMemoryError as error:
             raise MemoryError(
-                f"{problem}, and there is no GPU memory to recompute its {len(tokens) - 2} residues in fp32; "
+                f"{problem}, and the GPU memory is too small to recompute its {len(tokens) - 2} residues in fp32; "
                 "use dtype: bf16 (the range of fp32), a larger GPU, or device: cpu"
             ) from error
         if alone.recomputed:
@@ -271,16 +272,16 @@ class Embedder:
         pieces: Sequence[Sequence[np.ndarray]],
         each_sequence: EachSequence | None,
     ) -> WindowJoin:
-        """Return what joins `pieces`, the windows of each of `tokens`."""
+        """Return an object that joins `pieces`, the windows of each of `tokens`."""
         result = Embeddings(self.empty_columns(len(tokens)))
         return WindowJoin(self.options.windows, self._pool_joined, tokens, pieces, result, each_sequence)
 
     def _pool_joined(self, tokens: np.ndarray, out: dict) -> list[np.ndarray]:
-        """Return the row of each column of one protein, of what its windows gave together."""
+        """Return the row of each column of one protein, from the joined outputs of its windows."""
         cu_seqlens = torch.tensor([0, len(tokens)], dtype=torch.int32)
-        pooled, bad = self.pooled(out, torch.from_numpy(tokens).to(self.device), cu_seqlens, 1)
-        if bad.any():
-            raise NonFiniteError("the sum of windows is not finite; use dtype: fp32, or check the checkpoint")
+        pooled, nonfinite = self.pooled(out, torch.from_numpy(tokens).to(self.device), cu_seqlens, 1)
+        if nonfinite.any():
+            raise NonFiniteError("joined windows are not finite; use dtype: fp32, or check the checkpoint")
         return [vectors[0].cpu().numpy() for vectors in pooled]
 
 

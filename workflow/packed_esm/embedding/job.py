@@ -1,4 +1,4 @@
-"""Embed one FASTA file: the work of one embed job."""
+"""Embed one FASTA file: one embed job."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from .embedder import Embedder
 from .kept_residues import KeptResidues
 from .options import EmbedOptions, RepeatOptions
 from .reading import Sequences, check_lengths, read_tokens
-from .repeat import Repeat, chance
+from .repeat import Repeat, random_seed
 from .statistics import job_statistics
 
 log = logging.getLogger(__name__)
@@ -34,29 +34,34 @@ def embed_fasta(
     residue_dtype: str = "float16",
     repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
+    own_results: Path | None = None,
 ) -> dict:
-    """Embed the records of a FASTA file into an Arrow file, in their order; return (and write) the statistics.
+    """Write the embeddings of a FASTA file to an Arrow file, in its order; write and return the statistics.
 
     Args:
-        fasta: normalised sequences; an id that is a refget identifier (`SQ.`) is checked against its sequence.
-        out: what determines the embeddings, and nothing else, so that equal work gives equal bytes.
+        fasta: normalised sequences. An id that is a refget identifier (`SQ.`) must match its sequence.
+        out: Arrow file. It holds embeddings and settings, but no times or devices, so that equal work gives equal
+            bytes.
         stats_path: JSON with seconds, memory, device and counters.
         options: how to embed.
-        reuse: Parquet files of earlier runs; what they have with the same settings is not embedded again.
-        residues: {feature: path} of the HDF5 files for each residue, names of RESIDUES.
-        residue_dtype: of representations there.
-        repeat: share of the sequences to embed twice, 0 to 1, see `Repeat`; it determines no byte of `out`.
-        repeat_seed: of their choice; by default from the operating system. The statistics have it.
+        reuse: Parquet files of earlier runs; sequences that they have with the same settings are copied. With
+            `residues`, `../residues` must have their values too.
+        residues: {feature: path} of the residue files (HDF5), names of RESIDUES.
+        residue_dtype: of representations in these files.
+        repeat: share of the sequences to embed twice, 0 to 1, see `Repeat`; `out` does not depend on it.
+        repeat_seed: seed for choosing them; by default from the operating system. The statistics record it.
+        own_results: folder of the results that the job is for. What was merged there with the same settings is copied,
+            unless it is damaged.
 
     Raises:
-        EmbeddingFileError: a file of `reuse` that is damaged.
-        FastaError: a record that is not what its digest says, with characters that are no residues, or too long.
-        OptionError: residues together with reuse, or of a feature that is not included.
-        RepeatError: a sequence that was embedded twice gave different bits; no file of results is written.
+        EmbeddingFileError: a file of `reuse` is damaged.
+        FastaError: a record does not match its digest, has characters that are not residues, or is too long.
+        OptionError: residues of a feature that is not included.
+        RepeatError: a sequence that was embedded twice gave different bits; no results are written.
     """
     residues = residues or {}
-    _check_residues(residues, residue_dtype, options, reuse)
-    again = Repeat(repeat, stats_path.with_suffix(".repeat.npz"), chance() if repeat_seed is None else repeat_seed)
+    _check_residues(residues, residue_dtype, options)
+    again = Repeat(repeat, stats_path.with_suffix(".repeat.npz"), random_seed() if repeat_seed is None else repeat_seed)
     again.check()
     clock = Clock()
     sequences = read_tokens(fasta)
@@ -65,9 +70,10 @@ def embed_fasta(
     check_lengths(fasta, embedder, sequences)
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
+    own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
     with ResidueWriter(residues, torch.get_num_threads()) as writer:
         keep = KeptResidues(writer, sequences, list(residues), residue_dtype) if residues else None
-        embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse)
+        embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse, own)
         writer.finish(embedder.settings | {"per_residue": residue_dtype})
     _write_embeddings(out, sequences, embedded, embedder.settings)
     clock.lap("write")
@@ -78,7 +84,7 @@ def embed_fasta(
 
 
 def _write_embeddings(out: Path, sequences: Sequences, embedded: Embedded, settings: dict) -> None:
-    """Write the Arrow file of the chunk; what was reused keeps the checksums that it had."""
+    """Write the Arrow file of the chunk; reused rows keep their checksums."""
     columns, checksums = embedded.earlier.completed(sequences.digests, embedded.embeddings.columns)
     write_chunk(out, sequences.digests, sequences.lengths, columns, settings, checksums)
 
@@ -95,11 +101,9 @@ def _log_counts(out: Path, stats: Mapping) -> None:
     )
 
 
-def _check_residues(residues: Mapping[str, Path], dtype: str, options: EmbedOptions, reuse: Sequence[Path]) -> None:
-    """Raise OptionError where files for each residue cannot be made as asked for."""
+def _check_residues(residues: Mapping[str, Path], dtype: str, options: EmbedOptions) -> None:
+    """Raise OptionError if residue files cannot be written with these options."""
     check_one_of("residue_dtype", dtype, RESIDUE_DTYPES)
-    if residues and reuse:
-        raise OptionError("reuse: earlier results hold no values for each residue; leave out one of the two")
     for feature in residues:
         check_one_of("residues", feature, RESIDUES)
         if RESIDUES[feature].in_include and feature not in options.include:

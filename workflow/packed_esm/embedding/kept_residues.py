@@ -18,6 +18,10 @@ class KeptResidues:
     features: list[str]
     dtype: str
 
+    def settings(self, settings: dict) -> dict:
+        """Return what determines the values of each residue; `settings`: what determines the embeddings."""
+        return settings | {"per_residue": self.dtype}
+
     def write(self, index: int, out: dict) -> None:
         """Write the features of one sequence; `out`: what `Embedder.embed` hands out for it."""
         self.writer.write(self.sequences.digests[index], self._arrays(index, out))

@@ -1,4 +1,4 @@
-"""Long proteins in windows: cut them, and join what the windows give as if it were of one forward."""
+"""Long proteins in windows: cut them, and join the outputs of the windows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,23 +12,26 @@ from .results import EachSequence, Embeddings
 
 
 def cut(tokens: np.ndarray, windows: ResidueWindows | None) -> list[np.ndarray]:
-    """Return the tokens of what is embedded of one protein: itself, or its windows where it is longer than one."""
+    """Return the tokens of the windows of a protein; a protein that fits one window is returned whole."""
     return [tokens] if windows is None or len(tokens) - 2 <= windows.size else windows.cut(tokens)
 
 
 @dataclass
 class WindowJoin:
-    """Take what pieces give; hand out what is whole, and what is complete, and pool the latter into `result`.
+    """Collect the outputs of pieces, and join those of the windows of one protein.
 
-    Windows of one protein are all as long, so they come close to each other, and few proteins wait.
+    When all windows of a protein are done, its joined outputs are pooled into `result` and passed to `each_sequence`.
+    The outputs of a whole protein are passed on at once. All windows of a protein have the same length, so packing puts
+    them close together, and few proteins wait.
 
     Attributes:
         windows: how long proteins were cut.
-        pool: (tokens of a protein, what its windows gave together) to the row of each column.
+        pool: function of (tokens of a protein, its joined outputs) that returns the row of each column.
         tokens: the proteins, uint8 [L + 2] each.
-        pieces: of each protein what `cut` gives.
+        pieces: the result of `cut` for each protein.
         result: the columns of the proteins.
         each_sequence: called with (index of the protein, its outputs).
+        waiting: {protein: {number of a window: its outputs}} of proteins with windows that are not done yet.
     """
 
     windows: ResidueWindows
@@ -42,8 +45,8 @@ class WindowJoin:
     def __post_init__(self) -> None:
         self._places = [(owner, number) for owner, one in enumerate(self.pieces) for number in range(len(one))]
 
-    def take(self, index: int, out: dict) -> None:
-        """Take what piece `index` gave."""
+    def add(self, index: int, out: dict) -> None:
+        """Add the outputs of piece `index`."""
         owner, number = self._places[index]
         if len(self.pieces[owner]) > 1:
             parts = self.waiting.setdefault(owner, {})
@@ -58,7 +61,7 @@ class WindowJoin:
             self.each_sequence(owner, out)
 
     def completed(self, of_pieces: Embeddings) -> Embeddings:
-        """Return the embeddings of the proteins; `of_pieces`: what the embedder gave for all pieces."""
+        """Return the embeddings of the proteins; `of_pieces`: those of all pieces."""
         owners = [owner for owner, _ in self._places]
         whole = [index for index, owner in enumerate(owners) if len(self.pieces[owner]) == 1]
         for name, rows in of_pieces.columns.items():
@@ -78,14 +81,14 @@ class WindowJoin:
 
 
 def joined(windows: ResidueWindows, parts: Sequence[torch.Tensor], residues: int) -> torch.Tensor:
-    """Return what the windows of one protein gave as if it were of one forward, fp32 [residues + 2, E].
+    """Return the rows of one protein, fp32 [residues + 2, E], from the rows of its windows.
 
-    A residue has the mean of the windows that it is in, cls is that of the first, eos that of the last.
+    A residue gets the mean over the windows that contain it. cls comes from the first window, eos from the last.
 
     Args:
         windows: how the protein was cut.
         parts: fp32 [size + 2, E] of each window.
-        residues: of the protein.
+        residues: number of residues of the protein.
     """
     total = parts[0].new_zeros(residues + 2, parts[0].shape[1])
     seen = parts[0].new_zeros(residues + 2, 1)

@@ -15,8 +15,8 @@ ON_NONFINITE = ("recompute", "fail")
 class EmbedOptions(Options):
     """How to embed.
 
-    `layers` as fair-esm counts them, negative allowed; `tokens_per_pack` None: by device and model; `windows`: for
-    longer proteins, see `long_proteins`.
+    `layers` counts as fair-esm does and may be negative. `tokens_per_pack` None: the default for device and model.
+    `windows` applies to proteins longer than a window, see `long_proteins`.
     """
 
     model: Path = option(
@@ -80,7 +80,7 @@ class EmbedOptions(Options):
 
 @dataclass(frozen=True)
 class RepeatOptions(Options):
-    """How many sequences an embed job embeds twice, as a share of all; it determines no embedding."""
+    """The share of the sequences that an embed job embeds twice; embeddings do not depend on it."""
 
     repeat: float = option(
         0.02,

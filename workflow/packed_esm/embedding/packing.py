@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import OptionError
 from ..sequences.tokens import CLS, EOS, FILLER
 
-# A long filler would cost attention for nothing; short ones cost next to none.
+# The cost of attention grows with the square of the length, so short filler sequences cost almost nothing.
 MAX_FILLER_TOKENS = 256
 
 
@@ -18,12 +18,12 @@ class Pack:
     """Tokens of one forward pass.
 
     Attributes:
-        indices: which sequences, in the order in which they stand in the pack.
-        input_ids: uint8 [total], real sequences one after the other, the rest is filler.
+        indices: of the sequences, in the order of the pack.
+        input_ids: uint8 [total]: the real sequences one after the other, and filler.
         cu_seqlens: int32 [n + 1], from 0, ends at `total`.
         max_seqlen: longest sequence, in tokens.
         real_tokens: tokens of the real sequences (cls and eos counted).
-        first: which sequence of the pack is the first real one; those before it are filler.
+        first: number of filler sequences before the first real one.
     """
 
     indices: list[int]
@@ -35,15 +35,15 @@ class Pack:
 
     @property
     def real_cu_seqlens(self) -> np.ndarray:
-        """Where each real sequence begins, and where the last one ends, int32 [len(indices) + 1]."""
+        """Start of each real sequence, and end of the last one, int32 [len(indices) + 1]."""
         return self.cu_seqlens[self.first : self.first + len(self.indices) + 1]
 
 
 def best_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Deal sequences to packs of at most `budget` tokens, each to the fullest pack that still takes it.
+    """Assign sequences to packs of at most `budget` tokens, each to the fullest pack that has room for it.
 
-    Best-fit decreasing (Johnson 1973). A sequence longer than the budget gets a pack of its own.
-    Equal input gives equal packs; inside a pack the order is by falling length, then by index.
+    Best-fit decreasing (Johnson 1973). A sequence longer than the budget gets its own pack.
+    Equal input gives equal packs. Inside a pack the order is by decreasing length, then by index.
     """
     packs: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, pack), sorted
@@ -68,10 +68,10 @@ def filler_lengths(free: int) -> list[int]:
 
 
 def build_pack(indices: list[int], tokens: Sequence[np.ndarray], budget: int, before: int = 0) -> Pack:
-    """Concatenate the sequences `indices` of `tokens` and fill up to `budget` tokens, `before` of them in front.
+    """Concatenate the sequences `indices` of `tokens` and add filler up to `budget` tokens, `before` of it in front.
 
-    One shape for all packs makes every matrix product of a run alike, so that a row of it does not
-    depend on what else is in the pack. A sequence longer than the budget stays whole and unfilled.
+    All packs have one shape, so all matrix products of a run have one shape, and a row does not depend on its
+    neighbours in the pack. A sequence longer than the budget stays whole and gets no filler.
     """
     lengths = [len(tokens[i]) for i in indices]
     real = sum(lengths)
@@ -93,17 +93,17 @@ def iterate_packs(tokens: Sequence[np.ndarray], budget: int) -> Iterator[Pack]:
 def moved_packs(
     tokens: Sequence[np.ndarray], budget: int, places: np.ndarray, rng: np.random.Generator
 ) -> Iterator[Pack]:
-    """Yield the packs of `tokens` with other neighbours, and at other places, than `iterate_packs` gives them.
+    """Yield packs of `tokens` in which sequences have other neighbours and other places than in `iterate_packs`.
 
-    Next fit, the shortest first, where that takes the longest first; of equal length in the order of `tokens`. An
-    eighth of the budget is kept free, and filler of a length by chance stands in front. Alone a sequence as long as the
-    budget, or longer, has nowhere else to go.
+    Next fit with the shortest sequences first (`iterate_packs` starts with the longest); equal lengths keep the order
+    of `tokens`. An eighth of the budget stays free, and filler of a random length comes first. Only a sequence that is
+    as long as the budget, or longer, keeps its place.
 
     Args:
         tokens: uint8 [L + 2] each.
-        budget: tokens of a pack.
-        places: int [n], where the sequences began in their packs before.
-        rng: of the filler in front.
+        budget: tokens per pack.
+        places: int [n], start of each sequence in its earlier pack.
+        rng: for the length of the filler in front.
     """
     order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
     groups: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Files as fair-esm's scripts/extract.py writes them, one a record."""
+"""Write `.pt` files, one per record, as fair-esm's scripts/extract.py does."""
 
 import io
 import json
@@ -14,7 +14,7 @@ import torch
 from ..errors import EmbeddingFileError
 from ..outputs.layouts import LAYER_ROWS
 from ..outputs.table import RESIDUES
-from ..store.export import Batch, Sample, Write
+from ..store.formats import Batch, Sample, Write
 from ..store.names import dataset_names, file_names
 from ..store.residues import RESIDUE_FILE
 from ..system.files import replacing_folder
@@ -22,12 +22,12 @@ from ..system.files import replacing_folder
 
 @contextmanager
 def pt_folder(folder: Path, residues: Sequence[tuple[str, Path]], sample: Sample) -> Iterator[Write]:
-    """Write a file a record as fair-esm's scripts/extract.py does, and `index.tsv`: file, id, header.
+    """Write one file per record, as fair-esm's scripts/extract.py does, and `index.tsv` with file, id and header.
 
     Args:
-        folder: for the files; appears in one step.
-        residues: (feature, HDF5 path) of values of each residue; names of RESIDUES.
-        sample: of which.
+        folder: for the files; it appears when all files are complete.
+        residues: (feature, HDF5 path) of residue files; features are names of RESIDUES.
+        sample: whose records are written.
     """
     headers = sample.rows["description"].str.strip()
     index = pd.DataFrame({"file": file_names(headers.tolist()), "id": sample.rows["id"], "header": headers})
@@ -61,7 +61,7 @@ def _pooled(batch: Batch, row: int) -> dict:
 
 
 def _saved(result: dict) -> bytes:
-    """Return the bytes of torch.save; it would name no file where the disk is full."""
+    """Return the bytes of torch.save, whose own error for a full disk would not name the file."""
     buffer = io.BytesIO()
     torch.save(result, buffer)
     return buffer.getvalue()
@@ -75,17 +75,17 @@ def _residues_file(path: Path) -> h5py.File:
 def _add_residues(
     result: dict, feature: str, path: Path, file: h5py.File, name: str, digest: str, layers: Sequence[int]
 ) -> None:
-    """Put the values of a record into `result`, as fp32: representations by layer, as fair-esm has them.
+    """Add the values of each residue of a record to `result`, in fp32; representations by layer, as in fair-esm.
 
     Raises:
-        EmbeddingFileError: a record that is not there, or of another sequence.
+        EmbeddingFileError: the record is missing, or belongs to another sequence.
     """
     with RESIDUE_FILE.reading(path):
         found = file[name].attrs.get("digest") if name in file else None
     if found != digest:
         raise EmbeddingFileError(
-            f"{path}, dataset {name!r}: should be {digest}, but {f'it holds {found}' if found else 'it is not there'}; "
-            "remove the file and run again"
+            f"{path}, dataset {name!r}: should be {digest}, but "
+            f"{f'it contains {found}' if found else 'it is missing'}; remove the file and run again"
         )
     with RESIDUE_FILE.reading(path):
         stored = file[name][:]

@@ -1,6 +1,6 @@
 """Read the sequences of an embed job, as tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,27 +20,35 @@ class Sequences(NamedTuple):
     names: list[str]
     tokens: list[np.ndarray]
 
+    def take(self, indices: Iterable[int]) -> "Sequences":
+        """Return some of the sequences, in the order of their indices."""
+        return Sequences(*([values[i] for i in indices] for values in self))
+
     @property
     def lengths(self) -> list[int]:
-        """Residues of each."""
+        """Number of residues of each sequence."""
         return [len(one) - 2 for one in self.tokens]
 
 
 def read_tokens(fasta: Path) -> Sequences:
-    """Return the sequences of a FASTA file, which are normalised."""
+    """Return the sequences of a FASTA file that chunk_fasta.py has normalised.
+
+    Raises:
+        FastaError: a record is empty, has characters that are not residues, or does not match its digest.
+    """
     sequences = Sequences([], [], [])
     for record in _normalised_records(fasta):
         unusable = not record.sequence or invalid_characters(record.sequence)
         has_digest = record.id.startswith("SQ.")
         if unusable and not has_digest:
             raise FastaError(
-                f"{fasta}, line {record.line}: record {record.id!r} is empty or has characters that are no residue "
-                f"letters ({invalid_characters(record.sequence)[:10]!r}); run chunk_fasta.py on the file first"
+                f"{fasta}, line {record.line}: record {record.id!r} is empty or has characters that are not "
+                f"residues ({invalid_characters(record.sequence)[:10]!r}); run chunk_fasta.py on the file first"
             )
         digest = "" if unusable else refget_digest(record.sequence)
         if has_digest and record.id != digest:
             raise FastaError(
-                f"{fasta}, line {record.line}: the sequence of {record.description} is not that of its digest; "
+                f"{fasta}, line {record.line}: the sequence of {record.description} does not match its digest; "
                 "the file was changed, remove it and run again"
             )
         sequences.digests.append(digest)
@@ -57,7 +65,7 @@ def _normalised_records(fasta: Path) -> Iterator[Record]:
 
 
 def check_lengths(fasta: Path, embedder: Embedder, sequences: Sequences) -> None:
-    """Raise FastaError for the first sequence that the model has no positions for."""
+    """Raise FastaError for the first sequence that is longer than the model's positions."""
     longest = embedder.model.max_residues
     for name, one in zip(sequences.names, sequences.tokens, strict=True):
         windows = embedder.options.windows

@@ -1,6 +1,6 @@
-"""Embed a share of the sequences once more, elsewhere, and compare all bits: a device that errs now and then is seen.
+"""Embed some sequences twice, in other packs, and compare all bits, to detect a device with occasional errors.
 
-What this sees and what not: docs/correctness.md.
+docs/correctness.md says which errors this finds.
 """
 
 import logging
@@ -24,26 +24,26 @@ from .results import Embeddings
 
 log = logging.getLogger(__name__)
 
-MAX_KEPT = 16  # sequences whose values of each residue are kept where they differ
+MAX_KEPT = 16  # differing sequences whose values of each residue are kept
 
 
 class KeptResidues(Protocol):
-    """What a job keeps of each residue."""
+    """The values of each residue that a job has written."""
 
     def differing(self, index: int, out: dict) -> dict[str, np.ndarray]:
-        """Return the features of a sequence whose values are others than those that were kept, from `out`."""
+        """Return the features in `out` that differ from the written ones of a sequence."""
 
     def kept(self, index: int, feature: str) -> np.ndarray:
-        """Return the values that were kept."""
+        """Return the written values."""
 
 
-def chance() -> int:
+def random_seed() -> int:
     """Return a seed from the operating system."""
     return int(np.random.SeedSequence().generate_state(1)[0])
 
 
-def chosen(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which of `count` sequences are repeated, rising: the share, rounded up, each as likely as any other."""
+def choose_repeated(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the sorted indices of a random share, rounded up, of `count` sequences; all are equally likely."""
     number = math.ceil(round(share * count, 6))
     return np.sort(rng.choice(count, number, replace=False))
 
@@ -53,9 +53,9 @@ class Repeat:
     """How to repeat.
 
     Attributes:
-        share: of the sequences, 0 to 1; more than 0 is at least one sequence.
+        share: of the sequences, 0 to 1; above 0 it means at least one sequence.
         evidence: NumPy file (.npz) for both vectors of sequences that differ.
-        seed: of the choice, of the order and of the places.
+        seed: for choosing the sequences, their order and their places.
     """
 
     share: float
@@ -63,13 +63,18 @@ class Repeat:
     seed: int
 
     def check(self) -> None:
-        """Raise where the share is none, or where an earlier difference was not looked at: a retry must not hide it."""
+        """Check the share, and that no earlier attempt found different bits: a retry must not hide them.
+
+        Raises:
+            OptionError: the share is not a number from 0 to 1.
+            RepeatError: an earlier attempt left the file `evidence`.
+        """
         if not 0 <= self.share <= 1:
             raise OptionError(f"validation, repeat: {self.share} is not a number from 0 to 1")
         if self.evidence.exists():
             raise RepeatError(
-                f"{self.evidence}: an earlier attempt embedded sequences twice and got different bits, which this file "
-                "tells of (`message`); remove it when you have seen it, and run again on another device"
+                f"{self.evidence}: an earlier attempt embedded sequences twice and got different bits; read "
+                "`message` in this file, then remove it and run again on another device"
             )
 
     def compare(
@@ -80,28 +85,28 @@ class Repeat:
         first: Embeddings,
         residues: KeptResidues | None,
     ) -> int:
-        """Embed some sequences again, and compare with what the first time gave; return their number.
+        """Embed some sequences again and compare them with the first result; return their number.
 
-        A protein in windows is repeated whole. Sequences that were not finite (`first.recomputed`) are left out: what
-        is kept of them is of another forward.
+        All windows of a protein are repeated. Sequences that were not finite (`first.recomputed`) are not repeated,
+        because their embeddings come from another forward.
 
         Args:
-            embedder: that made `first`.
+            embedder: the one that made `first`.
             tokens, names: of all sequences.
-            first: what `embedder.embed` gave for them.
-            residues: what is kept of each residue, indexed as the sequences are.
+            first: the result of `embedder.embed` for them.
+            residues: the written values of each residue, by the index of the sequence.
 
         Raises:
-            RepeatError: a bit that differs; both vectors are in the file `evidence`.
+            RepeatError: a bit differs; both vectors are in the file `evidence`.
         """
         candidates = np.setdiff1d(np.arange(len(tokens)), first.recomputed)
         if not self.share or not len(candidates):
             return 0
         if embedder.model.attention == "padded":
-            log.warning("repeat: not done, with attention: padded the bits depend on the neighbours")
+            log.warning("repeat: skipped, because with attention: padded bits depend on the neighbours")
             return 0
         rng = np.random.default_rng(self.seed)
-        order = rng.permutation(candidates[chosen(len(candidates), self.share, rng)])
+        order = rng.permutation(candidates[choose_repeated(len(candidates), self.share, rng)])
         other: dict[int, dict[str, np.ndarray]] = {}
 
         def compare_residues(place: int, out: dict) -> None:
@@ -109,29 +114,30 @@ class Repeat:
             if differing and len(other) < MAX_KEPT:
                 other[order[place]] = differing
 
-        some = [tokens[i] for i in order]
+        repeated = [tokens[i] for i in order]
         packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)
-        with progress_bar(embedder.residues(some), "residues", "repeating some") as bar:
+        with progress_bar(embedder.residues(repeated), "residues", "repeating sequences") as bar:
             each = compare_residues if residues else None
-            again = embedder.embed(some, each_sequence=each, progress=bar.update, packs=packs)
+            again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs)
         differences = _Differences(order, first, again, other)
         if len(differences.rows):
             self._raise(differences, names, residues, device_identity(embedder.device))
         return len(order)
 
     def _raise(self, found: "_Differences", names: Sequence[str], residues: KeptResidues | None, device: str) -> None:
-        """Keep both vectors of what differs, and raise RepeatError."""
+        """Write both vectors of the sequences that differ, and raise RepeatError."""
         differing = found.order[found.rows]
         pairs = found.columns()
         for index, features in found.residues.items():
             number = int(np.flatnonzero(differing == index)[0])
             pairs |= {f"{name}_of_{number}": (residues.kept(index, name), x) for name, x in features.items()}
         message = (
-            f"{names[differing[0]]}: embedded again in another pack, other bits came out in "
+            f"{names[differing[0]]}: embedding it again in another pack gave different bits in "
             f"{', '.join(found.names(differing[0]))}; {len(differing)} of {len(found.order)} repeated sequences differ"
             f", by at most {_largest_difference(pairs.values()):.3g}. Device: {device}, host: {platform.node()}; both "
-            f"vectors are in {self.evidence}. The device, or the memory beside it, computes wrong values now and then: "
-            "look at what else it made, remove that file and run again on another; if it happens on all, report it"
+            f"vectors are in {self.evidence}. The device or its memory makes occasional errors: "
+            "check its other results, remove that file and run again on another device; if this happens on every "
+            "device, report it"
         )
         arrays = {f"{name}_{which}": x for name, (a, b) in pairs.items() for which, x in (("first", a), ("repeat", b))}
         with replacing(self.evidence) as temporary, temporary.open("wb") as handle:
@@ -141,7 +147,13 @@ class Repeat:
 
 @dataclass(frozen=True)
 class _Differences:
-    """What came out otherwise: `order` are the indices of the repeated sequences, `residues` {index: features}."""
+    """Results that differ.
+
+    Attributes:
+        order: indices of the repeated sequences.
+        first, again: the two results.
+        residues: {index: features} of sequences whose values of each residue differ.
+    """
 
     order: np.ndarray
     first: Embeddings
@@ -150,7 +162,7 @@ class _Differences:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """Places in `order` of the sequences that differ, the first of the input first."""
+        """Places in `order` of the sequences that differ, in the order of the input."""
         differ = np.isin(self.order, list(self.residues))
         differ[self.again.recomputed] = True
         for name, matrix in self.again.columns.items():
@@ -178,13 +190,13 @@ def _bits_differ(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 def _largest_difference(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Return the largest difference of any pair of arrays; infinite where a value is not a number."""
+    """Return the largest difference of any pair of arrays; infinite if a value is not a number."""
     with np.errstate(invalid="ignore"):
         return max(float(np.nan_to_num(np.abs(one - two.astype(np.float64)), nan=np.inf).max()) for one, two in pairs)
 
 
 def _places(embedder: Embedder, tokens: Sequence[np.ndarray], first: Embeddings, order: np.ndarray) -> np.ndarray:
-    """Return where each repeated sequence, or each window of it, began in its pack the first time."""
+    """Return the start of each repeated sequence, or of each of its windows, in its first pack."""
     windows = embedder.options.windows
     counts = np.array([len(windows.starts(len(one) - 2)) if windows else 1 for one in tokens])
     starts = np.cumsum(counts) - counts

@@ -1,9 +1,12 @@
-"""Take embeddings from the results of earlier runs that were made with the same settings."""
+"""Take embeddings from earlier results, of other runs and of this one, that were made with the same settings."""
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +15,28 @@ import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError
 from ..store.embeddings import SAMPLE_FILE, embedding_columns, open_sample, row_checksums, schema_settings
+from ..store.names import dataset_names
+from ..store.residues import RESIDUE_FILE
 from ..store.settings import differences
 from ..system.arrow import check_whole
+from ..system.files import FileKind
+from .earlier_residues import EarlierResidues
+from .kept_residues import KeptResidues
 
 log = logging.getLogger(__name__)
 
-EARLIER_FILE = replace(SAMPLE_FILE, remedy="take it out of `reuse` or put a whole copy there")
+
+class _Origin(NamedTuple):
+    """Whose files these are: their kinds, with what to do with a damaged one, and whether they are this run's own."""
+
+    sample: FileKind
+    residues: FileKind
+    is_own: bool
+
+
+REMEDY = "take it out of `reuse` or put a whole copy there"
+GIVEN = _Origin(replace(SAMPLE_FILE, remedy=REMEDY), replace(RESIDUE_FILE, remedy=REMEDY), is_own=False)
+OWN = _Origin(SAMPLE_FILE, RESIDUE_FILE, is_own=True)
 
 
 @dataclass
@@ -55,63 +74,133 @@ class Earlier:
 
 
 def look_up(
-    paths: Sequence[Path], digests: Sequence[str], settings: dict, empty_columns: dict[str, np.ndarray]
+    paths: Sequence[Path],
+    digests: Sequence[str],
+    settings: dict,
+    empty_columns: dict[str, np.ndarray],
+    residues: KeptResidues | None = None,
+    own: Sequence[Path] = (),
 ) -> Earlier:
     """Look for sequences, by digest, in samples' Parquet files made with the same settings.
 
-    Of a file only the digests are read, and the row groups that have a sequence that is wanted.
+    Of a file only the digests are read, and the row groups that have a sequence that is wanted. Where values of each
+    residue are wanted too, a sequence is found if all of them are in the files beside the Parquet file. They are copied
+    to the writer of `residues`.
 
     Args:
         paths: Parquet files; the first that has a sequence gives it.
         digests: of the sequences.
         settings: of this run; a file with others gives nothing, and a warning says which differ.
         empty_columns: {name: float32 [n, width]} to be filled.
+        residues: what is wanted of each residue.
+        own: Parquet files of this run itself, which it will write anew. They come first, and what is damaged there is
+            left, with a warning.
 
     Raises:
-        EmbeddingFileError: a damaged file, or a row that does not belong to its checksum.
+        EmbeddingFileError: a damaged file of `paths`, or a row or dataset that does not belong to its checksum.
     """
     earlier = Earlier(np.zeros(len(digests), bool), empty_columns, np.empty(len(digests), np.uint32))
-    place = {digest: row for row, digest in enumerate(digests)}
+    search = _Search({digest: row for row, digest in enumerate(digests)}, earlier, settings, residues)
+    for path in own:
+        try:
+            search.look_into(path, OWN)
+        except EmbeddingFileError as error:
+            log.warning("reuse: what else is in %s is embedded again: %s", path, error)
     for path in paths:
-        before = len(place)
-        with open_sample(path, EARLIER_FILE) as file:
-            differing = differences(settings, schema_settings(file.schema_arrow, EARLIER_FILE, path))
-            for group in range(0 if differing else file.num_row_groups):
-                _take(path, file, group, place, earlier)
-        if differing:
-            log.warning("reuse: nothing is taken from %s, made with other settings: %s", path, "; ".join(differing))
-        else:
-            log.info("reuse: %d of %d sequences are in %s", before - len(place), len(digests), path)
+        search.look_into(path, GIVEN)
     return earlier
 
 
-def _take(path: Path, file: pq.ParquetFile, group: int, place: dict[str, int], earlier: Earlier) -> None:
-    """Take the sequences of `place` {digest: row of `earlier`} that a row group has, and take them out of `place`."""
-    theirs = _row_group(path, file, group, ["digest"])["digest"]
-    hits = np.flatnonzero(pc.is_in(theirs, value_set=pa.array(list(place), pa.string())))
-    if not len(hits):
-        return
-    table = _row_group(path, file, group, ["digest", *earlier.columns, "checksum"])
-    digests = table["digest"].take(hits).to_pylist()
-    columns = {name: matrix[hits] for name, matrix in embedding_columns(table).items()}
-    checksums = table["checksum"].to_numpy()[hits]
-    for wrong in np.flatnonzero(row_checksums(digests, columns) != checksums)[:1]:
-        raise EmbeddingFileError(
-            f"{path}, sequence {digests[wrong]}: values or digest do not belong to their checksum, the file was "
-            f"changed; {EARLIER_FILE.remedy}"
-        )
-    # A sample may have a sequence twice: the last one sets the row, all are equal.
-    rows = [place[digest] for digest in digests]
-    earlier.found[rows] = True
-    earlier.checksums[rows] = checksums
-    for name, matrix in columns.items():
-        earlier.columns[name][rows] = matrix
-    for digest in set(digests):
-        del place[digest]
+@dataclass(frozen=True)
+class _Search:
+    """The search for sequences in one Parquet file after the other.
+
+    Attributes:
+        place: {digest: row of `earlier`} of what is not found yet.
+        earlier: what was found.
+        settings, residues: see `look_up`.
+    """
+
+    place: dict[str, int]
+    earlier: Earlier
+    settings: dict
+    residues: KeptResidues | None
+
+    def look_into(self, path: Path, origin: _Origin) -> None:
+        """Take what a Parquet file, and the files for each residue beside it, have; say how much, or why nothing."""
+        before = len(self.place)
+        with open_sample(path, origin.sample) as file:
+            differing = differences(self.settings, schema_settings(file.schema_arrow, origin.sample, path))
+            values = self._values(path, origin)
+            reason = f"made with other settings: {'; '.join(differing)}" if differing else values and values.why_not()
+            if reason:
+                level = logging.INFO if origin.is_own else logging.WARNING
+                log.log(level, "reuse: nothing is taken from %s, %s", path, reason)
+                return
+            sample = _Sample(path, file, origin)
+            with values or nullcontext():
+                for group in range(file.num_row_groups):
+                    self._take(sample, group, values)
+        log.info("reuse: %d of %d sequences are in %s", before - len(self.place), before, path)
+        if values and values.without:
+            log.warning("reuse: %d more are there, but not all of their values of each residue", values.without)
+
+    def _values(self, path: Path, origin: _Origin) -> EarlierResidues | None:
+        """Return the files for each residue beside a Parquet file, if any are wanted."""
+        if not self.residues:
+            return None
+        settings = self.residues.settings(self.settings)
+        return EarlierResidues(path, self.residues.features, settings, origin.residues, origin.is_own)
+
+    def _take(self, sample: "_Sample", group: int, values: EarlierResidues | None) -> None:
+        """Take the sequences that a row group has, and take them out of `place`."""
+        theirs = sample.row_group(group, ["digest"])["digest"]
+        hits = np.flatnonzero(pc.is_in(theirs, value_set=pa.array(list(self.place), pa.string())))
+        if not len(hits):
+            return
+        table = sample.row_group(group, ["digest", "length", *self.earlier.columns, "checksum"])
+        digests = table["digest"].take(hits).to_pylist()
+        columns = {name: matrix[hits] for name, matrix in embedding_columns(table).items()}
+        checksums = table["checksum"].to_numpy()[hits]
+        for wrong in np.flatnonzero(row_checksums(digests, columns) != checksums)[:1]:
+            raise EmbeddingFileError(
+                f"{sample.path}, sequence {digests[wrong]}: values or digest do not belong to their checksum, the "
+                f"file was changed; {sample.origin.sample.remedy}"
+            )
+        # A sample may have a sequence twice: the last one gives it, all are equal.
+        chosen = {digest: hit for hit, digest in enumerate(digests)}
+        if values:
+            names, lengths = sample.names(group)[hits], table["length"].to_numpy()[hits]
+            copied = partial(values.take, writer=self.residues.writer)
+            chosen = {digest: hit for digest, hit in chosen.items() if copied(digest, names[hit], lengths[hit])}
+        rows, places = list(chosen.values()), [self.place.pop(digest) for digest in chosen]
+        self.earlier.found[places] = True
+        self.earlier.checksums[places] = checksums[rows]
+        for name, matrix in columns.items():
+            self.earlier.columns[name][places] = matrix[rows]
 
 
-def _row_group(path: Path, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
-    with EARLIER_FILE.reading(path):
-        table = file.read_row_group(group, columns=columns)
-    check_whole(table, EARLIER_FILE, path)
-    return table
+@dataclass(frozen=True)
+class _Sample:
+    """An open Parquet file of a sample."""
+
+    path: Path
+    file: pq.ParquetFile
+    origin: _Origin
+
+    def row_group(self, group: int, columns: list[str]) -> pa.Table:
+        """Return columns of a row group."""
+        with self.origin.sample.reading(self.path):
+            table = self.file.read_row_group(group, columns=columns)
+        check_whole(table, self.origin.sample, self.path)
+        return table
+
+    def names(self, group: int) -> np.ndarray:
+        """Return the names that the records of a row group have in files for each residue."""
+        start = sum(self.file.metadata.row_group(i).num_rows for i in range(group))
+        return self._names[start : start + self.file.metadata.row_group(group).num_rows]
+
+    @cached_property
+    def _names(self) -> np.ndarray:
+        groups = [self.row_group(i, ["id"])["id"].to_pylist() for i in range(self.file.num_row_groups)]
+        return np.array(dataset_names([record_id for group in groups for record_id in group]), object)

@@ -1,4 +1,4 @@
-"""What an embed job tells of itself: seconds, memory, device and counters."""
+"""Statistics of an embed job: seconds, memory, device and counters."""
 
 import platform
 import resource
@@ -18,9 +18,9 @@ def job_statistics(embedder: Embedder, sequences: Sequences, embedded: Embedded,
     """Return the statistics of a job, as plain JSON values.
 
     Args:
-        embedder: that did the work.
+        embedder: of the job.
         sequences: of the job.
-        embedded: what became of them.
+        embedded: their embeddings.
         seconds: of each stage.
     """
     earlier, embeddings, lengths = embedded.earlier, embedded.embeddings, sequences.lengths

@@ -1,4 +1,4 @@
-"""Half precision, and copies to a device."""
+"""The dtypes of half precision, and copies to a device."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Matrix products in fp8 (float8_e4m3fn): every row of both matrices scaled by its own largest value."""
+"""Matrix products in fp8 (float8_e4m3fn): each row of both matrices is scaled by its largest absolute value."""
 
 import torch
 from torch import nn

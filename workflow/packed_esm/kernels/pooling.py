@@ -10,7 +10,7 @@ from ..outputs.table import POOLINGS
 def pool_packed(
     representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int, poolings: Sequence[str], kernels: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pooled vectors of `count` sequences of a pack, and which sequences have values that are not finite.
+    """Return the pooled vectors of `count` sequences of a pack, and whether each has values that are not finite.
 
     `mean`, `max` and `std` (of the population: 0 for one residue) use the residues without cls and eos; `bos` is the
     row of cls, `eos` that of eos. `mean` and `bos` are those of `--include mean bos` in fair-esm's scripts/extract.py.
@@ -22,8 +22,8 @@ def pool_packed(
             at least 3 tokens.
         count: number of sequences to pool.
         poolings: names of POOLINGS.
-        kernels: use a Triton kernel on a CUDA device, without synchronisation, for the poolings that it knows. Its
-            sums have other last bits.
+        kernels: use a Triton kernel on a CUDA device, without synchronisation, for the poolings that it computes. The
+            last bits of its sums differ from those of torch.
 
     Returns:
         fp32 [len(poolings), count, E], and bool [count]: whether any token of the sequence has a value that is not
@@ -33,11 +33,11 @@ def pool_packed(
         return _by_torch(representation, cu_seqlens, count, poolings)
     from .triton_ops import POOLED, pool
 
-    by_kernel, bad = pool(representation, cu_seqlens, count)
+    by_kernel, nonfinite = pool(representation, cu_seqlens, count)
     others = [name for name in poolings if name not in POOLED]
-    more = _by_torch(representation, cu_seqlens, count, others)[0] if others else ()
-    vectors = dict(zip(POOLED, by_kernel, strict=True)) | dict(zip(others, more, strict=True))
-    return torch.stack([vectors[name] for name in poolings]), bad
+    by_torch = _by_torch(representation, cu_seqlens, count, others)[0] if others else ()
+    vectors = dict(zip(POOLED, by_kernel, strict=True)) | dict(zip(others, by_torch, strict=True))
+    return torch.stack([vectors[name] for name in poolings]), nonfinite
 
 
 def _by_torch(
@@ -47,8 +47,8 @@ def _by_torch(
     lengths = cu_seqlens[: count + 1].diff().tolist()
     sequences = representation[cu_seqlens[0] : cu_seqlens[count]].split(lengths)
     if representation.shape[1] == 1:
-        # On a GPU the order in which torch sums one column depends on its address: a copy always begins alike.
+        # On a GPU the order in which torch sums one column depends on its address: copies have the same alignment.
         sequences = [rows.clone() for rows in sequences]
-    pooled = [torch.stack([POOLINGS[name].of(rows) for rows in sequences]) for name in poolings]
-    bad = torch.stack([~torch.isfinite(rows).all() for rows in sequences])
-    return torch.stack(pooled), bad
+    pooled = [torch.stack([POOLINGS[name].pool(rows) for rows in sequences]) for name in poolings]
+    nonfinite = torch.stack([~torch.isfinite(rows).all() for rows in sequences])
+    return torch.stack(pooled), nonfinite

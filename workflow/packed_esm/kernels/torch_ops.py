@@ -1,10 +1,10 @@
-"""Operations between the matrix products of a block, in torch; `triton_ops` has the same as GPU kernels."""
+"""Operations between the matrix products of a block, in torch; `triton_ops` has the same operations as GPU kernels."""
 
 import torch
 from torch import nn
 
-NAME = "torch"  # what the settings call these operations
-UNCUT_NUMBERS = 2**14  # half of ATen's GRAIN_SIZE; below that one thread does all
+NAME = "torch"  # of these operations in the settings
+UNCUT_NUMBERS = 2**14  # half of ATen's GRAIN_SIZE: up to this size torch uses one thread
 
 
 def add_norm(
@@ -26,11 +26,11 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
     """
     q, k, v = qkv.unbind(1)
     pairs = qkv[:, :2].float().unflatten(-1, (-1, 2))
-    turned = torch.view_as_complex(pairs)
-    # On a CPU torch divides larger products among threads at any place, and rounds differently beside such a place.
-    rows = len(qkv) if qkv.is_cuda else max(1, UNCUT_NUMBERS // turned[0].numel())
-    for part, angles in zip(turned.split(rows), rotation.split(rows), strict=True):
+    complex_pairs = torch.view_as_complex(pairs)
+    # On a CPU torch splits larger products among threads at any place, and rounds differently next to such a place.
+    rows = len(qkv) if qkv.is_cuda else max(1, UNCUT_NUMBERS // complex_pairs[0].numel())
+    for part, angles in zip(complex_pairs.split(rows), rotation.split(rows), strict=True):
         part.mul_(angles[:, None, None])
     if qkv.dtype != torch.float32:
-        q, k = torch.view_as_real(turned).flatten(-2).to(qkv.dtype).unbind(1)
+        q, k = torch.view_as_real(complex_pairs).flatten(-2).to(qkv.dtype).unbind(1)
     return q, k, v

@@ -1,8 +1,8 @@
 """Attention over packed sequences as a Triton kernel: exact, with an online softmax (Dao et al. 2022).
 
 One program computes QUERIES rows of one head of one sequence over all keys of that sequence. The tiles start where
-the sequence starts, so the result depends only on the sequence. Small tiles suit proteins: with the tiles of 128 by 128
-of FlashAttention-2, a third of the work on a sequence of 300 residues is outside of it.
+the sequence starts, so the result depends only on the sequence. Small tiles suit proteins: with the 128 by 128 tiles of
+FlashAttention-2, a third of the work for a sequence of 300 residues is outside the sequence.
 """
 
 import numpy as np

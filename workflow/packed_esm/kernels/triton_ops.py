@@ -10,7 +10,7 @@ from torch import nn
 
 from .device import on_device
 
-NAME = "triton"  # what the settings call these operations, with its version
+NAME = "triton"  # of these operations in the settings, together with the version of Triton
 POOLED = ("mean", "bos", "max", "eos", "std")  # the poolings that `pool` computes, in its order
 ROTATE_BLOCK = 1024
 NORM_BLOCK = 4096
@@ -54,7 +54,7 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
 
 
 def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (x / scale in an fp8 `dtype`, scale: fp32 [rows, 1]); x / scale is at most `largest`, in every row."""
+    """Return (x / scale in an fp8 `dtype`, scale: fp32 [rows, 1]); |x / scale| is at most `largest` in every row."""
     rows, width = x.shape
     quantised = torch.empty_like(x, dtype=dtype)
     scale = torch.empty(rows, 1, device=x.device)
@@ -71,19 +71,19 @@ def pool(representation: torch.Tensor, cu_seqlens: torch.Tensor, count: int) -> 
     width = representation.shape[1]
     pooled = torch.empty(len(POOLED), count, width, device=representation.device)
     blocks = triton.cdiv(width, POOL_COLUMNS)
-    bad = torch.empty(count, blocks, device=representation.device, dtype=torch.bool)
+    nonfinite = torch.empty(count, blocks, device=representation.device, dtype=torch.bool)
     _pool[(count, blocks)](
         representation,
         on_device(cu_seqlens, representation.device),
         pooled,
-        bad,
+        nonfinite,
         count * width,
         width,
         POOL_ROWS,
         POOL_COLUMNS,
         num_warps=4,
     )
-    return pooled, bad.any(1)
+    return pooled, nonfinite.any(1)
 
 
 @triton.jit(do_not_specialize=["rows"])  # one kernel for all shapes of packs
@@ -149,13 +149,20 @@ def _rotate(qkv_ptr, rotation_ptr, pairs, HALF: tl.constexpr, BLOCK: tl.constexp
     place = row * 3 * pairs + 2 * pair[:, None] + member
     first, second = tl.split(tl.load(qkv_ptr + place, mask=mask).to(tl.float32))
     cos, sin = tl.split(tl.load(rotation_ptr + row * 2 * HALF + 2 * (pair % HALF)[:, None] + member, mask=mask))
-    turned = tl.join(first * cos - second * sin, second * cos + first * sin)
-    tl.store(qkv_ptr + place, turned.to(qkv_ptr.dtype.element_ty), mask=mask)
+    rotated = tl.join(first * cos - second * sin, second * cos + first * sin)
+    tl.store(qkv_ptr + place, rotated.to(qkv_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["stride"])
 def _pool(
-    x_ptr, cu_seqlens_ptr, pooled_ptr, bad_ptr, stride, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    x_ptr,
+    cu_seqlens_ptr,
+    pooled_ptr,
+    nonfinite_ptr,
+    stride,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     sequence = tl.program_id(0)
     start = tl.load(cu_seqlens_ptr + sequence).to(tl.int64)
@@ -187,6 +194,6 @@ def _pool(
     tl.store(out_ptr + 2 * stride, highest, mask=inside)
     tl.store(out_ptr + 3 * stride, eos, mask=inside)
     tl.store(out_ptr + 4 * stride, tl.sqrt(squares / (end - start - 2).to(tl.float32)), mask=inside)
-    sound = tl.abs(total + bos + eos) < float("inf")
-    bad = tl.max((~sound & inside).to(tl.int32), 0)
-    tl.store(bad_ptr + sequence * tl.num_programs(1) + tl.program_id(1), bad.to(tl.int1))
+    finite = tl.abs(total + bos + eos) < float("inf")
+    nonfinite = tl.max((~finite & inside).to(tl.int32), 0)
+    tl.store(nonfinite_ptr + sequence * tl.num_programs(1) + tl.program_id(1), nonfinite.to(tl.int1))

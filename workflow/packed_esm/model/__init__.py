@@ -1,5 +1,5 @@
 """ESM-2 over packed sequences: attention backends, blocks, contacts, and the padded fallback.
 
-Knows tensors of a pack and fair-esm's modules, and no file.
+It knows the tensors of a pack and fair-esm's modules, but no file.
 May import: checkpoints, errors, kernels, outputs, torch.
 """

@@ -1,4 +1,4 @@
-"""Attention over packed sequences: every token sees its own sequence, and nothing else.
+"""Attention over packed sequences: each token attends only to its own sequence.
 
 A pack is `[total, heads, head_dim]`, cut into sequences by `cu_seqlens` (int32 [n + 1], from 0, as in
 flash-attention). `attention_over` binds a backend to one pack.
@@ -21,14 +21,14 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def __getattr__(name: str) -> bool:
-    if name == "FLASH_ATTN_AVAILABLE":  # found out when asked for, to start without the import
+    if name == "FLASH_ATTN_AVAILABLE":  # lazy, because importing flash-attn takes seconds
         return kernel_of("flash-attn")[0] is not None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True)
 class PackLayout:
-    """Where the sequences of a pack stand: `cu_seqlens` int32 [n + 1], on the host and on the device."""
+    """The boundaries of the sequences of a pack: `cu_seqlens` int32 [n + 1], on the host and on the device."""
 
     host: torch.Tensor
     device: torch.Tensor
@@ -42,7 +42,7 @@ class PackLayout:
         """Return the layout of a pack on `device`.
 
         Raises:
-            ValueError: an argument of another shape, dtype or device, or bounds that are not those of a pack.
+            ValueError: an argument has a wrong shape, dtype or device, or the bounds do not fit the pack.
         """
         if input_ids.ndim != 1 or input_ids.dtype not in (torch.int32, torch.int64):
             raise ValueError(f"input_ids: need int32 or int64 [total], not {input_ids.dtype} {list(input_ids.shape)}")
@@ -70,7 +70,7 @@ class PackLayout:
 def create_position_ids_packed(cu_seqlens: torch.Tensor, total: int | None = None) -> torch.Tensor:
     """Return the position of each token in its own sequence, int64 [total], from 0 at each boundary.
 
-    On a device, give `total` (the last of `cu_seqlens`) or reading it costs one synchronisation.
+    On a device, give `total` (the last value of `cu_seqlens`): reading it there costs a synchronisation.
     """
     if total is None:
         total = int(cu_seqlens[-1])
@@ -79,7 +79,7 @@ def create_position_ids_packed(cu_seqlens: torch.Tensor, total: int | None = Non
 
 
 def per_token(values: torch.Tensor, cu_seqlens: torch.Tensor, total: int) -> torch.Tensor:
-    """Repeat one value a sequence, [n], for each of its tokens, [total], without synchronisation."""
+    """Repeat one value per sequence, [n], for each of its tokens, [total], without synchronisation."""
     return torch.repeat_interleave(values, cu_seqlens.diff(), output_size=total)
 
 
@@ -102,14 +102,14 @@ def flash_attn_varlen_wrapper(
         softmax_scale: head_dim ** -0.5 if None.
 
     Raises:
-        ImportError: flash-attn is not installed or does not load; the message has the install line.
-        ValueError: a dtype that the kernels do not take.
+        ImportError: flash-attn is not installed or does not load; the message has the command that installs it.
+        ValueError: a dtype that the kernels do not support.
     """
     kernel, missing = kernel_of("flash-attn")
     if kernel is None:
         raise MissingPackageError(f"flash-attn cannot be used ({missing}); {INSTALL_FLASH_ATTN}")
     if q.dtype not in HALF:
-        raise ValueError(f"q: flash-attn takes float16 or bfloat16, not {q.dtype}")
+        raise ValueError(f"q: flash-attn needs float16 or bfloat16, not {q.dtype}")
     return kernel(
         q,
         k,
@@ -162,9 +162,9 @@ def sdpa_attention(
     max_seqlen: int,
     softmax_scale: float | None = None,
 ) -> torch.Tensor:
-    """Return exact attention by one `scaled_dot_product_attention` a sequence; any device and dtype.
+    """Return exact attention by one `scaled_dot_product_attention` per sequence; any device and dtype.
 
-    `cu_seqlens` is read on the host: give it there, or each call synchronises.
+    Give `cu_seqlens` on the host; otherwise each call synchronises.
     """
     bounds = cu_seqlens.tolist()
     out = torch.empty_like(q)
@@ -183,7 +183,7 @@ _VARLEN = {
 
 
 def attention_over(backend: str, layout: PackLayout) -> Attend:
-    """Return the attention of one pack by a backend, a function of q, k, v, [total, heads, head_dim] each."""
+    """Return the attention function of a backend for one pack; its arguments are q, k, v, [total, heads, head_dim]."""
     if backend == "sdpa":
         return lambda q, k, v: sdpa_attention(q, k, v, layout.host, layout.max_seqlen)
     if backend == "triton":
@@ -200,5 +200,5 @@ def _keywords(function: Callable) -> frozenset[str]:
 
 
 def _supported(function: Callable, **keywords: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Keep the keywords that this version of `function` knows."""
+    """Return the keywords that this version of `function` has."""
     return {name: value for name, value in keywords.items() if name in _keywords(function)}

@@ -15,8 +15,8 @@ class TransformerBlock(nn.Module):
     """Pre-norm attention and feed-forward (esm/modules.py, `TransformerLayer`).
 
     q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`. With fp8 only the
-    feed-forward products are in it (two thirds of the work), the rest is bf16: with all of them the
-    worst residue's 1 - cosine was 1.3e-2 with trained weights, not 2e-3.
+    feed-forward products (two thirds of the work) use fp8, and the rest is bf16. With all products in fp8, the worst
+    residue's 1 - cosine was 1.3e-2 with trained weights; now it is 2e-3.
     """
 
     def __init__(self, layer: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -35,14 +35,14 @@ class TransformerBlock(nn.Module):
     def forward(
         self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor | None, attend: Attend
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (x, delta), whose sum is the block's output, of the (x, delta) whose sum is its input.
+        """Return (x, delta), whose sum is the output of the block; its input is the sum of the arguments x and delta.
 
-        A block leaves its last addition to the next, which makes it together with its norm.
+        The next block does the last addition, in one operation with its norm.
 
         Args:
             x: fp32 [rows, E], the residual stream.
             delta: [rows, E] in `dtype`, or None for nothing.
-            rotation: complex64 [rows, D / 2], as `torch_ops.rotate` takes it; None where nothing turns (ESM-1b).
+            rotation: complex64 [rows, D / 2], see `torch_ops.rotate`; None without rotary embedding (ESM-1b).
             attend: attention of q, k, v, [rows, H, D] each.
         """
         x, normed = self._ops.add_norm(x, delta, self.attention_norm, self.dtype)
@@ -53,7 +53,7 @@ class TransformerBlock(nn.Module):
 
 
 def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Return one layer for q, k and v; the outputs of q and k that turn together stand together."""
+    """Return one layer for q, k and v; the two outputs of q or k that rotate together are neighbours."""
     heads = attention.num_heads
     weights = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
     biases = [attention.q_proj.bias, attention.k_proj.bias, attention.v_proj.bias]
@@ -65,7 +65,7 @@ def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn
 
 
 def _pairs_together(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """Order the rows of each head 0, D/2, 1, D/2 + 1, ...: rotary embedding turns row j with row j + D/2."""
+    """Order the rows of each head 0, D/2, 1, D/2 + 1, ...: rotary embedding rotates row j with row j + D/2."""
     return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 

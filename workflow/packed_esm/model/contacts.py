@@ -2,8 +2,8 @@
 
 Rao et al. 2021: a logistic regression over the maps of all heads of all layers, each made symmetric and corrected for
 the average product of its rows and columns (esm/modules.py, `ContactPredictionHead`). The regression is a sum over
-heads, so a map is taken into the sum and thrown away: no more than MAPS_BYTES of them are there at once, and at
-least one.
+heads, so each map is added to the sum and then discarded. At most MAPS_BYTES of maps, but at least one map, are in
+memory at the same time.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from torch import nn
 
 from .attention import Attend
 
-MAPS_BYTES = 256 * 2**20  # fp32 maps of one sequence, of as many heads as fit
+MAPS_BYTES = 256 * 2**20  # fp32 maps of one sequence, for as many heads as fit
 
 
 class ContactMaps:
     """The sums of the regression for each sequence of a pack.
 
     Args:
-        regression: of the contact head, one weight for each layer and head.
+        regression: layer of the contact head, with one weight for each layer and head of the model.
         num_layers: of the model.
-        bounds: where the sequences begin and end, [n + 1], cls and eos counted.
+        bounds: `cu_seqlens` of the pack, [n + 1], cls and eos included.
     """
 
     def __init__(self, regression: nn.Linear, num_layers: int, bounds: Sequence[int]) -> None:
@@ -31,23 +31,28 @@ class ContactMaps:
         self._places = [slice(start, end) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
         self._sums: list[torch.Tensor | int] = [0] * len(self._places)
 
-    def watch(self, attend: Attend, layer: int) -> Attend:
-        """Return `attend`, which also takes the maps of layer `layer`, from 0, into the sums."""
+    def observe(self, attend: Attend, layer: int) -> Attend:
+        """Return a function that does `attend` and adds the maps of layer `layer`, counted from 0, to the sums."""
 
-        def watched(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        def observed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             for index, place in enumerate(self._places):
-                self._sums[index] = self._sums[index] + _share(q[place], k[place], self._weights[layer])
+                self._sums[index] = self._sums[index] + _layer_sum(q[place], k[place], self._weights[layer])
             return attend(q, k, v)
 
-        return watched
+        return observed
 
     def contacts(self) -> list[torch.Tensor]:
-        """Return the probability of a contact of any two residues, fp32 [L, L] for each sequence."""
+        """Return the probability of a contact for each pair of residues, fp32 [L, L] for each sequence."""
         return [torch.sigmoid(total + self._bias) for total in self._sums]
 
 
-def _share(q: torch.Tensor, k: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return what one layer adds for one sequence, fp32 [L, L]; q, k: [L + 2, H, D]; weights: fp32 [H]."""
+def _layer_sum(q: torch.Tensor, k: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the sum over the heads of one layer for one sequence, fp32 [L, L].
+
+    Args:
+        q, k: [L + 2, H, D].
+        weights: of the heads, fp32 [H].
+    """
     tokens, heads, head_dim = q.shape
     if tokens < 3:  # filler without a residue
         return q.new_zeros(0, 0, dtype=torch.float32)
@@ -58,6 +63,6 @@ def _share(q: torch.Tensor, k: torch.Tensor, weights: torch.Tensor) -> torch.Ten
         part = slice(int(some[0]), int(some[-1]) + 1)
         maps = torch.softmax(q[part] @ k[part].mT * head_dim**-0.5, -1)[:, 1:-1, 1:-1]  # without cls and eos
         maps = maps + maps.mT
-        rows, weight = maps.sum(-1), weights[part]  # symmetric: also the sums of its columns
+        rows, weight = maps.sum(-1), weights[part]  # the maps are symmetric: the sums of columns are equal
         total += torch.tensordot(weight, maps, 1) - (rows * (weight / rows.sum(-1))[:, None]).mT @ rows
     return total

@@ -1,13 +1,13 @@
 """ESM-2 over packed sequences, equal to fair-esm's `esm.model.esm2.ESM2.forward` (Lin et al. 2023).
 
-ESM-1b and ESM-1v (Rives et al. 2021, Meier et al. 2021; `esm.model.esm1.ProteinBertModel`) run the same blocks: they
-add a learned embedding of the position, which restarts at each sequence, where ESM-2 rotates q and k.
+ESM-1b and ESM-1v (Rives et al. 2021, Meier et al. 2021; `esm.model.esm1.ProteinBertModel`) run the same blocks. They
+add a learned embedding of the position in the sequence; ESM-2 rotates q and k instead.
 
     model = ESM2WithFlashAttention(base_model, device)
     out = model.forward_packed(input_ids, cu_seqlens, max_seqlen, repr_layers=[33])
     out["representations"][33]      # float32 [total, embed_dim]
 
-In half precision only the matrix products and the attention are half: embedding, residual stream,
+In half precision only the matrix products and the attention use half precision: embedding, residual stream,
 layer norms and rotary tables stay fp32.
 """
 
@@ -30,19 +30,19 @@ from .block import TransformerBlock
 from .contacts import ContactMaps
 from .padded import in_padded_batches
 
-MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores a head
+MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores per head
 
 
 class ESM2WithFlashAttention(nn.Module):
-    """A fair-esm `ESM2`, ESM-1b or ESM-1v that takes packed sequences.
+    """A fair-esm `ESM2`, ESM-1b or ESM-1v for packed sequences.
 
     Args:
         base_model: fair-esm's `ESM2` of any size, or its `ProteinBertModel` of ESM-1b or ESM-1v. In fp32 it is
-            moved to `device` and shares its weights, but for q, k and v; in half precision it is left as it was,
-            and the matrices are copied.
+            moved to `device` and shares its weights, except q, k and v. In half precision it stays unchanged, and the
+            matrices are copied.
         device: where to run.
-        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn: of those
-            of the feed-forward, on Hopper and newer; the rest is bf16.
+        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn (Hopper or newer)
+            applies to the products of the feed-forward; the rest is bf16.
         attention: `auto`, or one of `backends.BACKENDS`.
 
     Raises:
@@ -61,17 +61,17 @@ class ESM2WithFlashAttention(nn.Module):
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
         if self.dtype == FP8 and (reason := why_no_fp8(self.device)):
             raise OptionError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
-        between = activation_dtype(self.dtype)
+        activations = activation_dtype(self.dtype)
         first = base_model.layers[0].self_attn
         self.num_layers, self.embed_dim = len(base_model.layers), first.embed_dim
         self.attention_heads = first.num_heads
-        self.attention = choose_backend(attention, self.device, between, first.head_dim)
+        self.attention = choose_backend(attention, self.device, activations, first.head_dim)
         self.padding_idx = base_model.padding_idx
         self.mask_idx = base_model.mask_idx
         if self.dtype == torch.float32:
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if self.dtype == torch.float32 else None
-        self._ops = operations_for(self.device, between)
+        self._ops = operations_for(self.device, activations)
         self.layers = nn.ModuleList(TransformerBlock(layer, self.device, self.dtype) for layer in base_model.layers)
         self.token_dropout = token_dropout(base_model)
         for name, tensor in (
@@ -87,12 +87,12 @@ class ESM2WithFlashAttention(nn.Module):
 
     @property
     def max_residues(self) -> int | None:
-        """The longest sequence that the model has positions for; None: any length."""
+        """The largest number of residues that the positions of the model allow; None: any length."""
         return None if self.position_embedding is None else len(self.position_embedding) - 2
 
     @property
     def kernels(self) -> str:
-        """What runs between the matrix products: `triton` with its version, or `torch`."""
+        """The operations between the matrix products: `triton` with its version, or `torch`."""
         return backend_version(self._ops.NAME)
 
     @torch.inference_mode()
@@ -122,19 +122,19 @@ class ESM2WithFlashAttention(nn.Module):
         need_logits: bool = False,
         return_contacts: bool = False,
     ) -> dict:
-        """Return {"representations": {layer: float32 [total, E]}} of sequences that stand one after the other.
+        """Return {"representations": {layer: float32 [total, E]}} of concatenated sequences.
 
         Args:
             input_ids: int [total] on the model's device, each sequence with its cls and eos.
-            cu_seqlens: int32 [n + 1], from 0, strictly increasing, to `total`. On the host it is checked
-                and copied without synchronisation; on a device it is first read back, which synchronises.
+            cu_seqlens: int32 [n + 1], from 0, strictly increasing, to `total`. On the host, checking and copying it
+                needs no synchronisation; on a device, reading it back synchronises.
             max_seqlen: at least the longest sequence, in tokens.
             repr_layers: as in fair-esm, 0 to N or negative; by default the last.
             need_logits: also return "logits", float32 [total, tokens of the alphabet].
             return_contacts: also return "contacts", a float32 [L, L] for each sequence of L residues.
 
         Raises:
-            ValueError: an argument that breaks the above, by name.
+            ValueError: an argument does not fit this description; the message names it.
         """
         layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
         layout = self._layout(input_ids, cu_seqlens, max_seqlen)
@@ -166,15 +166,17 @@ class ESM2WithFlashAttention(nn.Module):
         need_logits: bool = False,
         return_contacts: bool = False,
     ) -> dict:
-        """Same contract as `forward_packed`: unpack to padded batches of like length, run, pack again."""
+        """Do the same as `forward_packed`: unpack to padded batches of similar length, run, and pack again."""
         layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
         layout = self._layout(input_ids, cu_seqlens, max_seqlen)
         longest = int(layout.host.diff().max())
         if return_contacts:
-            raise OptionError("contacts: attention: padded would keep the maps of all layers; use attention: auto")
+            raise OptionError(
+                "contacts: attention: padded would have to keep the maps of all layers; use attention: auto"
+            )
         if self.dtype == torch.float32 and longest > MAX_PADDED_FP32:
             raise OptionError(
-                f"attention: padded in fp32 is fair-esm's forward, whose attention map of {longest} tokens is too "
+                f"attention: padded in fp32 runs fair-esm's forward, whose attention map of {longest} tokens is too "
                 f"large (limit {MAX_PADDED_FP32}); use attention: auto"
             )
         result = in_padded_batches(partial(self.forward, repr_layers=layers), input_ids, layout, self.padding_idx)
@@ -182,7 +184,7 @@ class ESM2WithFlashAttention(nn.Module):
         return {"representations": representations} | ({"logits": result["logits"]} if need_logits else {})
 
     def _forward_padded(self, tokens: torch.Tensor, layers: list[int]) -> dict:
-        """Run padded tokens [B, T] through the packed layers: B * T rows, keys masked where they are padding."""
+        """Run padded tokens [B, T] through the packed layers: B * T rows, with padding masked as keys."""
         batch, width = tokens.shape
         padding_mask = tokens.eq(self.padding_idx)
         key_mask = ~padding_mask[:, None, None, :]
@@ -209,11 +211,11 @@ class ESM2WithFlashAttention(nn.Module):
         layers: list[int],
         maps: ContactMaps | None = None,
     ) -> dict[int, torch.Tensor]:
-        """Run as many blocks as the wanted layers need; the last of all is taken after the final norm."""
+        """Run the blocks up to the last of `layers`; the last layer of the model is returned after the final norm."""
         representations = {0: x} if 0 in layers else {}
         delta = None
         for index, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
-            x, delta = layer(x, delta, rotation, maps.watch(attend, index - 1) if maps else attend)
+            x, delta = layer(x, delta, rotation, maps.observe(attend, index - 1) if maps else attend)
             if index == self.num_layers:
                 representations[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
             elif index in layers:
@@ -222,7 +224,7 @@ class ESM2WithFlashAttention(nn.Module):
         return representations
 
     def _embed(self, tokens: torch.Tensor, mask_ratio: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Return the scaled embedding, fp32 [..., E], in ESM-1b with that of the position.
+        """Return the scaled embedding, fp32 [..., E]; in ESM-1b with the embedding of the position added.
 
         Args:
             tokens, positions: int [...].
@@ -249,12 +251,12 @@ class ESM2WithFlashAttention(nn.Module):
         return torch.complex(angles.cos(), angles.sin())
 
     def _layout(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
-        """Return where the sequences of a pack stand, checked; see `PackLayout.of`."""
+        """Check a pack and return its layout; see `PackLayout.of`."""
         layout = PackLayout.of(input_ids, cu_seqlens, max_seqlen, self.embedding.device)
         longest = int(layout.host.diff().max())
         if self.max_residues is not None and longest > self.max_residues + 2:
             raise ValueError(
-                f"cu_seqlens: a sequence of {longest - 2} residues is longer than the {self.max_residues} "
-                "that the model has positions for"
+                f"cu_seqlens: a sequence of {longest - 2} residues is longer than {self.max_residues}, "
+                "the limit of the model's learned positions"
             )
         return layout

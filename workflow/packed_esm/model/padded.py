@@ -1,4 +1,4 @@
-"""Run the sequences of a pack in padded batches: what the packed forward is a faster way to do."""
+"""Run the sequences of a pack in padded batches, the slow equivalent of the packed forward."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import torch
 
 from .attention import PackLayout
 
-PADDED_BATCH_SCORES = 2**24  # B * T^2 of one padded batch: 64 MiB of fp32 scores a head
+PADDED_BATCH_SCORES = 2**24  # B * T^2 of one padded batch: 64 MiB of fp32 scores per head
 
 
 def in_padded_batches(
@@ -15,9 +15,9 @@ def in_padded_batches(
     """Return {"representations": {layer: [total, E]}, "logits": [total, tokens]} of a pack, by padded batches.
 
     Args:
-        forward: takes tokens, int [B, T], and returns what fair-esm's `ESM2.forward` does.
+        forward: function of tokens, int [B, T], with the result of fair-esm's `ESM2.forward`.
         input_ids: int [total], the pack.
-        layout: where its sequences stand.
+        layout: the boundaries of its sequences.
         padding_idx: the token to pad with.
     """
     starts, lengths = layout.host[:-1].tolist(), layout.host.diff().tolist()
@@ -35,7 +35,7 @@ def in_padded_batches(
 
 
 def _batches(lengths: list[int]) -> list[list[int]]:
-    """Group sequences of like length so that a batch's attention scores stay bounded."""
+    """Group sequences of similar length so that several together have at most PADDED_BATCH_SCORES scores."""
     batches: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] ** 2 <= PADDED_BATCH_SCORES:

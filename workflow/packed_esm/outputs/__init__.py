@@ -1,5 +1,5 @@
-"""What can be computed of a protein: one table, and how far each output may be from fair-esm's.
+"""The outputs for a protein: one table, and the tolerance of each output for differences from fair-esm.
 
-Knows names, arrays and formulas, and no model and no file. Formulas for tensors use methods of the tensor alone.
+It knows names, arrays and formulas, but no model and no file. Formulas for tensors use only methods of the tensor.
 May import: errors.
 """

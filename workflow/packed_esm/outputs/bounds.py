@@ -1,17 +1,17 @@
-"""How far an output may be from fair-esm's, by dtype of the matrix products."""
+"""Tolerances for differences from fair-esm, by dtype of the matrix products."""
 
-# relative_l2 and residue_cosine: about 3.5 times the worst that tests/benchmarks/accuracy.py measured over all backends
-# and the shapes from 3M to 650M on an H200 (relative L2 1.6e-6, 8.9e-4, 6.9e-3; 1 - cosine 5e-12, 6e-6, 2e-4), to leave
-# room for other weights.
-# All others: the worst that the same program measured on an H100 (the trained 3M; 8M and 650M with random weights)
-# and on a CPU (3M and 8M), with contact heads of random weights and of one weight in ten. Of fp32, fp16, bf16, fp8:
-# KL at a residue 6.5e-10, 2.2e-3, 0.11, 1.9; mean KL 1.5e-10, 6.2e-4, 1.2e-2, 0.15; contacts: differences of a
-# residue 1.7e-5, 5.5e-2, 0.45, 1.6; 1 - precision 0, 2.9e-4, 7.5e-3, 4.5e-2; 1 - correlation 2.6e-11, 4.4e-5, 5.3e-3,
-# 9.6e-2. The bounds are 3.5 times that, and 12 (3.5 squared) where the measure goes with the square of an error, KL
-# and correlation; at the least 1e-5 and 1e-9 below 1, because rounding makes likely pairs change places. They are 2
-# times that where more would let a wrong map pass: the differences in bf16, and contacts in fp8 (differences 1.25
-# times, KL 3.5 times). Maps with the residues in a random order had a correlation of 0.2 at most (from 11 residues
-# on).
+# relative_l2 and residue_cosine: about 3.5 times the largest error that tests/benchmarks/accuracy.py measured over all
+# backends and the shapes from 3M to 650M on an H200 (relative L2 1.6e-6, 8.9e-4, 6.9e-3; 1 - cosine 5e-12, 6e-6, 2e-4).
+# The factor leaves room for other weights.
+# All others: the largest error that the same program measured on an H100 (the trained 3M; 8M and 650M with random
+# weights) and on a CPU (3M and 8M), with contact heads of random weights and with one nonzero weight in ten. For fp32,
+# fp16, bf16, fp8: KL at a residue 6.5e-10, 2.2e-3, 0.11, 1.9; mean KL 1.5e-10, 6.2e-4, 1.2e-2, 0.15; contacts: sum of
+# differences at a residue 1.7e-5, 5.5e-2, 0.45, 1.6; 1 - precision 0, 2.9e-4, 7.5e-3, 4.5e-2; 1 - correlation 2.6e-11,
+# 4.4e-5, 5.3e-3, 9.6e-2. The bounds are 3.5 times these errors, and 12 (3.5 squared) times for KL and correlation,
+# which grow with the square of an error. Precision and correlation are at least 1e-5 and 1e-9 below 1, because rounding
+# can swap pairs of nearly equal probability. The factor is smaller where a wrong map would pass otherwise: 2 for the
+# differences in bf16 and for contacts in fp8 (differences 1.25, KL 3.5). Maps with the residues in a random order had a
+# correlation of at most 0.2 (from 11 residues on).
 BOUNDS = {
     "relative_l2": {"fp32": 5e-6, "fp16": 3e-3, "bf16": 2.5e-2, "fp8": 6e-2},
     "residue_cosine": {"fp32": 0.99999999, "fp16": 0.9999, "bf16": 0.995, "fp8": 0.99},
@@ -22,7 +22,7 @@ BOUNDS = {
     "contacts_correlation": {"fp32": 0.999999999, "fp16": 0.9995, "bf16": 0.936, "fp8": 0.81},
 }
 
-# What rounding to the dtype of a file of residues adds to the relative L2: half of its last bit.
+# Relative L2 error of rounding to the dtype of a residue file: half a unit in the last place.
 ROUNDING = {"float16": 2.0**-11, "float32": 0.0}
 
 

@@ -1,4 +1,4 @@
-"""The columns of embeddings: which there are for the settings of a run."""
+"""The columns of embeddings that belong to the settings of a run."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Column:
         return self.scalar or f"{self.pooling}_{self.layer}"
 
     def width(self, embed_dim: int) -> int:
-        """Return the number of values a protein."""
+        """Return the number of values per protein."""
         return 1 if self.scalar else embed_dim
 
 
@@ -37,7 +37,7 @@ def column_names(settings: Mapping) -> list[str]:
 
 
 def resolve_layers(repr_layers: Iterable[int], num_layers: int) -> list[int]:
-    """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), each once.
+    """Return layer indices as fair-esm counts them, 0 (embedding) to N (after the final norm), without duplicates.
 
     A negative i means (i + N + 1), as in fair-esm's scripts/extract.py.
 

@@ -1,4 +1,4 @@
-"""The shapes that an output for each residue may have: in a pack, of a sequence, over windows, and as stored."""
+"""Shapes of the outputs for each residue: in a pack, for a sequence, over windows, and as stored."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,29 +6,29 @@ from typing import Any
 import numpy as np
 
 Tensor = Any  # of torch, which this package does not import
-Join = Callable[[Sequence[Tensor]], Tensor]  # [size + 2, width] of each window of a protein to its [L + 2, width]
+Join = Callable[[Sequence[Tensor]], Tensor]  # from [size + 2, width] of each window to [L + 2, width] of the protein
 
 
 class Rows:
-    """A row a token: [total, width] of a pack, [L + 2, width] of a sequence, [L, width] as stored."""
+    """One row per token: [total, width] in a pack, [L + 2, width] for a sequence, [L, width] as stored."""
 
     joins_windows = True
 
     def of_sequence(self, of_pack: Tensor, rows: slice, place: int) -> Tensor:
-        """Return what one sequence of a pack has; `rows`: its tokens, `place`: its number among the sequences."""
+        """Return the part of one sequence of a pack; `rows`: its tokens, `place`: its number among the sequences."""
         return of_pack[rows]
 
     def joined(self, parts: Sequence[Tensor], join: Join) -> Tensor:
-        """Return what a protein has, from what its windows have; `join` joins rows."""
+        """Return the output of a protein from those of its windows; `join` joins rows."""
         return join(parts)
 
     def stored(self, of_sequence: Tensor) -> np.ndarray:
-        """Return the array that is stored of a sequence, [..., L, width]."""
+        """Return the array that is stored for a sequence, [..., L, width]."""
         return of_sequence[1:-1].numpy(force=True)
 
 
 class LayerRows(Rows):
-    """Rows of several layers, {layer: rows}; stored as [layers, L, width], or [L, width] where there is one layer."""
+    """Rows of several layers, {layer: rows}; stored as [layers, L, width], or [L, width] for one layer."""
 
     def of_sequence(self, of_pack: dict[int, Tensor], rows: slice, place: int) -> dict[int, Tensor]:
         return {layer: x[rows] for layer, x in of_pack.items()}
@@ -42,7 +42,7 @@ class LayerRows(Rows):
 
 
 class Pairs:
-    """A value for each pair of residues: a list of [L, L], one a sequence of the pack; stored as it is."""
+    """A value for each pair of residues: a list of [L, L], one per sequence of the pack; stored unchanged."""
 
     joins_windows = False
 

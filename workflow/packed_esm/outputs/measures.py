@@ -1,23 +1,23 @@
-"""How far a result is from fair-esm's: relative errors, cosines of residues, logits, contacts.
+"""Differences between a result and fair-esm's: relative errors, cosines of residues, logits, contacts.
 
-Each measure is of arrays of one protein, computed in float64. What is not a number is as far away as can be.
+Each measure compares arrays of one protein, in float64. Values that are not finite give the worst value of a measure.
 """
 
 import numpy as np
 
-SEPARATION = 6  # |i - j| from which on a contact counts, as in Rao et al. 2021 (doi:10.1101/2020.12.15.422761)
-FLAT = 1e-4  # standard deviation of a map's probabilities under which it has no order to compare
+SEPARATION = 6  # smallest |i - j| of a contact, as in Rao et al. 2021 (doi:10.1101/2020.12.15.422761)
+FLAT = 1e-4  # smallest standard deviation of a map's probabilities; below it the order of pairs has no meaning
 
 
 def relative_error(got: np.ndarray, want: np.ndarray, scale: float | None = None) -> float:
     """Return the L2 norm of got - want, divided by `scale`: by default the L2 norm of `want`.
 
-    Equal values have the error 0, whatever the scale. Where the scale is 0, others have an infinite one, as have
-    values that are not finite.
+    Equal values have the error 0 at any scale. Different values with scale 0, and values that are not finite, have an
+    infinite error.
 
     Args:
-        got, want: of one shape.
-        scale: for a `want` that may be near 0 though what it was computed from is not: the size of the latter.
+        got, want: arrays of the same shape.
+        scale: give it if `want` may be near 0 because large numbers cancel: the size of these numbers.
     """
     with np.errstate(invalid="ignore"):
         difference = float(np.linalg.norm(np.subtract(got, want, dtype=np.float64)))
@@ -28,15 +28,15 @@ def relative_error(got: np.ndarray, want: np.ndarray, scale: float | None = None
 
 
 def root_mean_square(values: np.ndarray) -> float:
-    """Return the root of the mean square of all values: their size, of whichever sign they are."""
+    """Return the root mean square of all values."""
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def residue_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float | int]:
     """Return the errors of one layer of one sequence, both [T, E], cls and eos included.
 
-    `worst_residue` is counted from 1; 0 is cls, L + 1 is eos. The cosine of equal rows is 1, of zeros too; that of a
-    row of zeros and another is 0.
+    `worst_residue` is counted from 1; 0 is cls, L + 1 is eos. The cosine of equal rows is 1, also of zeros. The cosine
+    of a row of zeros and another row is 0.
     """
     got, want = got.astype(np.float64), want.astype(np.float64)
     norms = np.linalg.norm(got, axis=-1) * np.linalg.norm(want, axis=-1)
@@ -54,9 +54,9 @@ def residue_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float | int]:
 
 
 def logits_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
-    """Return how far the distributions of tokens are from the wanted ones: logits, both [L, tokens].
+    """Return the differences between distributions of tokens, given as logits, both [L, tokens].
 
-    The Kullback-Leibler divergence of the wanted distribution from ours, sum of p log(p / q), in nats: of the worst
+    The Kullback-Leibler divergence sum p log(p / q) in nats, with p from `want` and q from `got`: the largest of a
     residue, and the mean over residues.
     """
     with np.errstate(invalid="ignore"):
@@ -67,25 +67,25 @@ def logits_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
 
 
 def contacts_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float | None]:
-    """Return how far a map of contacts is from the wanted one; both are probabilities, [L, L].
+    """Return the differences between two maps of contacts; both are probabilities, [L, L].
 
-    abs_per_residue: absolute differences between a residue and all others summed, mean over residues: how far the
-        expected number of contacts of a residue can be off. (The mean over pairs would fall as 1 / L.)
-    precision: of our L likeliest pairs with |i - j| >= SEPARATION, by the wanted probabilities (their sum is the number
-        of contacts expected among these pairs), as a share of what the wanted map's own L likeliest have. Pairs that
-        are all but as likely may change places.
+    abs_per_residue: sum of the absolute differences in the row of a residue, mean over residues. It limits the error of
+        the expected number of contacts of a residue. (The mean over pairs would fall as 1 / L.)
+    precision: sum of the probabilities in `want` (the expected number of contacts) over the L most probable pairs of
+        `got` with |i - j| >= SEPARATION, divided by the same sum over the L most probable pairs of `want`. So a swap of
+        pairs with nearly equal probability changes little.
     correlation: Pearson's, over the same pairs.
 
-    The last two are None where the L likeliest are all such pairs (up to 10 residues), or where the wanted map is flat.
+    The last two are None if there are no more than L such pairs (up to 10 residues), or if `want` is flat.
     """
     got, want = got.astype(np.float64), want.astype(np.float64)
-    residues, number = len(want), np.isfinite(got).all()
-    per_residue = float(np.abs(got - want).sum(-1).mean()) if number else np.inf
+    residues, finite = len(want), np.isfinite(got).all()
+    per_residue = float(np.abs(got - want).sum(-1).mean()) if finite else np.inf
     errors: dict[str, float | None] = {"contacts_abs_per_residue": per_residue}
     pairs = np.triu_indices(residues, SEPARATION)
     if len(pairs[0]) <= residues or want[pairs].std() < FLAT:
         return errors | {"contacts_precision": None, "contacts_correlation": None}
-    if not number:
+    if not finite:
         return errors | {"contacts_precision": 0.0, "contacts_correlation": 0.0}
     ours, wanted = got[pairs], want[pairs]
     best = np.sort(wanted)[-residues:].sum()

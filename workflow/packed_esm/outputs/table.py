@@ -1,10 +1,10 @@
-"""The table of outputs: poolings and scalars, which are columns of a sample's table, and files for each residue.
+"""The table of outputs: poolings and scalars, which are columns of a sample's table, and residue files.
 
-A row says all that programs need to know of an output: how it is computed from what the model gave, its shape (in a
-pack, over windows, as stored), its reference, and the measures by which it is compared with fair-esm. To add a pooling
-or a scalar is to add a row; an output for each residue also needs the model, and the reference, to compute it.
+A row holds all facts about an output: how it is computed from the outputs of the model, its shape (in a pack, over
+windows, as stored), its reference, and the measures that compare it with fair-esm. To add a pooling or a scalar, add a
+row. For an output for each residue, also make the model and the reference compute it.
 
-The formulas of the references are written apart from those of the packed path, so that a mistake in one is seen.
+The formulas of the references are independent of those of the packed path, so that a mistake in one is detected.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,16 +24,16 @@ LM_HEAD, CONTACT_HEAD = "lm_head", "contact_head"
 
 @dataclass(frozen=True)
 class Measure:
-    """How far a result is from fair-esm's: a column of the validation's table.
+    """A difference between a result and fair-esm's: a column of the validation's table.
 
     Attributes:
         name: of the column.
-        title: for the page.
+        title: on the report page.
         bound: name of BOUNDS.
-        best: 0 for an error, which the bound limits from above; 1 for a likeness, limited from below.
-        may_be_absent: there are sequences of which it cannot be measured.
-        rounded: of what is stored in the dtype of a file for each residue, whose rounding adds to the bound.
-        axis: label in the figure; empty where it is not drawn.
+        best: 0 for an error, with an upper bound; 1 for a similarity, with a lower bound.
+        may_be_absent: it cannot be measured for some sequences.
+        rounded: the stored values were rounded to the dtype of a residue file, which adds to the bound.
+        axis: label in the figure; empty if it is not drawn.
     """
 
     name: str
@@ -45,22 +45,22 @@ class Measure:
     axis: str = ""
 
     def from_best(self, values: Any) -> Any:  # noqa: ANN401
-        """Return how far values, or bounds, are from the best: of a likeness, what is missing to 1."""
+        """Return the distance of values, or bounds, from the best value: 1 - value for a similarity."""
         return 1 - values if self.best == 1 else values
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the rows of a layer become one vector: a column a layer, `{name}_{layer}`.
+    """How the rows of a layer become one vector: one column per layer, `{name}_{layer}`.
 
     Attributes:
-        of: of a sequence's rows, a tensor fp32 [L + 2, E] with cls and eos, to [E].
-        reference: the same of an array, float64.
-        may_vanish: it may be near 0 where the residues are not, and is measured against their size then.
+        pool: function from the rows of a sequence, a tensor fp32 [L + 2, E] with cls and eos, to [E].
+        reference: the same function for a float64 array.
+        may_vanish: the result may be near 0 although the rows are not; then the error is relative to the rows.
     """
 
     name: str
-    of: Callable[[Tensor], Tensor]
+    pool: Callable[[Tensor], Tensor]
     reference: Callable[[np.ndarray], np.ndarray]
     may_vanish: bool = False
 
@@ -77,40 +77,40 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A number a protein, the mean over its residues: a column.
+    """One number per protein, the mean over its residues: a column.
 
     Attributes:
-        asks: the keyword of `forward_packed` that it needs.
-        head: that the checkpoint must have.
-        of_tokens: of what `forward_packed` gave and `input_ids`, to fp32 [total, 1].
-        errors: of (value, the reference's logits fp32 [L + 2, tokens], token ids [L + 2]).
+        forward_keyword: the keyword of `forward_packed` that it needs.
+        head: name of the head that the checkpoint must have.
+        per_token: function of (outputs of `forward_packed`, `input_ids`) that returns fp32 [total, 1].
+        errors: function of (value, logits of the reference fp32 [L + 2, tokens], token ids [L + 2]).
     """
 
     name: str
-    asks: str
+    forward_keyword: str
     head: str
-    of_tokens: Callable[[dict, Tensor], Tensor]
+    per_token: Callable[[dict, Tensor], Tensor]
     errors: Callable[[float, np.ndarray, np.ndarray], Errors]
     measures: tuple[Measure, ...]
 
 
 @dataclass(frozen=True)
 class ResidueOutput:
-    """Values of each residue: a file a sample, `{name}.h5`, a dataset a protein.
+    """Values of each residue: one file per sample, `{name}.h5`, with one dataset per protein.
 
     Attributes:
         layout: its shapes.
-        asks: the keyword of `forward_packed` that it needs, if any.
-        head: that the checkpoint must have, if any.
-        errors: of (stored, the reference's in the stored shape).
-        in_include: it is named by the key `include`; `representations` has its key, `per_residue`, and a dtype.
+        forward_keyword: the keyword of `forward_packed` that it needs, if any.
+        head: name of the head that the checkpoint must have, if any.
+        errors: function of (stored values, values of the reference in the same shape).
+        in_include: the key `include` selects it; `representations` has its own key, `per_residue`, with a dtype.
     """
 
     name: str
     layout: Rows | Pairs
     measures: tuple[Measure, ...]
     errors: Callable[[np.ndarray, np.ndarray], Errors]
-    asks: str | None = None
+    forward_keyword: str | None = None
     head: str | None = None
     in_include: bool = True
 
@@ -121,10 +121,10 @@ def _by_name(rows: tuple) -> dict:
 
 POOLINGS: Mapping[str, Pooling] = _by_name(
     (
-        # As `--include mean bos` of fair-esm's scripts/extract.py; all but bos and eos are over the residues alone.
+        # mean and bos as by `--include mean bos` of fair-esm's scripts/extract.py; mean, max, std without cls and eos.
         Pooling("mean", lambda rows: rows[1:-1].mean(0), lambda rows: np.mean(rows[1:-1], axis=0)),
         Pooling("max", lambda rows: rows[1:-1].amax(0), lambda rows: np.max(rows[1:-1], axis=0)),
-        Pooling(  # of the population: divided by the number of residues, 0 of one residue
+        Pooling(  # of the population: divided by the number of residues, 0 for one residue
             "std",
             lambda rows: rows[1:-1].std(0, correction=0),
             lambda rows: np.std(rows[1:-1], axis=0),
@@ -139,8 +139,8 @@ POOLINGS: Mapping[str, Pooling] = _by_name(
 def _log_likelihood_errors(got: float, logits: np.ndarray, tokens: np.ndarray) -> Errors:
     """Return the relative error of a log-likelihood.
 
-    It is near 0 where the model is sure of each residue, and a difference of numbers as large as the logits: it is
-    measured against them where they are the larger.
+    A log-likelihood is near 0 if the model is sure of each residue, but it is a difference of numbers as large as the
+    logits. So the error is relative to the larger of both sizes.
     """
     want = log_softmax(logits)[np.arange(1, len(tokens) - 1), tokens[1:-1]].mean()
     size = max(abs(float(want)), root_mean_square(logits[1:-1]))
@@ -150,11 +150,11 @@ def _log_likelihood_errors(got: float, logits: np.ndarray, tokens: np.ndarray) -
 SCALARS: Mapping[str, Scalar] = _by_name(
     (
         Scalar(
-            # The log-probability that the model gives to the residue that is there, in one pass without masks.
+            # The log-probability of the actual residue, in one pass without masks.
             "log_likelihood",
-            asks="need_logits",
+            forward_keyword="need_logits",
             head=LM_HEAD,
-            of_tokens=lambda out, input_ids: out["logits"].log_softmax(-1).gather(1, input_ids[:, None].long()),
+            per_token=lambda out, input_ids: out["logits"].log_softmax(-1).gather(1, input_ids[:, None].long()),
             errors=_log_likelihood_errors,
             measures=(Measure("log_likelihood_relative_l2", "log-likelihood, relative difference"),),
         ),
@@ -184,7 +184,7 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
                 Measure("logits_kl_mean", "logits, KL divergence, mean over residues, nats", "logits_kl_mean"),
             ),
             lambda got, want: {"logits_relative_l2": relative_error(got, want)} | logits_errors(got, want),
-            asks="need_logits",
+            forward_keyword="need_logits",
             head=LM_HEAD,
         ),
         ResidueOutput(
@@ -193,10 +193,10 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
             (
                 Measure(
                     "contacts_abs_per_residue",
-                    "contacts, absolute differences of probabilities, summed for a residue",
+                    "contacts, sum of absolute differences of probabilities at a residue",
                     "contacts_abs_per_residue",
                     may_be_absent=True,
-                    axis="contacts: differences of a residue",
+                    axis="contacts: sum of differences at a residue",
                 ),
                 Measure(
                     "contacts_precision",
@@ -216,16 +216,16 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
                 ),
             ),
             contacts_errors,
-            asks="return_contacts",
+            forward_keyword="return_contacts",
             head=CONTACT_HEAD,
         ),
     )
 )
 
 INCLUDE = (*SCALARS, *(name for name, output in RESIDUES.items() if output.in_include))
-RESIDUE_DTYPES = ("float16", "float32")  # of representations of each residue
+RESIDUE_DTYPES = ("float16", "float32")  # of representations in residue files
 
-OF_LAYERS = (
+LAYER_MEASURES = (
     Measure("relative_l2", "relative L2", axis="relative L2 of the sequence"),
     Measure(
         "min_residue_cosine",
@@ -235,10 +235,12 @@ OF_LAYERS = (
         axis="1 - cosine of its worst residue",
     ),
 )
-OF_SEQUENCES = tuple(measure for output in (*SCALARS.values(), *RESIDUES.values()) for measure in output.measures)
-MEASURES: Mapping[str, Measure] = _by_name((*OF_LAYERS, *(x.measure for x in POOLINGS.values()), *OF_SEQUENCES))
+SEQUENCE_MEASURES = tuple(measure for output in (*SCALARS.values(), *RESIDUES.values()) for measure in output.measures)
+MEASURES: Mapping[str, Measure] = _by_name(
+    (*LAYER_MEASURES, *(x.measure for x in POOLINGS.values()), *SEQUENCE_MEASURES)
+)
 
 
 def included(name: str) -> Scalar | ResidueOutput:
-    """Return the output that a word of the key `include` names."""
+    """Return the output with a name of the key `include`."""
     return SCALARS[name] if name in SCALARS else RESIDUES[name]

@@ -82,6 +82,7 @@ def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:
 def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
     """Return the Parquet files that `reuse` names: files, or folders of results.
 
+    Those of this run are left out: its jobs find them when they begin, and as inputs they would be outputs too.
     A folder may have the results of one model, a folder of results per model, or Parquet files.
 
     Args:
@@ -89,7 +90,7 @@ def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
         own: folder of the results of this run; its name is that of the model.
 
     Raises:
-        OptionError: there are no results, or they are those of this run, which would remove them before reading them.
+        OptionError: there are no results.
     """
     files = []
     for path in map(user_path, paths):
@@ -99,10 +100,4 @@ def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
         if not first or not first[0].exists():
             raise OptionError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
         files += first
-    for file in files:
-        if file.resolve().is_relative_to(own.resolve()):
-            raise OptionError(
-                f"reuse: {file} is where this run writes its own results; move it first "
-                f"(`mv {own} earlier`, then reuse: [earlier]), or run in another folder"
-            )
-    return list(dict.fromkeys(files))
+    return [file for file in dict.fromkeys(files) if not file.resolve().is_relative_to(own.resolve())]

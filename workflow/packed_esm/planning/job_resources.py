@@ -75,7 +75,9 @@ class JobResources:
 
     def exporting_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of export_sample."""
-        return estimates.exporting_memory_mb(self.shape, _size(input.manifest), self._columns, attempt)
+        return estimates.exporting_memory_mb(
+            self.shape, _size(input.manifest), self._columns, attempt, chunk_bytes=_size(*input.chunks)
+        )
 
     def exporting_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return minutes of export_sample."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from .checkpoint import Checkpoint
 from .inputs import number_of_chunks
-from .results import Results
+from .results import OF_COLUMNS, Results
 from .samples import SampleReader
 
 
@@ -44,5 +44,5 @@ class Plan:
             self.settings,
             self.samples,
             number_of_chunks(self.settings, self.samples.values()),
-            self.model.columns() if {"h5", "npy"} & set(self.settings["formats"]) else (),
+            self.model.columns() if OF_COLUMNS & set(self.settings["formats"]) else (),
         )

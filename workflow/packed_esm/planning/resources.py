@@ -11,7 +11,7 @@ MB = 1e6
 
 PROGRAM_MB = 1000  # Python and pyarrow; 100 were measured
 TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
-REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, also as fp64
+REPORT_MB = 4000  # 1,800 were measured of 100,000 points; 512 MiB of embeddings, twice, at most
 RESIDUES_MB = 2000  # values of residues before they are written: 64 MiB, and those of three packs
 MERGE_MB = 2000  # batches of 64 MiB, and the mapped parts of chunk files; 250 were measured
 EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
@@ -19,6 +19,7 @@ EXPORT_BATCH_BYTES = 3 * 4096 * 4  # per number of an embedding; it is in memory
 FASTA_FACTOR = 8  # memory / bytes; measured when chunking: proteins 4.5, peptides 28; when embedding: 2.2, 6.6
 TRANSLATE_FACTOR = 3  # memory / bytes; measured: reads 1, a chromosome in windows 2, whole 2.8
 MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file; 11 to 16 were measured
+SEQUENCES_FACTOR = 4  # memory / bytes of the chunks' FASTA files; proteins 2 were measured, peptides 3.5
 RECORD_BYTES = 200  # halved with each attempt; the third, 50, is a digest and a few residues
 EMBED_WEIGHTS_FACTOR = 2  # 1.8 were measured: the checkpoint and the model
 VALIDATE_WEIGHTS_FACTOR = 3  # 2.9 were measured on a CPU: fair-esm's model beside the packed one
@@ -84,10 +85,13 @@ def validation_minutes(
     return _grown(tables_minutes(input_bytes) + 2 * (_loading_minutes(shape) + compute), attempt)
 
 
-def exporting_memory_mb(shape: ModelShape, manifest_bytes: float, columns: int, attempt: int = 1) -> int:
-    """Return the memory to export a sample: the manifest, and a batch of records with `columns` vectors each."""
+def exporting_memory_mb(
+    shape: ModelShape, manifest_bytes: float, columns: int, attempt: int = 1, chunk_bytes: float = 0
+) -> int:
+    """Return the memory to export a sample: manifest, sequences, and a batch of records with `columns` vectors each."""
     batch = EXPORT_BATCH_BYTES * columns * shape.embed_dim
-    return _grown(EXPORT_MB + (MANIFEST_FACTOR * manifest_bytes + batch) / MB, attempt)
+    held = MANIFEST_FACTOR * manifest_bytes + SEQUENCES_FACTOR * chunk_bytes
+    return _grown(EXPORT_MB + (held + batch) / MB, attempt)
 
 
 def exporting_minutes(shape: ModelShape, embeddings_bytes: float, attempt: int = 1) -> int:

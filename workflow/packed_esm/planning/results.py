@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError
 from ..outputs.table import RESIDUES
 from .record import not_expected
 
 FIRST_LAYOUT = ("results/embeddings", "results/manifest.parquet")  # of version 0.3.0
 MOST_NAMED = 5  # files in a sentence
+WITH_SEQUENCES = {"h5", "skbio"}  # formats that have something of the sequences themselves
+OF_COLUMNS = {"h5", "npy", "skbio"}  # formats that have a file for each column
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,26 @@ class Results:
         pairs = [(sample, feature) for sample in self.samples for feature in self.features]
         return {(sample, feature): f"{self.folder}/residues/{sample}.{feature}.h5" for sample, feature in pairs}
 
+    @property
+    def has_linked_residues(self) -> bool:
+        """Whether the files for each residue are links to those of the chunks."""
+        return self.settings["residue_files"] == "linked"
+
+    def residue_values(self) -> list[str]:
+        """Return the files that values of each residue lie in."""
+        if not self.has_linked_residues:
+            return list(self.residues.values())
+        return [path.removesuffix("json") + f"{feature}.h5" for feature in self.features for path in self.statistics()]
+
     def exported_residues(self, sample: str) -> dict[str, str]:
         """Return {feature: path} of the residue files whose values go into fair-esm's .pt files of a sample."""
         features = self.features if "pt" in self.settings["formats"] else []
         return {feature: self.residues[sample, feature] for feature in features}
+
+    def exported_chunks(self) -> list[str]:
+        """Return the FASTA files of the chunks, for formats that have something of the sequences themselves."""
+        needed = WITH_SEQUENCES & set(self.settings["formats"])
+        return [path.removesuffix("json") + "fasta" for path in self.statistics()] if needed else []
 
     def exports(self, sample: str) -> list[tuple[str, ...]]:
         """Return the options of export_sample.py for each file of `formats`; the last word of an option is the path."""
@@ -74,6 +91,7 @@ class Results:
                 *(("--npy", column, f"{stem}.{column}.npy") for column in self.columns),
                 *(("--ids", f"{stem}.{column}.ids.txt") for column in self.columns),
             ],
+            "skbio": [("--skbio", column, f"{stem}.{column}.skbio.h5") for column in self.columns],
             "h5ad": [("--h5ad", f"{stem}.h5ad")],
             "pt": [("--pt", f"{stem}.pt")],
         }
@@ -100,7 +118,9 @@ class Results:
 
     def expected(self) -> list[str]:
         """Return all files and folders that a run creates."""
-        endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features)]
+        # Whole files have copies of the values; then those that a killed run left in the chunks are of no use.
+        is_merged = not self.has_linked_residues and all(Path(path).exists() for path in self.residues.values())
+        endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features if not is_merged)]
         names = (
             "settings.json",
             "settings",
@@ -136,16 +156,9 @@ class Results:
 
 
 def residue_features(settings: Mapping[str, Any]) -> list[str]:
-    """Return the names of the requested outputs with values of each residue, in the order of RESIDUES.
-
-    Raises:
-        OptionError: one is combined with `reuse`.
-    """
+    """Return the names of the requested outputs with values of each residue, in the order of RESIDUES."""
     requested = {
         name: name in settings["include"] if output.in_include else settings["per_residue"] != "none"
         for name, output in RESIDUES.items()
     }
-    wanted = [name for name, is_requested in requested.items() if is_requested]
-    if wanted and settings["reuse"]:
-        raise OptionError(f"reuse: cannot be combined with {wanted[0]} of each residue; remove one of the two")
-    return wanted
+    return [name for name, is_requested in requested.items() if is_requested]

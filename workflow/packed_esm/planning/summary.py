@@ -1,13 +1,34 @@
-"""The summary of a run, for the terminal."""
+"""What a run is going to do and what it has done, for the terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..report import summary
 from ..system.files import read_json
 from .results import Results
 
 
-def summary_of(results: Results) -> str:
+def start(results: Results, settings: Mapping[str, Any]) -> str:
+    """Return what a run is for, in a line."""
+    samples = f"{len(results.samples):,} sample{'s' if len(results.samples) > 1 else ''}"
+    chunks = f"{results.chunks:,} embed job{'s' if results.chunks > 1 else ''}"
+    return f"packed-esm: {samples}, model {settings['model']}, {chunks}; results go to {results.folder}/"
+
+
+def failure(logs: str) -> str:
+    """Return what a user can do after a failure.
+
+    Args:
+        logs: their folder.
+    """
+    return (
+        f"Not all jobs succeeded; their logs are in {logs}/. Remove the cause and run the same command again: finished "
+        "jobs do not run again."
+    )
+
+
+def end(results: Results) -> str:
     """Return counts, rate, verdict and paths; empty if this run did not finish the validation."""
     embeddings, counts = results.embeddings.values(), f"{results.folder}/counts.json"
     needed = (*embeddings, results.validation, *results.statistics(), counts)

@@ -1,16 +1,20 @@
 """The page of a run: its input, its embeddings, their difference from fair-esm, and its speed."""
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 
+from ..sequences.metadata import Metadata, match_metadata
 from ..system.files import write_text
 from ..system.versions import package_versions
-from .colours import Metadata, choose_colouring, match_metadata
+from .colours import MAX_COLUMNS, Colouring, choose_colouring, columns_left_out
+from .explorer import as_json, explorer_data
 from .figures import plot_lengths, plot_stages, plot_throughput, plot_validation
+from .neighbours import COUNT, MAX_EXACT, nearest_by_cosine
 from .points import Points, plot_embeddings, read_points
 from .run_files import Run, RunFiles, read_run
 from .tables import software, totals, worst_comparisons, worst_of_outputs
@@ -23,7 +27,8 @@ FIGURES = {
     "throughput": "Rate and fill of each embed job",
     "stages": "Seconds of each embed job",
 }
-MAX_REJECTS_SHOWN = 50
+MAX_REJECTS_SHOWN = 1000
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class PageOptions:
     Attributes:
         captions: folder with the caption of each figure, one sentence of plain text in an `.rst`.
         color_by: colour the proteins by this column of the metadata, or `key=value` of their descriptions.
-        metadata: a sheet with a column `id`, or UniProt's `Entry`.
+        metadata: a sheet with a column `id`, `accession`, or UniProt's `Entry`.
         workflow_versions: {name: version} of what runs the workflow.
         stale: a sentence about files in the results that do not belong to this run.
     """
@@ -54,14 +59,17 @@ def write_report(files: RunFiles, options: PageOptions, figures: Path, html: Pat
     """
     run = read_run(files)
     metadata = match_metadata(run.proteins, options.metadata) if options.metadata else None
-    points = read_points(run, choose_colouring(run.proteins, options.color_by, metadata))
+    colouring = choose_colouring(run.proteins, options.color_by, metadata)
+    points = read_points(run)
     paths = {name: figures / f"{name}.png" for name in FIGURES}
-    _draw(run, points, paths)
+    _draw(run, points, colouring, paths)
+    data = explorer_data(points, nearest_by_cosine(points.matrix), run.proteins, colouring, metadata)
     page = _template().render(
         figures={name: _figure(paths[name], title, options.captions) for name, title in FIGURES.items()},
         stale=options.stale,
+        **_code(as_json(data)),
         **_input_section(run),
-        **_embeddings_section(points, metadata),
+        **_embeddings_section(points, colouring, metadata),
         **_validation_section(run),
         **_work_section(run),
         **_provenance_section(run, options),
@@ -69,13 +77,28 @@ def write_report(files: RunFiles, options: PageOptions, figures: Path, html: Pat
     write_text(html, page)
 
 
-def _draw(run: Run, points: Points, paths: Mapping[str, Path]) -> None:
-    plot_embeddings(points, paths["pca"], paths["umap"])
+def _draw(run: Run, points: Points, colouring: Colouring, paths: Mapping[str, Path]) -> None:
+    plot_embeddings(points, colouring, run.proteins["sample"].to_numpy(object), paths["pca"], paths["umap"])
     lengths = {name: run.proteins.loc[run.proteins["sample"] == name, "length"] for name in run.sample_names}
     plot_lengths(paths["lengths"], {name: values.to_numpy() for name, values in lengths.items()})
     plot_validation(paths["validation"], run.compared, run.validation["tolerance"])
     plot_throughput(paths["throughput"], run.stats)
     plot_stages(paths["stages"], run.stats)
+
+
+def _code(data: str) -> dict[str, str]:
+    """Return the page's style, script and data, and the policy by which a browser runs this script and no other."""
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return {"style": style, "script": script, "data": data, "policy": policy}
+
+
+def _source(text: str) -> str:
+    """Return a text as a source of a content security policy: its hash."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
 def _input_section(run: Run) -> dict:
@@ -88,10 +111,15 @@ def _input_section(run: Run) -> dict:
     }
 
 
-def _embeddings_section(points: Points, metadata: Metadata | None) -> dict:
+def _embeddings_section(points: Points, colouring: Colouring, metadata: Metadata | None) -> dict:
     return {
-        "legend": {"name": points.colouring.name, "entries": points.legend},
+        "points": points,
+        "nearest": COUNT,
+        "max_exact": MAX_EXACT,
+        "legend": {"name": colouring.name, "entries": points.legend(colouring)},
         "metadata": metadata.matches() if metadata else "",
+        "max_columns": MAX_COLUMNS,
+        "left_out": columns_left_out(metadata) if metadata else 0,
     }
 
 
@@ -122,7 +150,7 @@ def _figure(path: Path, title: str, captions: Path) -> dict[str, str]:
 def _template() -> jinja2.Template:
     # Ids and descriptions come from FASTA headers, so everything is escaped.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..store.embeddings import embedding_columns, sample_batches
@@ -13,86 +14,111 @@ from .figures import View, legend_entries, plot_message, plot_points
 from .projection import COMPONENTS, MIN_POINTS, principal_components, umap_points
 from .run_files import Run
 
-MAX_POINTS = 20_000  # in a plot; more hide each other
+MAX_POINTS = 100_000  # on the page; more hide each other, and make a page that is slow to open
+MAX_VALUES = 2**27  # of embeddings, 512 MiB: fewer points of a wide model
 MIN_PCA_POINTS = 3
 
 
 @dataclass(frozen=True)
 class Points:
-    """The proteins that are drawn.
+    """The proteins that are drawn, and where.
 
     Attributes:
         column: name of the column of embeddings.
         matrix: its values, float32 [n, E].
-        colouring: values of the n proteins.
-        samples: the sample of each, object [n].
+        rows: which proteins of the run these are, int64 [n].
         total: number of proteins in the run, at least n.
+        components: views of principal components, two at a time; none of fewer than MIN_PCA_POINTS proteins.
+        umap: view of a UMAP; None if too few embeddings differ.
     """
 
     column: str
     matrix: np.ndarray
-    colouring: Colouring
-    samples: np.ndarray
+    rows: np.ndarray
     total: int
+    components: list[View]
+    umap: View | None
 
     @property
-    def title(self) -> str:
-        """What the figures show, in words."""
-        shown = len(self.samples)
+    def views(self) -> list[View]:
+        """All views, the one to begin with first."""
+        return ([self.umap] if self.umap else []) + self.components
+
+    def title(self, colouring: Colouring) -> str:
+        """Return what the figures show, in words."""
+        shown = len(self.rows)
         of_all = f" of {self.total:,}" if shown < self.total else ""
-        return f"{self.column} of {shown:,}{of_all} proteins, coloured by {self.colouring.name}"
+        return f"{self.column} of {shown:,}{of_all} proteins, coloured by {colouring.name}"
 
-    @property
-    def legend(self) -> list[tuple[str, str, int]]:
-        """Entries of the page's legend, as `legend_entries`; none where no protein is drawn."""
-        return legend_entries(self.colouring) if len(self.matrix) >= MIN_PCA_POINTS else []
+    def legend(self, colouring: Colouring) -> list[tuple[str, str, int]]:
+        """Return the entries of the page's legend, as `legend_entries`; none where no protein is drawn."""
+        return legend_entries(colouring.of(self.rows)) if self.views else []
 
 
-def read_points(run: Run, colouring: Colouring) -> Points:
-    """Return the first embedding column of all proteins, or of MAX_POINTS of them drawn at random.
+def read_points(run: Run) -> Points:
+    """Read the first embedding column of all proteins, or of as many as may be, drawn at random, and project it."""
+    paths = [path for _, path in run.files.samples]
+    column, width = _first_column(paths[0])
+    total, most = len(run.proteins), min(MAX_POINTS, MAX_VALUES // width)
+    rows = np.arange(total)
+    if total > most:
+        rows = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+    matrix = _read_column(paths, column, width, rows)
+    if len(rows) < MIN_PCA_POINTS:
+        return Points(column, matrix, rows, total, [], None)
+    scores, share = principal_components(matrix, COMPONENTS)
+    places = umap_points(matrix, scores)
+    umap = None if places is None else View("UMAP", places, "UMAP 1", "UMAP 2")
+    return Points(column, matrix, rows, total, _component_views(scores, share), umap)
+
+
+def plot_embeddings(points: Points, colouring: Colouring, samples: np.ndarray, pca: Path, umap: Path) -> None:
+    """Draw principal components and UMAP as PNG; where there are too few proteins, the figure says so.
 
     Args:
-        run: the files of a run.
-        colouring: values of all its proteins.
+        points: what to draw.
+        colouring: values of all proteins of the run.
+        samples: the sample of each of them.
+        pca, umap: PNG.
     """
-    total = len(run.proteins)
-    shown = np.arange(total)
-    if total > MAX_POINTS:
-        shown = np.sort(np.random.default_rng(0).choice(total, MAX_POINTS, replace=False))
-    column, matrix = _first_column([path for _, path in run.files.samples], shown)
-    samples = run.proteins["sample"].to_numpy()[shown]
-    return Points(column, matrix, Colouring(colouring.name, colouring.values[shown]), samples, total)
-
-
-def plot_embeddings(points: Points, pca: Path, umap: Path) -> None:
-    """Draw principal components and UMAP as PNG; where there are too few proteins, the figure says so."""
-    count = len(points.matrix)
-    if count < MIN_PCA_POINTS:
-        plot_message(pca, f"Principal components: {count} proteins are too few, {MIN_PCA_POINTS} are needed.")
-        plot_message(umap, f"UMAP: {count} proteins are too few, {MIN_POINTS} are needed.")
-        return
-    scores, share = principal_components(points.matrix, COMPONENTS)
-    plot_points(pca, _component_views(scores, share), points.colouring, points.samples, points.title)
-    places = umap_points(points.matrix, scores)
-    if places is None:
-        plot_message(umap, f"UMAP: fewer than {MIN_POINTS} embeddings differ, {MIN_POINTS} are needed.")
+    count = len(points.rows)
+    rest = (colouring.of(points.rows), samples[points.rows], points.title(colouring))
+    if points.components:
+        plot_points(pca, points.components, *rest)
     else:
-        plot_points(umap, [View(places, "UMAP 1", "UMAP 2")], points.colouring, points.samples, points.title)
+        plot_message(pca, f"Principal components:\n{count} proteins are too few, {MIN_PCA_POINTS} are needed.")
+    if points.umap:
+        plot_points(umap, [points.umap], *rest)
+    elif points.components:
+        plot_message(umap, f"UMAP:\nfewer than {MIN_POINTS} embeddings differ, {MIN_POINTS} are needed.")
+    else:
+        plot_message(umap, f"UMAP:\n{count} proteins are too few, {MIN_POINTS} are needed.")
 
 
 def _component_views(scores: np.ndarray, share: np.ndarray) -> list[View]:
     """Return the views of components 1 and 2 and, where there are as many, of 3 and 4."""
-    pairs = [(first, first + 1) for first in (0, 2) if first + 1 < scores.shape[1]]
-    return [View(scores[:, pair], *(f"component {i + 1} ({share[i]:.0%})" for i in pair)) for pair in pairs]
+    views = []
+    for first in (0, 2):
+        if first + 1 < scores.shape[1]:
+            labels = [f"component {i + 1} ({share[i]:.0%})" for i in (first, first + 1)]
+            name = f"principal components {first + 1} and {first + 2}"
+            views.append(View(name, scores[:, first : first + 2], *labels))
+    return views
 
 
-def _first_column(paths: Sequence[Path], rows: np.ndarray) -> tuple[str, np.ndarray]:
-    """Return (name, float32 [n, E]) of the first embedding column; `rows` are numbered over all samples."""
-    name = next(n for n in pq.read_schema(paths[0]).names if n not in ("id", "digest", "length", "checksum"))
-    parts, start = [], 0
+def _first_column(path: Path) -> tuple[str, int]:
+    """Return name and width of the first embedding column of a sample."""
+    schema = pq.read_schema(path)
+    field = next(field for field in schema if pa.types.is_fixed_size_list(field.type))
+    return field.name, field.type.list_size
+
+
+def _read_column(paths: Sequence[Path], name: str, width: int, rows: np.ndarray) -> np.ndarray:
+    """Return an embedding column, float32 [n, width]; `rows` are numbered over all samples, in ascending order."""
+    matrix, start, filled = np.empty((len(rows), width), np.float32), 0, 0
     for path in paths:
         for table in sample_batches(path, columns=[name]):
-            here = rows[(rows >= start) & (rows < start + len(table))] - start
-            parts.append(embedding_columns(table)[name][here])
-            start += len(table)
-    return name, np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
+            values = embedding_columns(table)[name][rows[(rows >= start) & (rows < start + len(table))] - start]
+            matrix[filled : filled + len(values)] = values
+            start, filled = start + len(table), filled + len(values)
+    return matrix[:filled]

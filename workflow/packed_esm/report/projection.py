@@ -3,24 +3,32 @@
 import warnings
 
 import numpy as np
+import xxhash
 
 from ..errors import PackedEsmError
+from .neighbours import MAX_EXACT, search_graph
 
-MIN_POINTS = 5  # distinct rows that UMAP needs
 NEIGHBOURS = 15
+# Distinct rows that a UMAP needs: of fewer, so many neighbours are a large part of all rows and nothing local is kept.
+# Principal components show these as well, and importing umap takes 2 s of processor time.
+MIN_POINTS = 100
 COMPONENTS = 50  # input of UMAP: the neighbours hardly change, and are found in a fraction of the time
+BLOCK_ROWS = 4096  # centred at a time, in float64
 
 
 def principal_components(matrix: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Return (scores [n, count], share of the variance of each) of the rows of `matrix`, float [n, E].
+    """Return (scores float64 [n, count], share of the variance of each) of the rows of `matrix`, float32 [n, E].
 
     The largest loading of each component is positive, so that plots are reproducible.
     """
-    centred = matrix.astype(np.float64) - matrix.mean(axis=0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
+    mean = matrix.mean(axis=0, dtype=np.float64)
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(matrix), BLOCK_ROWS)]
+    covariance = sum(centred.T @ centred for centred in (matrix[block] - mean for block in blocks))
+    values, vectors = np.linalg.eigh(covariance)
     vectors, values = vectors[:, ::-1][:, :count], values[::-1]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
-    return centred @ vectors, values[:count] / max(values.sum(), np.finfo(float).tiny)
+    scores = np.concatenate([(matrix[block] - mean) @ vectors for block in blocks])
+    return scores, values[:count] / max(values.sum(), np.finfo(float).tiny)
 
 
 def umap_points(matrix: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
@@ -36,19 +44,14 @@ def umap_points(matrix: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     Raises:
         PackedEsmError: no folder can keep the compiled code.
     """
-    rows = np.ascontiguousarray(matrix).view(f"V{matrix.shape[1] * matrix.itemsize}").ravel()
-    _, first, places = np.unique(rows, return_index=True, return_inverse=True)
+    names = np.array([xxhash.xxh3_128_digest(row) for row in np.ascontiguousarray(matrix)], dtype="V16")
+    _, first, places = np.unique(names, return_index=True, return_inverse=True)
     if len(first) < MIN_POINTS:
         return None
     distinct = scores[first].astype(np.float32)
-    from sklearn.neighbors import NearestNeighbors
-
-    neighbours = min(NEIGHBOURS, len(distinct) - 1)
-    # Exact neighbours: umap's own search among more than 4,096 points is approximate and takes longer to compile.
-    distances, indices = NearestNeighbors(n_neighbors=neighbours).fit(distinct).kneighbors(distinct)
     reducer = _umap().UMAP(
-        n_neighbors=neighbours,
-        precomputed_knn=(indices, distances),
+        n_neighbors=NEIGHBOURS,
+        precomputed_knn=_nearest(distinct, NEIGHBOURS),
         init=distinct[:, :2],
         random_state=0,
         n_jobs=1,
@@ -56,6 +59,19 @@ def umap_points(matrix: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)  # it cannot place new points; there are none
         return reducer.fit_transform(distinct)[places]
+
+
+def _nearest(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows, distances) of the nearest points of each point: exact, or by a search where they are many.
+
+    Exact as long as it can be: the search takes longer to compile, and more time than it saves.
+    """
+    if len(points) > MAX_EXACT:
+        return search_graph(points, count)
+    from sklearn.neighbors import NearestNeighbors
+
+    distances, rows = NearestNeighbors(n_neighbors=count).fit(points).kneighbors(points)
+    return rows, distances
 
 
 def _umap():  # noqa: ANN202

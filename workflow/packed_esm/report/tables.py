@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from ..outputs.table import OF_SEQUENCES
+from ..outputs.table import SEQUENCE_MEASURES
 
 WORST_SHOWN = 10
 
@@ -18,8 +18,8 @@ def worst_comparisons(compared: pd.DataFrame) -> list[dict]:
 
 
 def worst_of_outputs(validation: Mapping) -> list[tuple[str, str]]:
-    """Return (title, worst value as text) of each measure of OF_SEQUENCES that the validation compared."""
-    found = [(measure.title, validation.get(f"worst_{measure.name}")) for measure in OF_SEQUENCES]
+    """Return (title, worst value as text) of each measure of SEQUENCE_MEASURES that the validation compared."""
+    found = [(measure.title, validation.get(f"worst_{measure.name}")) for measure in SEQUENCE_MEASURES]
     return [(label, f"{worst:.8f}" if worst > 0.5 else f"{worst:.1e}") for label, worst in found if worst is not None]
 
 

@@ -3,7 +3,7 @@
 Both have `digest`, `length`, one fixed-size list of float32 for each pooling and layer (`mean_33`), a
 float32 `log_likelihood` where it is included, and `checksum`: the crc32 of the digest and the row's
 values, made where the values were computed and carried on, so that a value changed or a row shifted
-later is noticed.
+later is noticed. The file of a sample begins with the record's `id` and its `accession`.
 """
 
 import zlib
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError
 from ..outputs.columns import column_names
+from ..sequences.accessions import accession_of
 from ..system.arrow import ARROW_ERRORS, check_whole
 from ..system.files import FileKind, replacing
 from .settings import from_metadata, to_metadata
@@ -24,7 +25,12 @@ from .settings import from_metadata, to_metadata
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
 CHUNK_FILE = FileKind("file of chunk embeddings", ARROW_ERRORS, EmbeddingFileError)
 SAMPLE_FILE = FileKind("Parquet file of embeddings", ARROW_ERRORS, EmbeddingFileError)
-FIXED_TYPES = {"id": pa.string(), "digest": pa.string(), "length": pa.int32(), "checksum": pa.uint32()}
+NAMES = ("id", "accession")  # of a record, in the file of a sample; files of before have no accession
+FIXED_TYPES = {
+    **dict.fromkeys((*NAMES, "digest"), pa.string()),
+    "length": pa.int32(),
+    "checksum": pa.uint32(),
+}
 
 
 def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -46,8 +52,9 @@ def embedding_table(
     checksums: np.ndarray,
     ids: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Return the table of embeddings; columns: {name: float32 [n, width]}; with `ids` first where they are given."""
-    arrays: dict[str, pa.Array] = {} if ids is None else {"id": pa.array(ids, pa.string())}
+    """Return the table of embeddings; columns: {name: float32 [n, width]}; ids and accessions come first, if given."""
+    names = {} if ids is None else {"id": ids, "accession": [accession_of(record_id) for record_id in ids]}
+    arrays: dict[str, pa.Array] = {name: pa.array(values, pa.string()) for name, values in names.items()}
     arrays["digest"] = pa.array(digests, pa.string())
     arrays["length"] = pa.array(lengths, pa.int32())
     for name, matrix in columns.items():
@@ -82,7 +89,7 @@ def schema_settings(schema: pa.Schema, kind: FileKind, path: Path) -> dict:
     """
     settings = from_metadata(schema.metadata, kind, path)
     wanted = ["digest", "length", *column_names(settings), "checksum"]
-    if [name for name in schema.names if name != "id"] != wanted:
+    if [name for name in schema.names if name not in NAMES] != wanted:
         why = f"its columns are {', '.join(schema.names)}, but of its settings {', '.join(wanted)}"
         raise kind.damaged(path, why)
     for field in schema:
@@ -178,7 +185,7 @@ class SampleWriter:
         if self._writer is None:
             # Vectors do not compress (less than a tenth) and have no repeats for a dictionary. Statistics would let a
             # reader leave out rows, and nothing checks them.
-            text = {"id", "digest"}
+            text = {*NAMES, "digest"}
             self._writer = self._stack.enter_context(
                 pq.ParquetWriter(
                     self._temporary,

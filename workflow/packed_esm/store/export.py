@@ -1,61 +1,25 @@
-"""Files for other programs, made of a sample's Parquet file and the manifest, in one pass of checked batches.
+"""Files for other programs, made of a sample's Parquet file and the manifest, in one pass of checked batches."""
 
-Each format is a context manager that yields what takes a batch; its file stands under its name when all is written.
-"""
-
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from ..errors import OptionError
+from ..sequences.chunk_sequences import read_sequences
 from ..sequences.manifest import embedded, read_manifest
-from ..system.files import replacing
+from ..sequences.metadata import match_metadata
 from ..system.progress import progress_bar
 from .embeddings import embedding_columns, sample_schema, sample_settings
-from .hdf5 import new_hdf5
+from .formats import Batch, Format, Sample, Write, h5_file, h5ad_file, ids_file, npy_file, skbio_file
 from .integrity import checked_batches
-from .names import dataset_names
 from .settings import SETTINGS_KEY, to_metadata
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What is known of a sample before its embeddings are read.
-
-    Attributes:
-        rows: of the manifest, those with an embedding, in input order.
-        widths: {"mean_33": E, ...} of the columns of embeddings.
-        scalars: names of the columns with one float32 a record.
-        metadata: settings and fingerprint, as JSON.
-    """
-
-    rows: pd.DataFrame
-    widths: dict[str, int]
-    scalars: list[str]
-    metadata: str
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some records: `rows` of the sample, `columns` {name: float32 [n, E]}, `scalars` {name: float32 [n]}."""
-
-    rows: slice
-    columns: dict[str, np.ndarray]
-    scalars: dict[str, np.ndarray]
-
-
-Write = Callable[[Batch], None]
-Format = Callable[[Sample], AbstractContextManager[Write]]
 
 
 def export_sample(
@@ -66,7 +30,10 @@ def export_sample(
     h5: Sequence[tuple[str, Path]] = (),
     npy: Sequence[tuple[str, Path]] = (),
     ids: Sequence[Path] = (),
+    skbio: Sequence[tuple[str, Path]] = (),
     h5ad: Path | None = None,
+    chunks: Sequence[Path] = (),
+    metadata: Path | None = None,
     others: Sequence[Format] = (),
 ) -> int:
     """Write the embeddings of one sample in the formats that have a path; return the number of records.
@@ -78,19 +45,26 @@ def export_sample(
         h5: (column, path) of files in UniProt's layout.
         npy: (column, path) of matrices.
         ids: text files, one id per line, in the order of the matrices.
+        skbio: (column, path) of files in scikit-bio's `embed` format.
         h5ad: AnnData file.
+        chunks: FASTA files of the chunks, in the order of the manifest's `chunk`; h5 and skbio need the sequences.
+        metadata: the user's sheet, whose columns go into the AnnData file.
         others: further formats, as `embedding.pt_files` has one.
 
     Raises:
         ValidationError, EmbeddingFileError: a file that is damaged or not the manifest's; file and record are named.
-        ValueError: a column that is not there.
+        FastaError: a chunk that cannot be read, or lacks a sequence.
+        OptionError: a column that is not there, or no chunks where they are needed.
+        SheetError: a mistake in the metadata, or none of the run's proteins is in it.
     """
-    sample = _sample(embeddings, embedded(read_manifest(manifest_path, name)).sort_values("position"))
-    _check_columns(embeddings, sample, [column for column, _ in (*h5, *npy)])
+    rows, known = _read_rows(manifest_path, name, metadata)
+    sample = _sample(embeddings, rows, _read_sequences(rows, chunks) if h5 or skbio else [], known)
+    _check_columns(embeddings, sample, [column for column, _ in (*h5, *npy, *skbio)])
     formats: list[AbstractContextManager[Write]] = [
         *(h5_file(path, column, sample) for column, path in h5),
         *(npy_file(path, column, sample) for column, path in npy),
         *(ids_file(path, sample) for path in ids),
+        *(skbio_file(path, column, sample) for column, path in skbio),
         *([h5ad_file(h5ad, sample)] if h5ad else []),
         *(file(sample) for file in others),
     ]
@@ -108,7 +82,29 @@ def export_sample(
     return start
 
 
-def _sample(embeddings: Path, rows: pd.DataFrame) -> Sample:
+def _read_rows(manifest_path: Path, name: str, sheet: Path | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Return a sample's rows of the manifest that have an embedding, and what the sheet says of them.
+
+    The sheet is matched to the proteins of all samples: it need not have some of each.
+    """
+    rows = embedded(read_manifest(manifest_path, None if sheet else name)).sort_values("position")
+    chosen = (rows["sample"] == name).to_numpy()
+    metadata = match_metadata(rows, sheet) if sheet else None
+    known = {column: metadata.values(column)[chosen] for column in metadata.sheet.columns} if metadata else {}
+    return rows[chosen], known
+
+
+def _read_sequences(rows: pd.DataFrame, chunks: Sequence[Path]) -> list[str]:
+    needed = int(rows["chunk"].max()) + 1 if len(rows) else 0
+    if len(chunks) < needed:
+        raise OptionError(
+            f"chunks: h5 and skbio need the sequences; give the FASTA files of all chunks: {len(chunks)} are given, "
+            f"and the manifest names {needed}"
+        )
+    return read_sequences([chunks[number] for number in sorted(rows["chunk"].unique())], rows["digest"].tolist())
+
+
+def _sample(embeddings: Path, rows: pd.DataFrame, sequences: list[str], known: dict[str, np.ndarray]) -> Sample:
     settings = sample_settings(embeddings)
     fields = list(sample_schema(embeddings))
     return Sample(
@@ -116,6 +112,8 @@ def _sample(embeddings: Path, rows: pd.DataFrame) -> Sample:
         {field.name: field.type.list_size for field in fields if pa.types.is_fixed_size_list(field.type)},
         [field.name for field in fields if pa.types.is_float32(field.type)],
         to_metadata(settings)[SETTINGS_KEY].decode(),
+        sequences,
+        known,
     )
 
 
@@ -125,78 +123,3 @@ def _check_columns(embeddings: Path, sample: Sample, wanted: Sequence[str]) -> N
             raise OptionError(f"{embeddings}: no column {column!r} of embeddings; there are {', '.join(sample.widths)}")
     if wanted and sample.scalars:
         log.info("%s: one number a record, so in no .h5 or .npy file of its own", ", ".join(sample.scalars))
-
-
-@contextmanager
-def h5_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
-    """Write a column as UniProt does (https://www.uniprot.org/help/embeddings): one dataset [E] an accession.
-
-    float32, where UniProt's are float16; in input order, which h5py follows when it reads.
-    """
-    names, ids = dataset_names(sample.rows["id"].tolist()), sample.rows["id"].tolist()
-    with new_hdf5(path, track_order=True) as file:
-        file.attrs[SETTINGS_KEY.decode()] = sample.metadata
-
-        def write(batch: Batch) -> None:
-            for name, record_id, row in zip(names[batch.rows], ids[batch.rows], batch.columns[column], strict=True):
-                file.create_dataset(name, data=row).attrs["original_id"] = record_id
-
-        yield write
-
-
-@contextmanager
-def npy_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
-    """Write a column as a matrix, float32 [n, E]."""
-    shape = (len(sample.rows), sample.widths[column])
-    # Not as a memory map: on a full disk that ends the process.
-    with replacing(path) as temporary, temporary.open("wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        yield lambda batch: handle.write(np.ascontiguousarray(batch.columns[column], dtype="<f4"))
-
-
-@contextmanager
-def ids_file(path: Path, sample: Sample) -> Iterator[Write]:
-    """Write the ids, one a line (UTF-8); an id has no white space."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        yield lambda batch: handle.writelines(f"{record_id}\n" for record_id in sample.rows["id"].iloc[batch.rows])
-
-
-@contextmanager
-def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
-    """Write an AnnData file: X is the first column, obsm the others, obs the manifest and scalars, uns the settings.
-
-    Matrices are written batch by batch, as anndata's own on-disk format has them
-    (https://anndata.readthedocs.io/en/stable/fileformat-prose.html), because an AnnData would hold all in memory.
-    What has no value is left out: anndata before 0.12 cannot read the `null` that stands for it since.
-    """
-    from anndata.io import write_elem
-
-    first, *others = sample.widths
-    places = {first: "X"} | {column: f"obsm/{column}" for column in others}
-    obs = sample.rows.set_index("id")
-    obs = obs.assign(**{column: np.zeros(len(obs), np.float32) for column in sample.scalars})
-    with new_hdf5(path) as file:
-        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        for name in ("layers", "obsm", "obsp", "varm", "varp"):
-            write_elem(file, name, {})
-        for column, place in places.items():
-            matrix = file.create_dataset(place, (len(obs), sample.widths[column]), np.float32)
-            matrix.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-
-        def write(batch: Batch) -> None:
-            for column, place in places.items():
-                file[place][batch.rows] = batch.columns[column]
-            for column, values in batch.scalars.items():
-                obs.iloc[batch.rows, obs.columns.get_loc(column)] = values
-
-        yield write
-        write_elem(file, "obs", obs)
-        write_elem(file, "var", pd.DataFrame(index=[str(i) for i in range(sample.widths[first])]))
-        write_elem(file, "uns", {SETTINGS_KEY.decode(): _without_null(json.loads(sample.metadata))})
-
-
-def _without_null(value: Any) -> Any:  # noqa: ANN401 (JSON)
-    """Return JSON without the keys that have no value."""
-    if isinstance(value, dict):
-        return {key: _without_null(one) for key, one in value.items() if one is not None}
-    return value

@@ -1,4 +1,4 @@
-"""Join manifest and chunk embeddings to one file a sample."""
+"""Join manifest and chunk embeddings into one file per sample."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,18 +21,18 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
 
     Args:
         manifest_path: of all samples.
-        sample: which to write.
+        sample: its name.
         chunk_paths: chunk embeddings, in the order of the manifest's `chunk`.
         out: Parquet file.
 
     Raises:
-        EmbeddingFileError: a chunk that is damaged, has other settings than the rest, or lacks a record.
+        EmbeddingFileError: a chunk is damaged, has other settings than the rest, or lacks a record.
     """
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     settings = common_settings(chunk_paths, chunk_settings)
     if len(rows) and rows["chunk"].max() >= len(chunk_paths):
         raise EmbeddingFileError(
-            f"{manifest_path}: of a run with more than {len(chunk_paths)} chunks; remove it and run again"
+            f"{manifest_path}: it belongs to a run with more than {len(chunk_paths)} chunks; remove it and run again"
         )
     first = ChunkFile(chunk_paths[0])
     row_bytes = sum(4 * matrix.shape[1] for matrix in first.columns.values())
@@ -54,7 +54,7 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
 def _gather(
     batch: pd.DataFrame, chunk_paths: Sequence[Path], like: ChunkFile
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return (columns, checksums) of the records of `batch`, each from its chunk, checked."""
+    """Return (columns, checksums) of the records of `batch`, read from their chunks and checked."""
     columns = {name: np.empty((len(batch), matrix.shape[1]), np.float32) for name, matrix in like.columns.items()}
     checksums = np.empty(len(batch), np.uint32)
     # A chunk is opened for each batch and closed after it, so that mapped pages do not pile up.
@@ -70,16 +70,16 @@ def _gather(
 
 
 def _check_identity(chunk: ChunkFile, group: pd.DataFrame) -> None:
-    """Raise where a record's row of the chunk is missing or belongs to another sequence."""
+    """Raise EmbeddingFileError if the row of a record is missing in the chunk or belongs to another sequence."""
     beyond = group[group["row"] >= len(chunk)]
     if len(beyond):
-        _refuse(chunk, beyond.iloc[0], f"the file ends after {len(chunk)} rows")
+        _raise(chunk, beyond.iloc[0], f"the file ends after {len(chunk)} rows")
     digests = np.array(chunk.digests(group["row"].to_numpy()))
     for wrong in np.flatnonzero(digests != group["digest"].to_numpy(dtype=str))[:1]:
-        _refuse(chunk, group.iloc[wrong], f"it holds {digests[wrong]}")
+        _raise(chunk, group.iloc[wrong], f"it contains {digests[wrong]}")
 
 
-def _refuse(chunk: ChunkFile, record: pd.Series, found: str) -> NoReturn:
+def _raise(chunk: ChunkFile, record: pd.Series, found: str) -> NoReturn:
     raise EmbeddingFileError(
         f"{chunk.path}, row {record['row']}: should be {record['digest']} ({record['sample']}|{record['id']}), "
         f"but {found}; remove it, and the FASTA file of the chunk beside it, and run again"

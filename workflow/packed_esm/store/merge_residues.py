@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 
@@ -12,19 +11,20 @@ from ..system.progress import progress_bar
 from .hdf5 import new_hdf5
 from .names import dataset_names
 from .residue_checks import ResidueCheck
-from .residues import FEATURE, RESIDUE_FILE, SETTINGS_ATTRIBUTE, open_residues, residue_feature, residue_settings
+from .residues import FEATURE, SETTINGS_ATTRIBUTE, copy_dataset, open_residues, residue_feature, residue_settings
 from .settings import SETTINGS_KEY, common_settings, to_metadata
 
 
-def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, copy: bool = False) -> int:
-    """Write the file of one feature of a sample: a name for each record, linked to its chunk; return their number.
+def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, link: bool = False) -> int:
+    """Write the file of one feature of a sample: a dataset for each record; return their number.
 
     Args:
         manifest_path: of all samples.
         sample: which to write.
         chunk_paths: files of the feature, in the order of the manifest's `chunk`.
-        out: HDF5 file. Its links are relative: it works as long as the chunks stay where they are beside it.
-        copy: copy the datasets, as they are compressed, for a file that can be taken elsewhere.
+        out: HDF5 file. It holds copies of the datasets, as they are compressed, and needs no other file.
+        link: write links to the datasets of the chunks instead. They are relative: they work as long as the chunks stay
+            where they are beside it.
 
     Raises:
         EmbeddingFileError: a chunk that is damaged, has other settings than the rest, lacks a record, or has values
@@ -39,21 +39,14 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
         for number, records in rows.groupby("chunk"):
             # Of the folders as they are: HDF5 follows `..` from the folder that a link to one leads to.
             home = chunk_paths[number].parent.resolve() / chunk_paths[number].name
-            link = os.path.relpath(home, out.parent.resolve())
+            home_from_here = os.path.relpath(home, out.parent.resolve())
             check = ResidueCheck(chunk_paths[number], settings, feature)
             with open_residues(chunk_paths[number]) as chunk:
                 for record in records.itertuples():
                     check.check(chunk, record.digest, record.digest, record.length, f"{record.sample}|{record.id}")
-                    _take(chunk, record, file, link, copy)
+                    if link:
+                        file[record.name] = h5py.ExternalLink(home_from_here, record.digest)
+                    else:
+                        copy_dataset(chunk[record.digest], file, record.name, record.id)
                     bar.update(1)
     return len(rows)
-
-
-def _take(chunk: h5py.File, record: NamedTuple, file: h5py.File, link: str, copy: bool) -> None:
-    """Link (or copy) the dataset of one record; attributes come with it."""
-    if copy:
-        with RESIDUE_FILE.reading(Path(chunk.filename)):
-            chunk.copy(record.digest, file, record.name)
-        file[record.name].attrs["original_id"] = record.id
-    else:
-        file[record.name] = h5py.ExternalLink(link, record.digest)

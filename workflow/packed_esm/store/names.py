@@ -1,7 +1,7 @@
-"""Names made from FASTA headers that neither HDF5 nor a file system misunderstands.
+"""Names from FASTA headers that are safe in HDF5 and in a file system.
 
-Characters that would be misunderstood are percent-escaped, as in a URL; everything else stays, and
-`urllib.parse.unquote` gives the text back. Names of one call differ from each other.
+Unsafe characters are percent-escaped, as in a URL; all others stay unchanged, and
+`urllib.parse.unquote` returns the original text. Names of one call differ from each other.
 """
 
 import hashlib
@@ -10,77 +10,71 @@ import unicodedata
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from ..sequences.accessions import uniprot_accession
+
 NAME_BYTES = 255  # of one file name, on Linux and macOS
 DIGEST_DIGITS = 16  # hexadecimal, of a header that is too long for a name
-EMPTY = "%00"  # a FASTA file has no NUL, so nothing else is called so
+EMPTY = "%00"  # a FASTA file has no NUL, so no other name can be this one
 
-# UniProtKB's headers, isoforms included (https://www.uniprot.org/help/fasta-headers).
-_UNIPROT = re.compile(r"(?:sp|tr)\|([A-Z0-9]+(?:-[0-9]+)?)\|")
-_READS_AS_ESCAPE = re.compile("%(?=[0-9A-Fa-f]{2})")
-
-
-def uniprot_accession(record_id: str) -> str | None:
-    """Return the accession in an id of UniProtKB's, P12345 of `sp|P12345|AATM_RABIT`; None of any other."""
-    match = _UNIPROT.match(record_id)
-    return match[1] if match else None
+_LOOKS_ESCAPED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
 def dataset_names(ids: Sequence[str]) -> list[str]:
     """Return a name at the root of an HDF5 file for each record of a sample: its accession in UniProtKB, else its id.
 
-    An accession that is taken already, or that is another record's id, is not used: the record keeps its whole id.
+    If an accession is already used, or is the id of another record, the record keeps its whole id.
 
     Args:
         ids: all different.
     """
-    taken = set(ids)
+    used = set(ids)
     names = []
     for record_id in ids:
         accession = uniprot_accession(record_id)
-        name = accession if accession and accession not in taken else record_id
-        taken.add(name)
+        name = accession if accession and accession not in used else record_id
+        used.add(name)
         names.append("%2E" if name == "." else _escaped(name) or EMPTY)
     return names
 
 
 def file_names(headers: Sequence[str], suffix: str = ".pt") -> list[str]:
-    """Return a file name for each header: the header and the suffix, as fair-esm's scripts/extract.py has it.
+    """Return a file name for each header: the header and the suffix, as in fair-esm's scripts/extract.py.
 
-    A leading dot is escaped too. What is longer than NAME_BYTES ends in a digest of the header, and names that
-    differ in nothing, or only in what some file systems do not see (case, composition of accents), in ~2, ~3 ...
+    A leading dot is escaped too. A name longer than NAME_BYTES is cut and ends in a digest of the header. Equal names,
+    and names that some file systems do not distinguish (case, composition of accents), get ~2, ~3 ...
     """
     last: dict[str, int] = {}
-    taken: set[str] = set()
+    used: set[str] = set()
     names = []
     for header in headers:
         stem = _escaped(header) or EMPTY
         stem = "%2E" + stem[1:] if stem.startswith(".") else stem
         name = _fitted(stem, suffix, header)
-        first = _seen(name)
-        while _seen(name) in taken:
+        first = _folded(name)
+        while _folded(name) in used:
             last[first] = last.get(first, 1) + 1
             name = _fitted(stem, f"~{last[first]}{suffix}", header)
-        taken.add(_seen(name))
+        used.add(_folded(name))
         names.append(name)
     return names
 
 
 def _escaped(text: str) -> str:
-    """Return the text with `/` and all that is not printed escaped, and `%` where it would read as an escape."""
-    text = _READS_AS_ESCAPE.sub("%25", text)
+    """Escape `/` and unprintable characters, and `%` if it looks like the start of an escape."""
+    text = _LOOKS_ESCAPED.sub("%25", text)
     if text.isprintable() and "/" not in text:
         return text
     return "".join(c if c.isprintable() and c != "/" else quote(c, safe="") for c in text)
 
 
 def _fitted(stem: str, ending: str, header: str) -> str:
-    """Return stem + ending; where that is too long, the stem is cut and a digest of the header stands between."""
+    """Return stem + ending; if this is too long, cut the stem and put a digest of the header between them."""
     if len((stem + ending).encode()) <= NAME_BYTES:
         return stem + ending
     ending = f"~{hashlib.sha256(header.encode()).hexdigest()[:DIGEST_DIGITS]}{ending}"
     return stem.encode()[: NAME_BYTES - len(ending)].decode(errors="ignore") + ending
 
 
-def _seen(name: str) -> str:
-    """Return what a file system that ignores case and composition makes of a name."""
+def _folded(name: str) -> str:
+    """Return the form of a name for comparison in a file system that ignores case and composition."""
     return unicodedata.normalize("NFC", name).casefold()

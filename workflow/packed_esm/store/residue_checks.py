@@ -51,8 +51,7 @@ class ResidueCheck:
         """
         with RESIDUE_FILE.reading(self._path):
             dataset = file.get(name)
-            attributes = dict(dataset.attrs) if isinstance(dataset, h5py.Dataset) else {}
-        if problem := self._problem(dataset, attributes, digest, length):
+        if problem := self.problem(dataset, digest, length):
             remedy = f"remove {self._path}"
             if isinstance(dataset, h5py.Dataset) and dataset.file.filename != str(self._path):
                 remedy += f", and {os.path.normpath(dataset.file.filename)} where its values lie,"
@@ -61,10 +60,12 @@ class ResidueCheck:
                 f"{problem}; {remedy} and run again"
             )
 
-    def _problem(self, dataset: object, attributes: dict, digest: str, length: int) -> str | None:
-        """Return what is wrong with what stands under a name, or None."""
+    def problem(self, dataset: object, digest: str, length: int) -> str | None:
+        """Return what is wrong with what stands under a name, or None; `digest`, `length` as of `check`."""
         if not isinstance(dataset, h5py.Dataset):
             return "it is not there" if dataset is None else "it is no dataset"
+        with RESIDUE_FILE.reading(self._path):
+            attributes = dict(dataset.attrs)
         if (found := attributes.get(DIGEST)) != digest:
             return f"it holds {found}"
         if attributes.get(FEATURE) != self._feature:

@@ -7,10 +7,12 @@
 | contacts | float32 [L, L], probabilities |
 
 In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
-id (`names.dataset_names`), in UniProt's layout, and links to the files of the chunks: nothing is copied.
+id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets, as they are compressed; by choice it
+holds links to the files of the chunks.
 
-Attributes of a dataset: `digest`, and `checksum`, which `residue_checksum` makes of the values before they are
-compressed. It goes wherever the dataset goes; `residue_checks` compares it.
+Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values before they
+are compressed. They go wherever the dataset goes; `residue_checks` compares them. In the file of a sample a copy has
+`original_id` too, the id of its record.
 """
 
 import zlib
@@ -39,6 +41,7 @@ BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
 WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too
+ORIGINAL_ID = "original_id"  # attribute of a dataset in the file of a sample
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,11 @@ class ResidueWriter:
         while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].is_ready()):
             self._write_oldest()
 
+    def copy(self, datasets: Mapping[str, h5py.Dataset]) -> None:
+        """Take the datasets of one sequence from other files, {feature: dataset}, as they are compressed."""
+        for feature, dataset in datasets.items():
+            copy_dataset(dataset, self._files[feature], dataset.attrs[DIGEST])
+
     def checksum(self, feature: str, digest: str) -> int:
         """Return the checksum of a dataset that was taken."""
         self._write_waiting()
@@ -143,6 +151,25 @@ class ResidueWriter:
         dataset.attrs[CHECKSUM] = np.uint64(one.checksum)
         dataset.attrs[FEATURE] = one.feature
         self._waiting_bytes -= dataset.nbytes
+
+
+def copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str, original_id: str | None = None) -> None:
+    """Copy a dataset of residues with its attributes; its blocks stay compressed, and few are in memory at a time.
+
+    Args:
+        source: in another file.
+        target: where to.
+        name: of the copy.
+        original_id: of the record that the copy is for; None where it is for all of one sequence.
+
+    Raises:
+        EmbeddingFileError: blocks that are not there.
+    """
+    with RESIDUE_FILE.reading(Path(source.file.filename)):
+        target.copy(source, target, name)  # H5Ocopy, which leaves the blocks as they are
+    target[name].attrs.pop(ORIGINAL_ID, None)
+    if original_id is not None:
+        target[name].attrs[ORIGINAL_ID] = original_id
 
 
 def residue_checksum(digest: str, values: np.ndarray | h5py.Dataset) -> int:
@@ -189,13 +216,13 @@ def _deflated(block: np.ndarray) -> bytes:
 
 
 @contextmanager
-def open_residues(path: Path) -> Iterator[h5py.File]:
-    """Open a file of residues to read; put each call that reads it inside `RESIDUE_FILE.reading(path)`.
+def open_residues(path: Path, kind: FileKind = RESIDUE_FILE) -> Iterator[h5py.File]:
+    """Open a file of residues to read; put each call that reads it inside `kind.reading(path)`.
 
     Raises:
         EmbeddingFileError: not a whole one.
     """
-    with RESIDUE_FILE.reading(path):
+    with kind.reading(path):
         file = h5py.File(path, "r")
     with file:
         yield file
@@ -221,12 +248,12 @@ def residue_feature(path: Path) -> str | None:
         return file.attrs.get(FEATURE)
 
 
-def file_settings(file: h5py.File, path: Path) -> dict:
+def file_settings(file: h5py.File, path: Path, kind: FileKind = RESIDUE_FILE) -> dict:
     """Return the settings in the attributes of an open file of residues.
 
     Raises:
         EmbeddingFileError: there are none, or changed ones.
     """
-    with RESIDUE_FILE.reading(path):
+    with kind.reading(path):
         stored = file.attrs.get(SETTINGS_ATTRIBUTE)
-    return from_metadata({SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None, RESIDUE_FILE, path)
+    return from_metadata({SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None, kind, path)

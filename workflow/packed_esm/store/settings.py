@@ -1,4 +1,4 @@
-"""What determines the content of an embedding, its fingerprint, and the number that says whether bits may differ."""
+"""The settings that determine an embedding, their fingerprint, and the generation of results (`BITS`)."""
 
 import hashlib
 import json
@@ -11,22 +11,22 @@ from ..system.files import FileKind
 
 SETTINGS_KEY = b"packed_esm"
 
-# The generation of results. Raise it by one, and run `python tests/golden.py`, whenever a change of the code may change
-# the content of a result of the same input and settings: a bit of an embedding, a frame that is translated, a record
-# that is rejected, a column of a file. Then everything runs again, and `reuse` takes nothing of before. Otherwise leave
-# it, also for a new version: results stay as they are, and whoever has some keeps hours of GPU time.
+# The generation of results. Raise it by one, and run `python tests/golden.py`, if a change of the code may change the
+# content of a result for the same input and settings: a bit of an embedding, a frame that is translated, a record
+# that is rejected, a column of a file. Then everything runs again, and `reuse` copies no earlier results. Otherwise
+# leave it unchanged, also for a new version: then existing results stay valid, and users save hours of GPU time.
 BITS = 1
 
 
 def fingerprint(settings: dict) -> str:
-    """Return 16 hexadecimal digits that stand for `settings` (plain JSON values)."""
+    """Return the first 16 hexadecimal digits of the sha256 of `settings` (plain JSON values)."""
     return hashlib.sha256(_canonical(settings).encode()).hexdigest()[:16]
 
 
 def to_metadata(settings: dict) -> dict[bytes, bytes]:
-    """Return the schema metadata (Arrow, Parquet) that carries `settings`, their fingerprint, and this version.
+    """Return the schema metadata (Arrow, Parquet) with `settings`, their fingerprint, and this version.
 
-    The version is for a reader to know; nothing compares it.
+    The version is for information; nothing compares it.
     """
     content = {"settings": settings, "fingerprint": fingerprint(settings), "version": __version__}
     return {SETTINGS_KEY: _canonical(content).encode()}
@@ -36,7 +36,7 @@ def from_metadata(metadata: dict[bytes, bytes] | None, kind: FileKind, path: Pat
     """Return the settings that `to_metadata` stored in a file.
 
     Raises:
-        EmbeddingFileError: none there, or settings that do not belong to their fingerprint.
+        EmbeddingFileError: there are no settings, or they do not match their fingerprint.
     """
     if SETTINGS_KEY not in (metadata or {}):
         raise kind.damaged(path, "it has no settings of packed_esm in its metadata")
@@ -47,12 +47,12 @@ def from_metadata(metadata: dict[bytes, bytes] | None, kind: FileKind, path: Pat
     if not isinstance(stored, dict) or not stored.keys() >= {"settings", "fingerprint"}:
         raise kind.damaged(path, "its settings have no fingerprint")
     if fingerprint(stored["settings"]) != stored["fingerprint"]:
-        raise kind.damaged(path, f"its settings do not belong to its fingerprint {stored['fingerprint']}")
+        raise kind.damaged(path, f"its settings do not match its fingerprint {stored['fingerprint']}")
     return _with_bits(stored["settings"])
 
 
 def _with_bits(settings: dict) -> dict:
-    """Return settings as they are written now: up to version 0.3.0 the version, `packed_esm`, stood for `bits`."""
+    """Return settings in the present form; up to version 0.3.0 they had the version, `packed_esm`, for `bits`."""
     if "packed_esm" not in settings:
         return settings
     return {"bits": 1} | {key: value for key, value in settings.items() if key != "packed_esm"}
@@ -68,17 +68,17 @@ def _canonical(value: dict) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-# The budget may shrink in one job after an out-of-memory; everything else must be the same in all.
+# An out-of-memory may reduce the budget of one job; all other settings must be the same in all jobs.
 MAY_DIFFER = {"tokens_per_pack"}
 
 
 def common_settings(chunk_paths: Sequence[Path], settings_of: Callable[[Path], dict]) -> dict:
     """Return the settings of all chunks, each read by `settings_of`.
 
-    Where budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all.
+    If budgets differ (after an out-of-memory), `tokens_per_pack` is the list of all budgets.
 
     Raises:
-        EmbeddingFileError: chunks with other settings than the first.
+        EmbeddingFileError: the settings of a chunk differ from those of the first.
     """
     every = [settings_of(path) for path in chunk_paths]
     for path, settings in zip(chunk_paths, every, strict=True):

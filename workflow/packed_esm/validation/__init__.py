@@ -1,5 +1,5 @@
-"""Compare what is stored with fair-esm, one unpadded sequence at a time.
+"""Compare stored embeddings with fair-esm, one unpadded sequence at a time.
 
-Its reference imports nothing of `checkpoints`, `model`, `kernels`, `embedding` and `sequences`.
+The reference imports nothing from `checkpoints`, `model`, `kernels`, `embedding` or `sequences`.
 May import: embedding, errors, options, outputs, sequences, store, system, torch.
 """

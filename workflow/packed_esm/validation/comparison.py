@@ -1,4 +1,4 @@
-"""Compare what is stored of some sequences with what fair-esm gives for them, and with what is computed again."""
+"""Compare the stored values of some sequences with fair-esm, and with a second run of the packed path."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from .stored import Stored
 
 
 def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder: Embedder) -> pd.DataFrame:
-    """Run the chosen sequences again, packed and by fair-esm; return a row for each sequence and layer."""
+    """Run the chosen sequences again, packed and with fair-esm; return a row for each sequence and layer."""
     reference = load_reference(embedder.options.model).to(embedder.device)
     reference_ids = [reference_tokens(sequence) for sequence in sequences]
     tokens = [tokenize(sequence) for sequence in sequences]
@@ -28,8 +28,8 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
     def compare_one(index: int, out: dict) -> None:
         truth = _reference(reference, reference_ids[index], embedder)
         again = residue_arrays(out, list(stored.residues[index]), stored.residue_dtype or "float32", names[index])
-        both = compare_stored(stored, index, truth, reference_ids[index])
-        both["bit_equal"] = all(
+        errors = compare_stored(stored, index, truth, reference_ids[index])
+        errors["bit_equal"] = all(
             array.tobytes() == stored.residues[index][feature].tobytes() for feature, array in again.items()
         )
         record = chosen.iloc[index]
@@ -41,7 +41,7 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
                 if column.layer == layer:
                     pooling = POOLINGS[column.pooling]
                     row[pooling.measure.name] = pooling.error(stored.columns[column.name][index], want)
-            measured.append(row | both)
+            measured.append(row | errors)
         bar.update(len(sequences[index]))
 
     with progress_bar(sum(map(len, sequences)), "residues", "comparing with fair-esm") as bar:
@@ -55,7 +55,7 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
 
 
 def _reference(model: torch.nn.Module, tokens: np.ndarray, embedder: Embedder) -> dict:
-    """Return what fair-esm gives for one protein, as arrays, in windows where the packed path cuts it."""
+    """Return the outputs of fair-esm for one protein, as arrays; in windows if the packed path uses windows."""
     contacts, windows = "contacts" in embedder.options.include, embedder.options.windows
     if windows is None or len(tokens) - 2 <= windows.size:
         truth = reference_outputs(model, tokens, embedder.layers, contacts)
@@ -66,9 +66,9 @@ def _reference(model: torch.nn.Module, tokens: np.ndarray, embedder: Embedder) -
 
 
 def compare_stored(stored: Stored, index: int, truth: dict, tokens: np.ndarray) -> dict:
-    """Return the errors of what is stored of one sequence besides its pooled vectors.
+    """Return the errors of the stored values of one sequence, other than its pooled vectors.
 
-    They are None where the reference gives nothing to compare with: fair-esm's maps of a long sequence are too large.
+    An error is None if the reference has no such output: fair-esm's attention maps of a long sequence are too large.
     """
     errors: dict = {}
     for name, scalar in SCALARS.items():
@@ -77,16 +77,16 @@ def compare_stored(stored: Stored, index: int, truth: dict, tokens: np.ndarray) 
     for feature, got in stored.residues[index].items():
         output = RESIDUES[feature]
         if feature in truth:
-            errors |= output.errors(got, _of_residues(feature, truth[feature]).reshape(got.shape))
+            errors |= output.errors(got, _residues_only(feature, truth[feature]).reshape(got.shape))
         else:
             errors |= {measure.name: None for measure in output.measures}
     return errors
 
 
-def _of_residues(feature: str, truth: np.ndarray | dict[int, np.ndarray]) -> np.ndarray:
-    """Return the rows of the residues of what the reference gave, without those of cls and eos.
+def _residues_only(feature: str, truth: np.ndarray | dict[int, np.ndarray]) -> np.ndarray:
+    """Return an output of the reference without the rows of cls and eos.
 
-    Not by the output's layout, which cuts what is stored: a mistake there would not be seen.
+    This does not use the output's layout, which cuts the stored values: a mistake there must be detected here.
     """
     layout = RESIDUES[feature].layout
     if layout is PAIRS:

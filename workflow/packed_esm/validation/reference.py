@@ -1,7 +1,7 @@
-"""fair-esm fp32, one unpadded sequence at a time: the truth that packed results are measured against.
+"""The reference for packed results: fair-esm in fp32, one unpadded sequence at a time.
 
-Shares no code with `esm2_flash` and `packed_attention`. Where fair-esm's full attention map would not
-fit, attention is computed in blocks of queries; each block's softmax still sees all keys.
+It shares no code with the packed model. If fair-esm's full attention map is too large for the memory, attention is
+computed in blocks of queries; the softmax of each block still uses all keys.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import torch
 
 CONTACT_BYTES = 2**30  # attention scores of all layers and heads, fp32, which fair-esm keeps for its contacts
 MAP_BYTES = 512 * 2**20  # attention scores of one layer, all heads, fp32: larger ones are computed in blocks
-BLOCK_BYTES = 64 * 2**20  # of such a block: 24 to 256 MiB are alike in speed, smaller ones slower
+BLOCK_BYTES = 64 * 2**20  # of such a block: 24 to 256 MiB are equally fast, smaller blocks are slower
 
 
 @contextlib.contextmanager
@@ -35,18 +35,19 @@ def reference_outputs(
     map_bytes: int = MAP_BYTES,
     block_bytes: int = BLOCK_BYTES,
 ) -> dict:
-    """Return what fair-esm itself gives for one sequence.
+    """Return the outputs of fair-esm itself for one sequence.
 
     Args:
         model: fair-esm `ESM2` or `ProteinBertModel`, fp32, in eval mode.
         tokens: integer [T], with cls and eos.
         layers: 0 to N, as fair-esm counts them.
-        contacts: also contacts, unless the sequence is so long that its maps would take more than CONTACT_BYTES.
-        map_bytes: attention scores of a layer larger than this are computed in blocks of queries...
-        block_bytes: ...of this size.
+        contacts: also return contacts, unless the maps of the sequence need more than CONTACT_BYTES.
+        map_bytes: if the attention scores of a layer are larger than this, they are computed in blocks of queries.
+        block_bytes: size of such a block.
 
     Returns:
-        {"representations": {layer: fp32 [T, E]}, "logits": fp32 [T, tokens], and perhaps "contacts": fp32 [L, L]}.
+        {"representations": {layer: fp32 [T, E]}, "logits": fp32 [T, tokens], "contacts": fp32 [L, L]}; the last
+        only if they were computed.
     """
     device = model.embed_tokens.weight.device
     batch = torch.as_tensor(tokens.astype(np.int64), device=device)[None]
@@ -69,7 +70,7 @@ def reference_in_windows(
 ) -> dict:
     """Return representations and logits of a protein from windows of `size` residues that begin at `starts`.
 
-    A residue has the mean of the windows that it is in, cls is that of the first, eos that of the last.
+    A residue gets the mean over the windows that contain it. cls comes from the first window, eos from the last.
     """
     windows = [tokens[[0, *range(1 + start, 1 + start + size), -1]] for start in starts]
     parts = [reference_outputs(model, window, layers) for window in windows]
@@ -88,7 +89,7 @@ def reference_in_windows(
 
 @contextlib.contextmanager
 def _attention_in_blocks(model: torch.nn.Module, rows: int) -> Iterator[None]:
-    """Replace the forward of each attention module of `model` for the length of the block."""
+    """Replace the forward of each attention module of `model` inside the `with` block."""
     modules = [layer.self_attn for layer in model.layers]
     for module in modules:
         module.forward = _BlockedAttention(module, rows)
@@ -109,7 +110,7 @@ class _BlockedAttention:
         module = self.module
         length, batch, _ = query.shape
         if batch != 1:
-            raise ValueError(f"query: one sequence at a time, not {batch}")
+            raise ValueError(f"query: need one sequence, not {batch}")
 
         def heads(x: torch.Tensor) -> torch.Tensor:
             return x.view(length, module.num_heads, module.head_dim).transpose(0, 1)  # [H, T, D]
@@ -119,7 +120,7 @@ class _BlockedAttention:
         if module.rot_emb is not None:
             q, k = module.rot_emb(q, k)
         out = torch.empty_like(q)
-        buffer = q.new_empty(module.num_heads * self.rows * length)  # memory anew for each block takes twice as long
+        buffer = q.new_empty(module.num_heads * self.rows * length)  # new memory for each block takes twice as long
         for start in range(0, length, self.rows):
             block = q[:, start : start + self.rows]
             scores = buffer[: block.shape[0] * block.shape[1] * length].view(*block.shape[:2], length)

@@ -1,8 +1,8 @@
-"""A Hugging Face folder read afresh into fair-esm's ESM2, for the reference.
+"""Read a Hugging Face folder into fair-esm's ESM2, for the reference.
 
-`checkpoints/names.py` has a table of the same names, and `checkpoints/folders.py` reads the same fields. That is
-duplication on purpose: what judges the loader must not repeat its mistakes. Here each parameter of fair-esm's model
-asks for its tensor; there each tensor asks for its parameter.
+`checkpoints/names.py` has a table of the same names, and `checkpoints/folders.py` reads the same fields. This
+duplication is deliberate: code that checks the loader must not repeat its mistakes. This module looks up the tensor of
+each parameter of fair-esm's model; the loader looks up the parameter of each tensor.
 """
 
 import json
@@ -32,7 +32,7 @@ _BY_TOKEN = ("embed_tokens.weight", "lm_head.weight", "lm_head.bias")
 
 
 def folder_model(folder: Path) -> nn.Module:
-    """Return fair-esm's ESM2 of a folder that transformers reads, or of a LoRA adapter of one."""
+    """Return fair-esm's ESM2 from a folder of transformers, or from a LoRA adapter of such a model."""
     from esm.model.esm2 import ESM2
 
     base = _base_of(folder)
@@ -57,12 +57,12 @@ def to_fair_esm_names(
     vocabulary: list[str] | None,
     config: Mapping = {},  # noqa: B006
 ) -> dict[str, torch.Tensor]:
-    """Return the tensors of an ESM2 by fair-esm's names, in fair-esm's order of tokens.
+    """Return the tensors of an ESM2 with the names of fair-esm, in fair-esm's order of tokens.
 
     Args:
-        tensors: by transformers' names.
+        tensors: with the names of transformers.
         vocabulary: the tokens in the order of the rows; None: fair-esm's order.
-        config: of the folder, for rotary frequencies that are in no file.
+        config: of the folder, for rotary frequencies that no file contains.
     """
 
     def get(name: str) -> torch.Tensor | None:
@@ -130,7 +130,7 @@ def _rows(vocabulary: list[str] | None) -> list[int]:
 
 
 def _read(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of the files that count, each read by its name."""
+    """Return the tensors of the files with the weights, in the order in which transformers looks for them."""
     for whole in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{whole}.index.json"
         if index.is_file():
@@ -148,11 +148,11 @@ def _read_file(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix != ".safetensors":
         return torch.load(path, map_location="cpu", weights_only=True)
     with safe_open(path, "pt") as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118, it is no dictionary
+        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118, it is not a dictionary
 
 
 def _base_of(folder: Path) -> Path:
-    """Return the folder of the model itself: of an adapter, that of its base."""
+    """Return the folder of the model; for an adapter, the folder of its base."""
     if not (folder / "adapter_config.json").is_file():
         return folder
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -167,11 +167,11 @@ def _base_of(folder: Path) -> Path:
     for path in (Path(base).expanduser(), folder / base, snapshot):
         if (path / "config.json").is_file():
             return path
-    raise FileNotFoundError(f"{folder}: its base {base} is gone")
+    raise FileNotFoundError(f"{folder}: its base {base} is missing")
 
 
 def _with_adapter(folder: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a base with those of the adapter in `folder`, if it is one (peft, LoraLayer.merge)."""
+    """Merge the adapter in `folder`, if it is one, into the tensors of its base (peft, LoraLayer.merge)."""
     if not (folder / "adapter_config.json").is_file():
         return tensors
     config = json.loads((folder / "adapter_config.json").read_text())

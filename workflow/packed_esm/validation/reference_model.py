@@ -1,7 +1,7 @@
-"""The reference's own way in: fair-esm's tokens, and a checkpoint read into fair-esm's model.
+"""Tokens and model of the reference: fair-esm's tokens, and a checkpoint read into fair-esm's model.
 
-It shares nothing with `checkpoints`, whose loader the packed path uses: a validation by the same loader would pass
-whatever that loader ignores. What is there twice is there twice on purpose.
+It shares no code with `checkpoints`, whose loader the packed path uses: a validation with the same loader would not
+detect anything that this loader ignores. The duplication is deliberate.
 """
 
 import argparse
@@ -20,7 +20,7 @@ _MASKED_LM = ("dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bia
 
 
 def reference_tokens(sequence: str) -> np.ndarray:
-    """Return int64 [L + 2] of one sequence, with cls and eos, by fair-esm's own Alphabet and BatchConverter."""
+    """Return the tokens of a sequence, int64 [L + 2] with cls and eos, from fair-esm's Alphabet and BatchConverter."""
     from esm import Alphabet
 
     _, _, tokens = Alphabet.from_architecture("ESM-1b").get_batch_converter()([("", sequence)])
@@ -28,7 +28,7 @@ def reference_tokens(sequence: str) -> np.ndarray:
 
 
 def load_reference(path: str | Path) -> nn.Module:
-    """Return fair-esm's model, fp32, on CPU, in eval mode, of a `.pt` (by fair-esm's own loader) or of a folder."""
+    """Return fair-esm's model (fp32, on CPU, eval) from a `.pt`, by fair-esm's own loader, or from a folder."""
     path = Path(path)
     return (folder_model(path) if path.is_dir() else _by_fair_esm(path)).float().eval()
 
@@ -42,7 +42,7 @@ def _by_fair_esm(path: Path) -> nn.Module:
     beside = path.with_name(f"{path.stem}-contact-regression.pt")
     regression = _tensors(beside) if beside.is_file() else None
     _add_lm_head(data["model"])
-    # fair-esm takes the generation from the name, which may be any here.
+    # fair-esm derives the generation from the file name, but here a file may have any name.
     generation = "esm2" if "cfg" in data else "esm1b"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Regression weights not found")
@@ -51,7 +51,7 @@ def _by_fair_esm(path: Path) -> nn.Module:
 
 
 def _tensors(path: Path) -> dict:
-    """Return what torch.save wrote, without running a pickle, the tensors left in the file until they are copied."""
+    """Return the content of a file of torch.save without running code in its pickle; map tensors from the file."""
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
@@ -78,7 +78,7 @@ def _as_published(tensors: dict) -> dict:
 
 
 def _add_lm_head(tensors: dict) -> None:
-    """Add a LM head of zeros where there is none, which fair-esm's loader would refuse; it is not compared then."""
+    """Add an LM head of zeros if there is none: fair-esm's loader needs one. Such a head is not compared."""
     prefix = "encoder." if any(name.startswith("encoder.") for name in tensors) else ""
     if any("lm_head.dense" in name for name in tensors):
         return

@@ -1,4 +1,4 @@
-"""Compare stored embeddings with fair-esm, on a sample spread over the lengths."""
+"""Compare the stored embeddings of some sequences of all lengths with fair-esm."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ..embedding.device import device_name
 from ..embedding.embedder import Embedder
 from ..embedding.options import EmbedOptions
 from ..errors import ValidationError
-from ..outputs.table import MEASURES, OF_SEQUENCES, POOLINGS
+from ..outputs.table import MEASURES, POOLINGS, SEQUENCE_MEASURES
 from ..sequences.manifest import embedded, read_manifest
 from ..store.embeddings import sample_settings
 from ..store.integrity import check_file, check_sources, read_stats
@@ -38,19 +38,19 @@ def validate(
     embedding: EmbedOptions,
     residues: Mapping[tuple[str, str], Path] = MappingProxyType({}),
 ) -> dict:
-    """Validate merged embeddings; write a row a sequence and layer (TSV) and a summary (JSON), and return the summary.
+    """Validate merged embeddings; write a row per sequence and layer (TSV) and a summary (JSON); return the summary.
 
     Args:
         samples: (name, FASTA path, Parquet path).
         manifest_path: of all samples.
-        stats_paths: JSON of the embed jobs; they say on what devices the embeddings were made.
+        stats_paths: statistics (JSON) of the embed jobs, with the devices that made the embeddings.
         table_path, summary_path: outputs.
-        options: what to sample and the tolerances.
-        embedding: how the run was asked for; the packed path runs again so.
-        residues: {(sample, feature): path} of the files for each residue.
+        options: how many sequences to compare, and the tolerances.
+        embedding: options of the run; the packed path runs again with them.
+        residues: {(sample, feature): path} of the residue files.
 
     Raises:
-        ValidationError: any failure; all are logged, the message has the first ones.
+        ValidationError: a check failed; all failures are logged, the message has the first five.
     """
     rows = embedded(read_manifest(manifest_path))
     for sample, _, path in samples:
@@ -79,19 +79,19 @@ def validate(
 
 
 def _same_embedder(paths: Sequence[Path], residues: Sequence[Path], options: EmbedOptions) -> Embedder:
-    """Return an embedder with the settings of the files; the budget of tokens is taken from them.
+    """Return an embedder with the settings of the files, and with their budget of tokens.
 
     Raises:
-        ValidationError: files made with other settings than asked for.
+        ValidationError: the settings of a file differ from `options`.
     """
     stored = {path: sample_settings(path) for path in paths}
     stored |= {path: _without_dtype(residue_settings(path)) for path in residues}
-    budget = stored[paths[0]]["tokens_per_pack"]  # a list where it differs between chunks, after an out-of-memory
+    budget = stored[paths[0]]["tokens_per_pack"]  # a list if chunks differ, after an out-of-memory
     embedder = Embedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
     for path, settings in stored.items():
-        asked = embedder.settings | {"tokens_per_pack": budget}
-        if differing := differences(settings, asked):
-            raise ValidationError(f"{path}: made with other settings than asked for ({'; '.join(differing)})")
+        present = embedder.settings | {"tokens_per_pack": budget}
+        if differing := differences(settings, present):
+            raise ValidationError(f"{path}: its settings differ from the present ones ({'; '.join(differing)})")
     return embedder
 
 
@@ -100,26 +100,26 @@ def _without_dtype(settings: dict) -> dict:
 
 
 def _bits_can_be_equal(embedder: Embedder, stats: Sequence[dict]) -> bool:
-    """Return whether running again here must give the stored bits; if not, log why."""
+    """Return whether a second run on this device must give the stored bits; if not, log why."""
     made_with = sorted({(s["device"], s["settings"]["tokens_per_pack"]) for s in stats if s["sequences"]})
     here = (device_name(embedder.device), embedder.tokens_per_pack)
     reused = sum(s["reused_sequences"] for s in stats)
     if embedder.model.attention == "padded":
-        reason = "the padded fallback depends on the neighbours"
+        reason = "with attention: padded bits depend on the neighbours"
     elif reused:
-        reason = f"{reused} sequences are from earlier results, which do not say on which device they were made"
+        reason = f"{reused} sequences come from earlier results, which do not record their device"
     elif any(made != here for made in made_with):
-        reason = f"made on (device, tokens a pack) {made_with}, validated on {here}"
+        reason = f"made on (device, tokens per pack) {made_with}, validated on {here}"
     else:
         return True
-    log.warning("equal bits are not demanded: %s", reason)
+    log.warning("equal bits are not required: %s", reason)
     return False
 
 
 def stratified_sample(rows: pd.DataFrame, sequences: int, seed: int) -> pd.DataFrame:
-    """Return records spread over the lengths: one of each stratum by chance, always the shortest and the longest.
+    """Return records of all lengths: a random one of each stratum, and always the shortest and the longest.
 
-    Each sequence is taken once, however many records have it; the order is by falling length.
+    Each sequence is chosen at most once, also if several records have it. The order is by decreasing length.
     """
     unique = rows.drop_duplicates("digest").sort_values(["length", "digest"]).reset_index(drop=True)
     if len(unique) <= sequences:
@@ -146,7 +146,7 @@ def _summarise(
     }
     if len(table):
         pooled = [pooling.measure.name for pooling in POOLINGS.values() if pooling.measure.name in table]
-        compared = [x.name for x in OF_SEQUENCES if x.name in table and table[x.name].notna().any()]
+        compared = [x.name for x in SEQUENCE_MEASURES if x.name in table and table[x.name].notna().any()]
         summary |= {
             "sequences_compared": table.groupby(["sample", "id"]).ngroups,
             "shortest": int(table["length"].min()),

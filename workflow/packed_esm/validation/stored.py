@@ -1,4 +1,4 @@
-"""Read what is compared: the sequences, once more from the FASTA files, and what is stored of them."""
+"""Read the data to compare: the sequences, again from the FASTA files, and their stored values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from ..store.residues import RESIDUE_FILE, open_residues, residue_settings
 
 
 def read_sequences(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -> list[str]:
-    """Return the sequences of the chosen records, read once more from the samples' own FASTA files.
+    """Return the sequences of the chosen records, read again from the FASTA files of the samples.
 
     Raises:
-        ValidationError: a record whose sequence there is not that of its digest in the manifest.
+        ValidationError: the sequence of a record does not match its digest in the manifest.
     """
     found: dict[int, str] = {}
     for sample, fasta, _ in samples:
@@ -30,7 +30,7 @@ def read_sequences(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFra
             if row is None:
                 continue
             sequence = normalise(record.sequence)
-            if row.status != ACCEPTED:  # what chunk_fasta did to it
+            if row.status != ACCEPTED:  # the changes that chunk_fasta made
                 sequence = first_residues(replace_invalid(sequence), row.length)
             if invalid_characters(sequence) or refget_digest(sequence) != row.digest:
                 raise ValidationError(
@@ -63,12 +63,12 @@ def read_rows(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -
 
 @dataclass(frozen=True)
 class Stored:
-    """What the files have of the chosen sequences.
+    """The stored values of the chosen sequences.
 
     Attributes:
         columns: {column: float32 [n, width]}.
-        residues: {feature: dataset} of each sequence.
-        residue_dtype: of representations there; None where there are no files of residues.
+        residues: {feature: dataset} for each sequence.
+        residue_dtype: of representations in residue files; None if there are no residue files.
     """
 
     columns: dict[str, np.ndarray]
@@ -82,7 +82,7 @@ def read_stored(
     rows: pd.DataFrame,
     chosen: pd.DataFrame,
 ) -> Stored:
-    """Return what is stored of the chosen records.
+    """Return the stored values of the chosen records.
 
     Args:
         samples: (name, FASTA path, Parquet path).
@@ -91,7 +91,7 @@ def read_stored(
         chosen: some of them.
 
     Raises:
-        EmbeddingFileError: a file that is damaged.
+        EmbeddingFileError: a file is damaged.
     """
     found: list[dict[str, np.ndarray]] = [{} for _ in range(len(chosen))]
     for (sample, feature), path in residues.items():

@@ -1,4 +1,4 @@
-"""What is compared with fair-esm, and which differences fail."""
+"""Options of the validation, and the check of differences from fair-esm against their bounds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..outputs.table import MEASURES
 
 @dataclass(frozen=True)
 class ValidationOptions(Options):
-    """How many sequences to recompute, the seed of their choice, and tolerances (None: by dtype)."""
+    """How many sequences to compare, the seed for choosing them, and tolerances (None: by dtype)."""
 
     sequences: int = option(
         32,
@@ -37,9 +37,9 @@ class ValidationOptions(Options):
     )
 
     def tolerance(self, dtype: str) -> dict[str, float]:
-        """Return the bounds in force for a dtype, by names of BOUNDS."""
-        set_here = {"relative_l2": self.max_relative_l2, "residue_cosine": self.min_residue_cosine}
-        return tolerance(dtype) | {name: value for name, value in set_here.items() if value is not None}
+        """Return the bounds for a dtype, by names of BOUNDS."""
+        given = {"relative_l2": self.max_relative_l2, "residue_cosine": self.min_residue_cosine}
+        return tolerance(dtype) | {name: value for name, value in given.items() if value is not None}
 
 
 def bounds_of(table: pd.DataFrame, bounds: Mapping[str, float], residue_dtype: str | None) -> dict[str, float]:
@@ -49,12 +49,12 @@ def bounds_of(table: pd.DataFrame, bounds: Mapping[str, float], residue_dtype: s
 
 
 def find_failures(table: pd.DataFrame, bounds: Mapping[str, float], bit_equal: bool) -> list[str]:
-    """Return a sentence for each sequence and layer out of tolerance.
+    """Return a message for each failure of a sequence and layer.
 
     Args:
-        table: a row a sequence and layer.
-        bounds: of `bounds_of`. What could not be compared has no value.
-        bit_equal: demand equal bits.
+        table: a row per sequence and layer; a value is missing if it could not be measured.
+        bounds: see `bounds_of`.
+        bit_equal: require equal bits.
     """
     failures = []
     for row in table.to_dict("records"):
@@ -64,9 +64,9 @@ def find_failures(table: pd.DataFrame, bounds: Mapping[str, float], bit_equal: b
                 continue
             least = MEASURES[name].best == 1
             if not (row[name] >= bound if least else row[name] <= bound):  # also true of nan
-                what = f"cosine of residue {row['worst_residue']}" if name == "min_residue_cosine" else name
+                measure = f"cosine of residue {row['worst_residue']}" if name == "min_residue_cosine" else name
                 found = f"{row[name]:.8f}, less than {bound}" if least else f"{row[name]:.2e}, more than {bound:.2e}"
-                failures.append(f"{where}: {what} to fair-esm is {found}")
+                failures.append(f"{where}: {measure} to fair-esm is {found}")
         if bit_equal and not row["bit_equal"]:
-            failures.append(f"{where}: what is stored is not what the same settings give again")
+            failures.append(f"{where}: the stored values differ from those that the same settings give now")
     return failures

@@ -1,0 +1,100 @@
+"""Take values of each residue from a sample's files of an earlier run, as copies of their compressed datasets."""
+
+import logging
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import h5py
+
+from ..errors import EmbeddingFileError
+from ..store.residue_checks import ResidueCheck
+from ..store.residues import DIGEST, FEATURE, ResidueWriter, file_settings, open_residues
+from ..store.settings import differences
+from ..system.files import FileKind
+
+log = logging.getLogger(__name__)
+
+
+class EarlierResidues:
+    """The files for each residue that belong to a Parquet file of a sample; a context manager that opens them.
+
+    `embeddings/{sample}.parquet` has `residues/{sample}.{feature}.h5` beside it.
+
+    Args:
+        parquet: of the sample.
+        features: that are wanted.
+        settings: with which the values must have been made.
+        kind: of the files, with what to do with a damaged one.
+        is_own: they are of this run itself, which writes them anew. Then values that were changed are no error. Values
+            in another file, which a link leads to, are not taken: a chunk's file is removed before its job begins.
+    """
+
+    def __init__(self, parquet: Path, features: Iterable[str], settings: dict, kind: FileKind, is_own: bool) -> None:
+        folder = parquet.parent.parent / "residues"
+        self._paths = {feature: folder / f"{parquet.stem}.{feature}.h5" for feature in features}
+        self._settings, self._kind, self._is_own = settings, kind, is_own
+        self.without = 0  # sequences that one of the files does not have
+
+    def __enter__(self) -> "EarlierResidues":
+        self._stack = ExitStack()
+        self._files = {name: self._stack.enter_context(open_residues(x, self._kind)) for name, x in self._paths.items()}
+        self._checks = {name: ResidueCheck(path, self._settings, name) for name, path in self._paths.items()}
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def why_not(self) -> str:
+        """Return why nothing can be taken from these files; empty where something can.
+
+        Raises:
+            EmbeddingFileError: a file that is damaged.
+        """
+        for feature, path in self._paths.items():
+            if not path.is_file():
+                return f"there is no {path}"
+            with open_residues(path, self._kind) as file:
+                differing = differences(self._settings, file_settings(file, path, self._kind))
+                with self._kind.reading(path):
+                    found = file.attrs.get(FEATURE)
+            if differing:
+                return f"{path} was made with other settings: {'; '.join(differing)}"
+            if found != feature:
+                return f"{path} holds {found}, not {feature}"
+        return ""
+
+    def take(self, digest: str, name: str, length: int, writer: ResidueWriter) -> bool:
+        """Copy what the files have of a sequence once all of it is checked; return whether all of them have it.
+
+        Args:
+            digest, length: of the sequence.
+            name: of its datasets.
+            writer: that takes the copies.
+
+        Raises:
+            EmbeddingFileError: values that were changed, in a file that is not this run's own.
+        """
+        datasets = {feature: self._dataset(feature, name, digest) for feature in self._paths}
+        if any(dataset is None for dataset in datasets.values()):
+            self.without += 1
+            return False
+        for feature, dataset in datasets.items():
+            if problem := self._checks[feature].problem(dataset, digest, length):
+                message = f"{self._paths[feature]}, dataset {name!r}, sequence {digest}: {problem}"
+                if not self._is_own:
+                    raise EmbeddingFileError(f"{message}; {self._kind.remedy}")
+                log.warning("reuse: %s; it is embedded again", message)
+                return False
+        writer.copy(datasets)
+        return True
+
+    def _dataset(self, feature: str, name: str, digest: str) -> h5py.Dataset | None:
+        """Return the dataset of a sequence; None where there is none that may be taken."""
+        file = self._files[feature]
+        with self._kind.reading(self._paths[feature]):
+            dataset = file.get(name)  # None too for a link to a file that is gone
+            if not isinstance(dataset, h5py.Dataset) or dataset.attrs.get(DIGEST) != digest:
+                return None
+            is_linked = dataset.file.filename != file.filename
+        return None if self._is_own and is_linked else dataset
