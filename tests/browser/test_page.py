@@ -1,7 +1,6 @@
 """The report page in a browser: what one can see, point at, choose, search and sort, and what the page never does."""
 
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +63,15 @@ def alone(data, view=0):
 
 def names(tab):
     return tab.run("[...document.querySelectorAll('#list .name')].map(e => e.textContent)")
+
+
+def pixels(tab):
+    """Return the colours of the map, as {#rrggbb}."""
+    script = (
+        "(c => [...new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer))])"
+    )
+    found = tab.run(f"{script}(document.querySelector('#canvas'))")
+    return {f"#{value & 255:02x}{value >> 8 & 255:02x}{value >> 16 & 255:02x}" for value in found}
 
 
 @THEMES
@@ -184,6 +192,7 @@ def test_the_search_finds_ids_and_metadata_and_every_word_must_be_there(tab):
     )
     tab.type("#search", "t2 p11")
     assert names(tab) == [f"p{i}" for i in (11, *range(110, 120)) if i % 3 == 2]
+    assert pixels(tab) >= {figures.GREY, figures.PALETTE[2]} and figures.PALETTE[0] not in pixels(tab)
     tab.type("#search", "nothing like this")
     assert names(tab) == [] and tab.text("#found") == f"0 of {COUNT} proteins"
 
@@ -191,6 +200,7 @@ def test_the_search_finds_ids_and_metadata_and_every_word_must_be_there(tab):
 def test_a_group_can_be_shown_alone(tab):
     tab.press("#key button:nth-child(2)")
     assert tab.text("#found") == f"40 of {COUNT} proteins" and set(names(tab)) <= {f"p{i}" for i in range(1, COUNT, 3)}
+    assert pixels(tab) >= {figures.GREY, figures.PALETTE[1]} and figures.PALETTE[0] not in pixels(tab)
     tab.press("#key button:nth-child(2)")
     assert tab.text("#found") == f"{COUNT} proteins"
 
@@ -219,15 +229,6 @@ def test_a_table_of_the_page_sorts_and_searches(tab):
     assert tab.run(cells) == lines[::-1]
     tab.type("#rejected ~ label input", "bad11")
     assert tab.run(cells) == [lines[-1]]
-
-
-def pixels(tab):
-    """Return the colours of the map, as {#rrggbb}."""
-    script = (
-        "(c => [...new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer))])"
-    )
-    found = tab.run(f"{script}(document.querySelector('#canvas'))")
-    return {f"#{value & 255:02x}{value >> 8 & 255:02x}{value >> 16 & 255:02x}" for value in found}
 
 
 def test_the_map_follows_the_theme_and_the_colouring(browser, page):
@@ -285,14 +286,10 @@ def test_a_hundred_thousand_points_are_drawn_within_three_seconds(browser, page,
     data = explorer.as_json(explorer.explorer_data(drawn, found, proteins, colouring, None))
     head, tail = re.split(r'(?<=id="data">).*?(?=</script>)', page.read_text(), flags=re.DOTALL)
     (tmp_path / "many.html").write_text(head + data + tail)
-    started = time.monotonic()
     tab = browser.open(tmp_path / "many.html")
     tab.frame()
-    seconds = time.monotonic() - started
+    seconds = tab.run("performance.now()") / 1000  # since the page was asked for
     assert set(figures.PALETTE) <= pixels(tab)
-    print(
-        "SECONDS", seconds, tab.run("document.documentElement.dataset.drawn"), (tmp_path / "many.html").stat().st_size
-    )
     assert seconds < 3, seconds
     tab.type("#search", "family 96")
     assert re.fullmatch(r"\d[\d,]* of 100,000 proteins", tab.text("#found")) and tab.complaints() == []

@@ -33,7 +33,9 @@ def test_principal_components_are_those_of_the_singular_value_decomposition():
     assert np.allclose(share, values[:2] ** 2 / (values**2).sum(), atol=1e-5)
 
 
-def test_umap_keeps_clusters_apart_and_repeats_bit_for_bit():
+@pytest.mark.parametrize("most", [120, pytest.param(119, marks=pytest.mark.slow)], ids=["exact", "searched"])
+def test_umap_keeps_clusters_apart_and_repeats_bit_for_bit(monkeypatch, most):
+    monkeypatch.setattr(projection, "MAX_EXACT", most)
     count = 3 * 40
     matrix = clusters(count)
     scores, _ = projection.principal_components(matrix, 50)
@@ -323,8 +325,10 @@ def test_the_policy_of_the_page_allows_its_own_script_and_style_by_hash_and_noth
     )
 
 
-def test_of_very_many_proteins_some_are_drawn_at_random_and_the_page_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(points, "MAX_POINTS", 20)
+@pytest.mark.parametrize("limit", [{"MAX_POINTS": 20}, {"MAX_VALUES": 20 * 24}])
+def test_of_very_many_proteins_some_are_drawn_at_random_and_the_page_says_so(tmp_path, monkeypatch, limit):
+    for name, most in limit.items():
+        monkeypatch.setattr(points, name, most)
     page = Page(write_page(tmp_path, sequences(50)))
     assert "20 of 50 proteins are here, drawn at random." in page.text
     ids, lengths = page.data["ids"], decoded(page.data["columns"][0]["numbers"])

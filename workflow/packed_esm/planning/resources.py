@@ -11,7 +11,7 @@ MB = 1e6
 
 PROGRAM_MB = 1000  # Python and pyarrow; 100 were measured
 TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
-REPORT_MB = 4000  # 20,000 points of up to 5,120 numbers, as fp64 too
+REPORT_MB = 4000  # 1,800 were measured of 100,000 points; 512 MiB of embeddings, twice, at most
 RESIDUES_MB = 2000  # values of each residue that wait to be written; 64 MiB, and those of three packs
 MERGE_MB = 2000  # batches of 64 MiB, and chunk files as far as they are mapped; 250 were measured
 EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured

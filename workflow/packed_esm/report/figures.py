@@ -170,9 +170,8 @@ def _add_legend(figure: Figure, handles: Sequence, labels: Sequence[str], title:
 
 def plot_message(path: Path, message: str) -> None:
     """Write a figure with a message in place of a plot."""
-    figure, ((axes,),) = _panels(1, 1, 0.9)
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, message, ha="center", va="center", transform=axes.transAxes)
+    figure = Figure(figsize=(WIDTH, 0.9))
+    figure.text(0.5, 0.5, message, ha="center", va="center")
     _save(figure, path)
 
 
@@ -240,6 +239,9 @@ def _finish_errors(panel: Axes, measure: Measure, tolerance: Mapping[str, float]
     bound = measure.from_best(tolerance[measure.bound])
     panel.axhline(bound, color=PALETTE[3], linewidth=1.2, linestyle="--", label="tolerance")
     panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=4))
+    panel.yaxis.set_major_formatter("{x:.0e}")
+    panel.yaxis.set_minor_formatter(NullFormatter())
     panel.set_title(measure.axis, fontsize="small")  # longer than the axis
     if by_length:
         _residue_axis(panel)

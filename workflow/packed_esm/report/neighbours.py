@@ -60,7 +60,9 @@ def _compare_all(directions: np.ndarray, wanted: np.ndarray, count: int) -> np.n
 
 def _search(directions: np.ndarray, count: int) -> np.ndarray:
     """Return about the same of all rows, found by a search that compares few pairs."""
-    found = search_graph(directions, "cosine", SEARCHED)[0].astype(np.int64)
+    found = search_graph(directions, SEARCHED)[0].astype(
+        np.int64
+    )  # of unit vectors, the nearest have the highest cosine
     # A row usually finds itself first, but equal rows may push it out of its place, or out of the list.
     others = np.argsort(found == np.arange(len(found))[:, None], axis=1, kind="stable")[:, :count]
     rows = np.take_along_axis(found, others, axis=1)
@@ -69,10 +71,10 @@ def _search(directions: np.ndarray, count: int) -> np.ndarray:
     return rows
 
 
-def search_graph(matrix: np.ndarray, metric: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rows int32 [n, count], distances float32 [n, count]) of a search by pynndescent, which repeats."""
+def search_graph(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows int32 [n, count], Euclidean distances float32 [n, count]) of a search by pynndescent; it repeats."""
     from pynndescent import NNDescent
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Failed to correctly find n_neighbors", UserWarning)
-        return NNDescent(matrix, metric=metric, n_neighbors=count, random_state=0, n_jobs=1).neighbor_graph
+        return NNDescent(points, n_neighbors=count, random_state=0, n_jobs=1).neighbor_graph

@@ -87,7 +87,7 @@
   const MARGIN = 26; // pixels around the points when all are shown; the labels stand there
   let waiting = false;
 
-  const shown = i => (!state.matches || state.matches[i]) && (state.group === null || paint[i] === state.group);
+  const shown = i => (!state.matches || state.matches[i] === 1) && (state.group === null || paint[i] === state.group);
 
   // From a place (0 to 65,535) to a pixel: multiply and add, along each axis.
   function scale() {

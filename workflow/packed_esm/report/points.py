@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..store.embeddings import embedding_columns, sample_batches
+from ..store.embeddings import FIXED_TYPES, embedding_columns, sample_batches
 from .colours import Colouring
 from .figures import View, legend_entries, plot_message, plot_points
 from .projection import COMPONENTS, MIN_POINTS, principal_components, umap_points
 from .run_files import Run
 
 MAX_POINTS = 100_000  # on the page; more hide each other, and make a page that is slow to open
+MAX_VALUES = 2**27  # of embeddings, 512 MiB: fewer points of a wide model
 MIN_PCA_POINTS = 3
 
 
@@ -55,12 +55,14 @@ class Points:
 
 
 def read_points(run: Run) -> Points:
-    """Read the first embedding column of all proteins, or of MAX_POINTS of them drawn at random, and project it."""
-    total = len(run.proteins)
+    """Read the first embedding column of all proteins, or of as many as may be, drawn at random, and project it."""
+    paths = [path for _, path in run.files.samples]
+    column, width = _first_column(paths[0])
+    total, most = len(run.proteins), min(MAX_POINTS, MAX_VALUES // width)
     rows = np.arange(total)
-    if total > MAX_POINTS:
-        rows = np.sort(np.random.default_rng(0).choice(total, MAX_POINTS, replace=False))
-    column, matrix = _first_column([path for _, path in run.files.samples], rows)
+    if total > most:
+        rows = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+    matrix = _read_column(paths, column, width, rows)
     if len(rows) < MIN_PCA_POINTS:
         return Points(column, matrix, rows, total, [], None)
     scores, share = principal_components(matrix, COMPONENTS)
@@ -103,15 +105,19 @@ def _component_views(scores: np.ndarray, share: np.ndarray) -> list[View]:
     return views
 
 
-def _first_column(paths: Sequence[Path], rows: np.ndarray) -> tuple[str, np.ndarray]:
-    """Return (name, float32 [n, E]) of the first embedding column; `rows` are numbered over all samples."""
-    name = next(field.name for field in pq.read_schema(paths[0]) if pa.types.is_fixed_size_list(field.type))
-    matrix, start, filled = np.empty((0, 1), np.float32), 0, 0
+def _first_column(path: Path) -> tuple[str, int]:
+    """Return name and width of the first embedding column of a sample."""
+    schema = pq.read_schema(path)
+    field = next(field for field in schema if field.name not in FIXED_TYPES)
+    return field.name, getattr(field.type, "list_size", 1)
+
+
+def _read_column(paths: Sequence[Path], name: str, width: int, rows: np.ndarray) -> np.ndarray:
+    """Return an embedding column, float32 [n, width]; `rows` are numbered over all samples, in ascending order."""
+    matrix, start, filled = np.empty((len(rows), width), np.float32), 0, 0
     for path in paths:
         for table in sample_batches(path, columns=[name]):
             values = embedding_columns(table)[name][rows[(rows >= start) & (rows < start + len(table))] - start]
-            if not filled:
-                matrix = np.empty((len(rows), values.shape[1]), np.float32)
             matrix[filled : filled + len(values)] = values
             start, filled = start + len(table), filled + len(values)
-    return name, matrix[:filled]
+    return matrix[:filled]

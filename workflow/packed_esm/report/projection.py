@@ -67,7 +67,7 @@ def _nearest(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     Exact as long as it can be: the search takes longer to compile, and more time than it saves.
     """
     if len(points) > MAX_EXACT:
-        return search_graph(points, "euclidean", count)
+        return search_graph(points, count)
     from sklearn.neighbors import NearestNeighbors
 
     distances, rows = NearestNeighbors(n_neighbors=count).fit(points).kneighbors(points)
