@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..store.embeddings import embedding_columns, sample_batches
+from ..store.embeddings import FIXED_TYPES, embedding_columns, sample_batches
 from .colours import Colouring
 from .figures import View, legend_entries, plot_message, plot_points
 from .projection import COMPONENTS, MIN_POINTS, principal_components, umap_points
