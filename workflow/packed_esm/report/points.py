@@ -108,8 +108,8 @@ def _component_views(scores: np.ndarray, share: np.ndarray) -> list[View]:
 def _first_column(path: Path) -> tuple[str, int]:
     """Return name and width of the first embedding column of a sample."""
     schema = pq.read_schema(path)
-    field = next(field for field in schema if pa.types.is_fixed_size_list(field.type))
-    return field.name, field.type.list_size
+    field = next(field for field in schema if field.name not in FIXED_TYPES)
+    return field.name, getattr(field.type, "list_size", 1)
 
 
 def _read_column(paths: Sequence[Path], name: str, width: int, rows: np.ndarray) -> np.ndarray:
