@@ -72,7 +72,7 @@ ROWS = [
     FUTURE,
     *BROKEN,
     NO_VARLEN,
-    held_by("device: cuda where torch sees none", "stops with what to look at", "unit/embedding/test_embedder.py::test_cuda_where_there_is_none_says_what_to_do"),
+    held_by("device: cuda where torch sees none", "stops with what to look at", "unit/embedding/test_device.py::test_cuda_where_there_is_none_says_what_to_do"),
     held_by("a GPU older than the kernels, or fp32", "auto takes sdpa; by name it is refused with the reason", "unit/model/test_attention.py::test_old_gpus_and_fp32_fall_to_exact_attention"),
     held_by("out of GPU memory", "the chunk starts again with half the budget, and says so", "unit/embedding/test_embedder.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),
     held_by("a sequence that does not fit a GPU alone", "the job fails and names it (no run without it is a success); other chunks finish with --keep-going", "unit/embedding/test_embedder.py::test_out_of_memory_starts_the_chunk_again_with_half_the_budget"),

@@ -54,7 +54,7 @@ CONFIGS = [
     config("no chunk", "chunks: 0 is less than the minimum of 1", chunks=0),
     config("a fraction of a chunk", "chunks: 2.5 is not", chunks="2.5"),
     config("a record of no letter", "max_record_residues: 0 is less than the minimum of 1", max_record_residues="0"),
-    config("an unknown word", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda']", device="gpu"),
+    config("an unknown word", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda', 'mps']", device="gpu"),
     config(
         "an unknown pooling",
         "pooling, 0: 'median' is not one of ['mean', 'max', 'std', 'bos', 'eos']",
@@ -72,7 +72,12 @@ CONFIGS = [
     ),
 ]
 SNAKEMAKE = [
-    Row("a FASTA that is not there, through snakemake", STOPS, ("nowhere.fasta", ""), "there is no nowhere.fasta"),
+    Row(
+        "a FASTA that is not there, through snakemake",
+        STOPS,
+        ("nowhere.fasta", ""),
+        "there is no FASTA file nowhere.fasta",
+    ),
     Row(
         "a FASTA whose path has < and > (Snakemake's path variables), through snakemake",
         STOPS,

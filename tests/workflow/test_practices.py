@@ -25,7 +25,7 @@ def test_the_small_run_of_the_catalog_makes_its_files(project):
 def test_after_a_failure_a_run_says_where_the_logs_are_and_what_to_do(project):
     project.write_samples(s=">a\nMK\n>a\nMKL\n")
     done = project.fails("--until", "chunk_fasta")
-    assert "Not all jobs succeeded; their logs are in logs/demo/. Remove the cause and give the same" in done.output
+    assert "Not all jobs succeeded; their logs are in logs/demo/. Remove the cause and run the same" in done.output
     assert (project.folder / "logs/demo/chunk_fasta.log").exists()
 
 

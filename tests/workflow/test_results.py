@@ -159,7 +159,7 @@ def test_the_record_says_what_the_results_are_of(finished):
     [
         ("model=empty/", "config.json"),
         ("model=./nowhere.pt", "model: nowhere.pt does not exist"),
-        ("samples=missing.tsv", "there is no gone.fasta, the FASTA file of sample 'g'"),
+        ("samples=missing.tsv", "sample 'g': there is no FASTA file gone.fasta"),
         ("metadata=gone.tsv", "there is no sheet gone.tsv"),
         ("reuse=gone", "there are no embeddings at gone"),
     ],

@@ -199,7 +199,10 @@ def test_the_number_of_chunks_counts_three_nucleotides_a_residue(project):
 def test_proteins_by_mistake_as_nucleotides_and_the_other_way_round_are_told(project):
     project.write_samples(s=proteins(3))
     done = project.fails(config=("input=nucleotide",))
-    assert "s.fasta, line 1: record 'p0': no nucleotide" in done.output and "set input: protein" in done.output
+    assert (
+        "s.fasta, line 1: record 'p0': characters that are not nucleotides" in done.output
+        and "set input: protein" in done.output
+    )
     project.write_samples(s=f">s\n{'ACGT' * 20}\n")
     project.passes("--until", "chunk_fasta")
     assert "set input: nucleotide" in (project.folder / "logs/demo/chunk_fasta.log").read_text()
@@ -238,7 +241,7 @@ def test_samples_with_nothing_or_next_to_nothing(project, samples):
         ),
         (("model=esm2_9B",), "model: 'esm2_9B' is neither a known name"),
         (("model=no/such.pt",), "model: no/such.pt does not exist"),
-        (("samples=nowhere.tsv",), "there is no sample sheet nowhere.tsv"),
+        (("samples=nowhere.tsv",), "there is no nowhere.tsv; give FASTA files"),
     ],
 )
 def test_config_mistakes_are_named_before_anything_runs(project, config, message):
@@ -255,7 +258,7 @@ def test_config_mistakes_are_named_before_anything_runs(project, config, message
         ("sample\tfasta\na/b\ts.fasta\n", "'a/b' does not match"),
         ("sample\tfasta\ns\t\n", "'' should be non-empty"),
         ("sample\tfasta\n", "no sample in it"),
-        ("sample\tfasta\ns\tnowhere.fasta\n", "there is no nowhere.fasta"),
+        ("sample\tfasta\ns\tnowhere.fasta\n", "there is no FASTA file nowhere.fasta"),
     ],
 )
 def test_sample_sheet_mistakes_are_named(project, sheet, message):
@@ -383,7 +386,7 @@ def test_logs_benchmarks_and_the_page_are_left(cold_project):
     assert (folder / "benchmarks/demo/embed_chunk/1-of-1.tsv").exists()
     page = (folder / "results/demo/report.html").read_text()
     assert "Validation passed" in page and page.count("data:image/png;base64,") == 6
-    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
     assert json.loads((folder / "results/demo/counts.json").read_text())["rejected"] == 1
 
 

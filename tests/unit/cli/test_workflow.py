@@ -5,13 +5,13 @@ import json
 import pytest
 from conftest import ROOT
 from packed_esm.cli.main import build_parser
-from packed_esm.cli.workflow import read_settings, snakemake_command
+from packed_esm.cli.workflow import read_settings, snakemake_arguments
 from packed_esm.errors import OptionError
 from packed_esm.system.tree import tree
 
 
 def command(*words, for_snakemake=()):
-    return snakemake_command(build_parser().parse_intermixed_args(words), for_snakemake)
+    return snakemake_arguments(build_parser().parse_intermixed_args(words), for_snakemake)
 
 
 def test_files_become_samples_and_words_with_an_equals_sign_become_settings(tmp_path, monkeypatch):
@@ -61,13 +61,13 @@ def test_with_another_directory_paths_stay_those_of_this_one(tmp_path, monkeypat
 
 def test_options_become_snakemakes_and_what_follows_two_hyphens_goes_there_as_it_is():
     plain = command("a.fasta")
-    assert plain[3:] == [
+    assert plain == [
         *("--snakefile", str(ROOT / "workflow/Snakefile"), "--cores", "all"),
         *("--logger", "packed-esm", "--config", 'samples=["a.fasta"]'),
     ]
     assert {"--sdm", "conda", "--dry-run"} <= {*command("--conda", "-n")}
-    assert command("--slurm")[5:7] == ["--workflow-profile", "slurm"] and "--cores" not in command("--slurm")
-    assert command("--cores", "3", "--directory", "d")[5:9] == ["--directory", "d", "--cores", "3"]
+    assert command("--slurm")[2:4] == ["--workflow-profile", "slurm"] and "--cores" not in command("--slurm")
+    assert command("--cores", "3", "--directory", "d")[2:6] == ["--directory", "d", "--cores", "3"]
     assert "--logger" not in command("--verbose")
     assert command("--config", "samples=a.tsv", "name=b") == command("samples=a.tsv", "name=b")
     assert command(for_snakemake=["--keep-going", "--unlock"])[-2:] == ["--keep-going", "--unlock"]

@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 from ..system.tree import tree
-from .workflow import environment_of, snakemake_command
+from .workflow import environment_of, snakemake_arguments
 
 
 def main(args: argparse.Namespace) -> int:
@@ -14,6 +14,7 @@ def main(args: argparse.Namespace) -> int:
     args.inputs = [str(tree() / "config" / "samples.tsv"), *args.inputs]
     with tempfile.TemporaryDirectory(prefix="packed-esm-") as folder:
         args.directory = folder
-        status = subprocess.run(snakemake_command(args), env=environment_of(args), check=False).returncode
-    print("The example passed." if status == 0 else "The example failed.", file=sys.stderr)
-    return status
+        arguments = snakemake_arguments(args)
+        done = subprocess.run([sys.executable, "-m", "snakemake", *arguments], env=environment_of(args), check=False)
+    print("The example passed." if done.returncode == 0 else "The example failed.", file=sys.stderr)
+    return done.returncode

@@ -19,9 +19,9 @@ PATH_KEYS = ("samples", "metadata", "model", "reuse")  # their values may be pat
 
 def run(args: argparse.Namespace, for_snakemake: Sequence[str]) -> NoReturn:
     """Become Snakemake, so that its signals and its exit status are those of this process."""
-    command = snakemake_command(args, for_snakemake)
+    arguments = snakemake_arguments(args, for_snakemake)
     sys.stdout.flush()
-    os.execve(sys.executable, command, environment_of(args))
+    os.execve(sys.executable, [sys.executable, "-m", "snakemake", *arguments], environment_of(args))
 
 
 def environment_of(args: argparse.Namespace) -> dict[str, str]:
@@ -29,18 +29,17 @@ def environment_of(args: argparse.Namespace) -> dict[str, str]:
     return {**os.environ, **({} if args.verbose else {QUIET: "1"})}
 
 
-def snakemake_command(args: argparse.Namespace, for_snakemake: Sequence[str] = ()) -> list[str]:
-    """Return the command line of Snakemake for a run."""
+def snakemake_arguments(args: argparse.Namespace, for_snakemake: Sequence[str] = ()) -> list[str]:
+    """Return the arguments of Snakemake for a run."""
     settings = read_settings(args.inputs, args.directory)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(tree() / "workflow" / "Snakefile")]
-    command += ["--directory", args.directory] if args.directory else []
-    command += ["--sdm", "conda"] if args.conda else []
-    command += ["--workflow-profile", "slurm"] if args.slurm else ["--cores", str(args.cores)]
-    command += ["--dry-run"] if args.dry_run else []
-    if not args.verbose:
-        command += ["--logger", "packed-esm"]
-    command += ["--config", *(f"{key}={value}" for key, value in settings.items())] if settings else []
-    return [*command, *for_snakemake]
+    words = ["--snakefile", str(tree() / "workflow" / "Snakefile")]
+    words += ["--directory", args.directory] if args.directory else []
+    words += ["--sdm", "conda"] if args.conda else []
+    words += ["--workflow-profile", "slurm"] if args.slurm else ["--cores", str(args.cores)]
+    words += ["--dry-run"] if args.dry_run else []
+    words += [] if args.verbose else ["--logger", "packed-esm"]
+    words += ["--config", *(f"{key}={value}" for key, value in settings.items())] if settings else []
+    return [*words, *for_snakemake]
 
 
 def read_settings(words: Iterable[str], directory: str = "") -> dict[str, str]:
