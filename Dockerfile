@@ -22,9 +22,10 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install -c /o
 USER embed
 ENTRYPOINT ["packed-esm"]
 
-# torch of PyTorch's own index, without CUDA: a tenth of the size.
+# With --build-arg TORCH_INDEX=URL torch comes from PyTorch's index of CPU wheels: without CUDA, a tenth of the size.
 FROM base AS cpu
-RUN pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' /opt/constraints.txt)"
+ARG TORCH_INDEX=""
+RUN pip install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /opt/constraints.txt)"
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install -c /opt/constraints.txt /wheels/*.whl
 USER embed
 ENTRYPOINT ["packed-esm"]
