@@ -396,7 +396,7 @@ MUTATIONS = [
     ("stages", "a dry run writes the record", "planning/stages.py", "    if is_run:\n", "    if True:\n"),
     ("stages", "what was asked for before kept for ever", "planning/stages.py", "    if done:\n", "    if False:\n"),
     ("results", "files of other samples not named", "planning/results.py", "files = self.not_expected()", "files = []"),
-    ("results", "chunks' residues kept for ever", "planning/results.py", "for feature in self.features if not is_merged)", "for feature in self.features)"),
+    ("results", "chunks' residues kept for ever", "planning/results.py", "for feature in self.features if not self._is_merged())", "for feature in self.features)"),
     ("results", "residues of linked files taken for copies", "planning/results.py", "if not self.has_linked_residues:", "if True:"),
     ("results", "a summary of what was not validated", "planning/summary.py", ".st_mtime > Path(results.validation).stat().st_mtime", ".st_mtime > 1e12"),
     ("tree", "a copy that is there made again", "../rules/tree.py", "    if folder.is_dir():\n        return folder\n", ""),

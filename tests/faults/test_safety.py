@@ -152,8 +152,8 @@ def is_fixed(command):
     """Return whether a command is a list of words that stand in the code, or Snakemake with arguments, without a shell."""
     if not isinstance(command, ast.List):
         return False
-    program = [ast.unparse(word) for word in command.elts[:3]]
-    is_snakemake = program == ["sys.executable", "'-m'", "'snakemake'"]
+    program = [ast.unparse(word) for word in command.elts[:4]]
+    is_snakemake = program == ["sys.executable", "'-P'", "'-m'", "'snakemake'"]
     return is_snakemake or all(isinstance(word, ast.Constant) for word in command.elts)
 
 

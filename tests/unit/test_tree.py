@@ -94,3 +94,9 @@ def test_the_library_of_a_folder_is_imported_also_after_another_one(tmp_path, be
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "b b\n"
+
+
+def test_a_local_workflow_needs_no_git(tmp_path):
+    code = f"import runpy; runpy.run_path({str(PATH)!r})"
+    done = subprocess.run([sys.executable, "-c", code], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

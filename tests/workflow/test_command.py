@@ -59,6 +59,12 @@ def test_a_dry_run_lists_jobs_once_and_leaves_no_results(packed_esm):
     assert done.output.count("embed_chunk") == 1 and not list(packed_esm.folder.glob("results/*"))
 
 
+def test_modules_in_the_folder_of_the_user_are_not_imported(packed_esm):
+    (packed_esm.folder / "a.fasta").write_text(proteins(1))
+    (packed_esm.folder / "yaml.py").write_text("raise SystemExit('imported')\n")
+    assert "embed_chunk" in packed_esm("a.fasta", "--dry-run").output
+
+
 def test_verbose_shows_snakemakes_own_output(packed_esm):
     (packed_esm.folder / "a.fasta").write_text(proteins(1))
     assert "Building DAG of jobs..." in packed_esm("a.fasta", "--dry-run", "--verbose").output

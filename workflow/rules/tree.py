@@ -5,15 +5,20 @@ environments too. So the commit is copied from the git repository that Snakemake
 itself, because the library cannot be imported before.
 """
 
+from __future__ import annotations
+
 import shutil
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from git import Repo
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import HostingProviderFile, LocalGitFile, LocalSourceFile, SourceFile
+
+if TYPE_CHECKING:
+    from git import Repo
 
 PARTS = ("workflow", "config", "envs")
 
@@ -32,6 +37,8 @@ def workflow_folder(rules: SourceFile, copies: Path) -> Path:
     if isinstance(rules, LocalSourceFile):
         return Path(str(rules)).absolute().parent
     if isinstance(rules, LocalGitFile):
+        from git import Repo  # it raises ImportError where there is no git, which a clone or a package does not need
+
         repository = Repo(rules.repo_path)
     elif isinstance(rules, HostingProviderFile):
         rules.fetch_if_required()

@@ -1,5 +1,6 @@
 """The command packed-esm: help, errors, and its subcommands."""
 
+import json
 import re
 
 import pytest
@@ -66,6 +67,9 @@ def results(tmp_path, monkeypatch):
         path = tmp_path / "results/demo" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    (tmp_path / "results/demo/notebook.ipynb").touch()
+    stage = {"settings": {"samples": ["a"]}, "sources": {}, "stamp": "x"}
+    (tmp_path / "results/demo/settings.json").write_text(json.dumps({"chunk": stage}))
     (tmp_path / "results/other").mkdir()
     (tmp_path / "results/other/embeddings").touch()
     return tmp_path / "results"
@@ -78,7 +82,8 @@ def test_clean_lists_what_does_not_belong_and_removes_only_that(results, capsys)
     assert "nothing was removed" in text and (results / "demo/embeddings/b.parquet").exists()
     assert main(["clean", "a.fasta", "--yes"]) == 0
     left = sorted(str(path.relative_to(results)) for path in results.rglob("*") if path.is_file())
-    assert left == ["demo/counts.json", "demo/embeddings/a.parquet", "other/embeddings"]
+    kept = ["counts.json", "embeddings/a.parquet", "notebook.ipynb", "settings.json"]
+    assert left == [*(f"demo/{name}" for name in kept), "other/embeddings"]
     assert not (results / "demo/chunks").exists()
     assert main(["clean", "a.fasta", "--yes"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
@@ -90,3 +95,28 @@ def test_clean_leaves_a_folder_in_which_a_run_is_under_way(results, capsys):
     assert main(["clean", "a.fasta", "--yes"]) == 2
     assert "a run is under way here" in capsys.readouterr().err
     assert (results / "demo/embeddings/b.parquet").exists()
+
+
+def test_clean_with_other_samples_than_the_last_run_removes_nothing(results, capsys):
+    assert main(["clean", "--yes"]) == 2
+    assert "the last run had the samples a, and this command has" in capsys.readouterr().err
+    assert (results / "demo/embeddings/b.parquet").exists()
+
+
+def test_clean_takes_the_same_words_as_the_run_in_another_folder(results, tmp_path_factory, monkeypatch, capsys):
+    (results.parent / "a.fasta").rename(results.parent.parent / "a.fasta")
+    monkeypatch.chdir(results.parent.parent)
+    assert main(["clean", "a.fasta", "--directory", str(results.parent), "--yes"]) == 0
+    assert "removed 2 files" in capsys.readouterr().out
+
+
+def test_doctor_reads_the_configuration_of_the_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("model: nowhere.pt\n")
+    assert main(["doctor", "device=cpu"]) == 1 and "there is no nowhere.pt" in capsys.readouterr().out
+
+
+def test_what_follows_two_hyphens_is_for_runs_alone(capsys):
+    assert main(["doctor", "--", "--keep-going"]) == 2
+    assert "doctor has no options of Snakemake" in capsys.readouterr().err

@@ -82,8 +82,11 @@ def test_files_of_another_configuration_are_named_six_of_them_in_part(tmp_path, 
 def test_residues_of_chunks_are_expected_until_all_are_merged_and_of_linked_files_always(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run, chunk = results(include=["logits"]), f"{FOLDER}/chunks/2-of-2.logits.h5"
-    write(*run.final(), chunk)
+    write(chunk, *run.final())
     assert run.not_expected() == [chunk] and not results(include=["logits"], residue_files="linked").not_expected()
+    os.utime(chunk, (2e9, 2e9))  # of a run that ended between embedding and merging
+    assert run.not_expected() == []
+    os.utime(chunk, (1e9, 1e9))
     Path(f"{FOLDER}/residues/t.logits.h5").unlink()
     assert run.not_expected() == []
 
@@ -112,7 +115,7 @@ def test_the_summary_says_what_was_done_and_what_is_stale(finished):
     text = summary.end(finished)
     assert "5 residues/s in a job" in text and f"Report:     {FOLDER}/report.html" in text
     assert (
-        f"Stale:      1 files do not belong to this configuration: {FOLDER}/embeddings/u.parquet (packed-esm clean"
+        f"Stale:      1 files do not belong to this configuration: {FOLDER}/embeddings/u.parquet (packed-esm clean,"
         in text
     )
 

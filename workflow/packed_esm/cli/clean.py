@@ -2,27 +2,29 @@
 
 import argparse
 import contextlib
-import os
 import sys
 from pathlib import Path
 
-import yaml
-
 from ..errors import OptionError
-from ..planning.config import read_config
 from ..planning.plan import Plan
+from ..planning.record import read_record
+from ..planning.results import Results
+from ..planning.stages import record_path
 from ..system.tree import tree
-from . import workflow
+from .settings import settings_there
+
+FOLDERS = ("chunks", "embeddings", "residues", "translated")  # what else lies in results/NAME may be the user's
 
 
 def main(args: argparse.Namespace) -> int:
     """List the files, ask, and remove them; return 1 where the answer is no."""
-    if args.directory:
-        os.chdir(args.directory)
+    settings = settings_there(args)
     if any(Path(".snakemake/locks").glob("*")):
         raise OptionError("a run is under way here, or was killed; wait for its end, or see docs/restart.md")
-    results = Plan(_settings(args), tree() / "workflow").results()
-    stale = [Path(path) for path in results.not_expected()]
+    results = Plan(settings, tree() / "workflow").results()
+    _check_samples(results)
+    folder = Path(results.folder)
+    stale = [path for path in map(Path, results.not_expected()) if path.relative_to(folder).parts[0] in FOLDERS]
     if not stale:
         print(f"{results.folder}: nothing to remove; all files belong to this configuration")
         return 0
@@ -33,17 +35,19 @@ def main(args: argparse.Namespace) -> int:
         return 1
     for path in stale:
         path.unlink()
-        _remove_empty(path.parent, Path(results.folder))
+        _remove_empty(path.parent, folder)
     print(f"removed {len(stale):,} files")
     return 0
 
 
-def _settings(args: argparse.Namespace) -> dict:
-    """Return the settings of ./config/config.yaml and of the command line."""
-    own = Path("config/config.yaml")
-    config = yaml.safe_load(own.read_text(encoding="utf-8")) or {} if own.exists() else {}
-    words = workflow.read_settings(args.inputs)
-    return read_config(config | words, tree() / "workflow" / "schemas" / "config.schema.yaml")
+def _check_samples(results: Results) -> None:
+    """Raise OptionError unless the last run in this folder of results had the same samples."""
+    recorded = read_record(record_path(results)).get("chunk", {}).get("settings", {}).get("samples", [])
+    if recorded != list(results.samples):
+        raise OptionError(
+            f"{results.folder}: the last run had the samples {', '.join(recorded) or '(none)'}, and this command has "
+            f"{', '.join(results.samples)}; give clean the same files and keys as that run"
+        )
 
 
 def _agrees(question: str) -> bool:

@@ -7,22 +7,20 @@ import sys
 from pathlib import Path
 
 from ..errors import OptionError
-from ..planning.config import read_config
 from ..system.tree import tree
 from ..system.versions import package_versions
-from . import workflow
+from .settings import settings_there
 
 
 def main(args: argparse.Namespace) -> int:
     """Print what a run with these settings would use; return 1 where it could not run."""
-    schema = tree() / "workflow" / "schemas" / "config.schema.yaml"
-    settings = read_config(workflow.read_settings(args.inputs), schema)
+    settings = settings_there(args)
     versions = package_versions()
     print(f"packed-esm   {versions['packed_esm']} ({tree()})")
     print(f"Python       {versions['python']} ({sys.executable})")
     print(f"packages     {', '.join(f'{name} {found}' for name, found in versions.items() if name not in _SHOWN)}")
     print(f"CPU          {os.cpu_count()} cores")
-    disk = shutil.disk_usage(args.directory or Path.cwd())
+    disk = shutil.disk_usage(Path.cwd())
     print(f"disk here    {disk.free / 1e9:,.0f} GB free")
     problems = [*_device(settings), *_model(settings)]
     for problem in problems:

@@ -15,6 +15,7 @@ def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="packed-esm-") as folder:
         args.directory = folder
         arguments = snakemake_arguments(args)
-        done = subprocess.run([sys.executable, "-m", "snakemake", *arguments], env=environment_of(args), check=False)
+        environment = environment_of(args)
+        done = subprocess.run([sys.executable, "-P", "-m", "snakemake", *arguments], env=environment, check=False)
     print("The example passed." if done.returncode == 0 else "The example failed.", file=sys.stderr)
     return done.returncode

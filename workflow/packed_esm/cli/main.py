@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             raise PackedEsmError(f"there is no option {unknown[0]}; options of Snakemake go after `--` (see --help)")
+        if command and for_snakemake:
+            raise PackedEsmError(f"{command} has no options of Snakemake; leave out what follows `--`")
         if command is None:
             return workflow.run(args, for_snakemake)
         # Imported here: a run, which replaces this process, would wait for what they import.

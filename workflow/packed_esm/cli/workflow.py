@@ -1,6 +1,7 @@
 """Call Snakemake with the workflow that comes with this package."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..checkpoints.registry import MODELS
 from ..errors import OptionError
 from ..system.progress import QUIET
 from ..system.tree import tree
@@ -19,9 +21,9 @@ PATH_KEYS = ("samples", "metadata", "model", "reuse")  # their values may be pat
 
 def run(args: argparse.Namespace, for_snakemake: Sequence[str]) -> NoReturn:
     """Become Snakemake, so that its signals and its exit status are those of this process."""
-    arguments = snakemake_arguments(args, for_snakemake)
+    arguments = snakemake_arguments(args, for_snakemake)  # -P: a module of the user's folder is not one of Python's
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "snakemake", *arguments], environment_of(args))
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "snakemake", *arguments], environment_of(args))
 
 
 def environment_of(args: argparse.Namespace) -> dict[str, str]:
@@ -30,16 +32,22 @@ def environment_of(args: argparse.Namespace) -> dict[str, str]:
 
 
 def snakemake_arguments(args: argparse.Namespace, for_snakemake: Sequence[str] = ()) -> list[str]:
-    """Return the arguments of Snakemake for a run."""
+    """Return the arguments of Snakemake for a run.
+
+    Raises:
+        OptionError: settings that contradict each other, or `--config` among Snakemake's own options.
+    """
+    if own := {"--config", "-C"} & set(for_snakemake):
+        raise OptionError(f"{own.pop()} after `--` would replace the files and keys before it; write its keys there")
     settings = read_settings(args.inputs, args.directory)
-    words = ["--snakefile", str(tree() / "workflow" / "Snakefile")]
+    words = [] if args.verbose else ["--logger", "packed-esm"]
+    words += ["--config", *(f"{key}={value}" for key, value in settings.items())] if settings else []
     words += ["--directory", args.directory] if args.directory else []
     words += ["--sdm", "conda"] if args.conda else []
     words += ["--workflow-profile", "slurm"] if args.slurm else ["--cores", str(args.cores)]
     words += ["--dry-run"] if args.dry_run else []
-    words += [] if args.verbose else ["--logger", "packed-esm"]
-    words += ["--config", *(f"{key}={value}" for key, value in settings.items())] if settings else []
-    return [*words, *for_snakemake]
+    # Last, because the options before may take several words, and what follows may begin with a target.
+    return [*words, "--snakefile", str(tree() / "workflow" / "Snakefile"), *for_snakemake]
 
 
 def read_settings(words: Iterable[str], directory: str = "") -> dict[str, str]:
@@ -56,7 +64,7 @@ def read_settings(words: Iterable[str], directory: str = "") -> dict[str, str]:
     """
     files, given = [], {}
     for word in words:
-        found = None if Path(word).exists() else _SETTING.fullmatch(word)
+        found = None if os.path.exists(word) else _SETTING.fullmatch(word)  # noqa: PTH110 - never raises
         if found is None:
             files.append(word)
             continue
@@ -69,8 +77,23 @@ def read_settings(words: Iterable[str], directory: str = "") -> dict[str, str]:
         raise OptionError(f"samples={given['samples']} and {files[0]} both name the input; leave one out")
     if directory:
         files = [str(Path(file).absolute()) for file in files]
-        given |= {key: str(Path(given[key]).absolute()) for key in PATH_KEYS if Path(given.get(key, "")).is_file()}
-    return ({"samples": json.dumps(files)} if files else {}) | _sections(given)
+        given |= {key: _absolute(given[key]) for key in PATH_KEYS if key in given and given[key] not in MODELS}
+    samples = {"samples": json.dumps(files, ensure_ascii=False)} if files else {}
+    return samples | {key: _as_text(value) for key, value in _sections(given).items()}
+
+
+def _absolute(value: str) -> str:
+    """Return a value, or list with commas, in which what exists has its absolute path."""
+    parts = value.split(",")
+    return ",".join(str(Path(part).absolute()) if part and os.path.exists(part) else part for part in parts)  # noqa: PTH110
+
+
+def _as_text(value: str) -> str:
+    """Return a value that Snakemake reads as text: 001 stays 001. The schema says where a number is wanted."""
+    with contextlib.suppress(ValueError):
+        float(value)
+        return f"!!str {value}"
+    return value
 
 
 def _sections(given: Mapping[str, str]) -> dict[str, str]:
@@ -83,4 +106,4 @@ def _sections(given: Mapping[str, str]) -> dict[str, str]:
             sections.setdefault(section, {})[key] = value
     if both := plain.keys() & sections.keys():
         raise OptionError(f"{both.pop()} is set as a whole and by its keys; choose one way")
-    return plain | {section: json.dumps(keys) for section, keys in sections.items()}
+    return plain | {section: json.dumps(keys, ensure_ascii=False) for section, keys in sections.items()}

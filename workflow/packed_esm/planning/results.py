@@ -118,9 +118,7 @@ class Results:
 
     def expected(self) -> list[str]:
         """Return all files and folders that a run creates."""
-        # Whole files have copies of the values; then those that a killed run left in the chunks are of no use.
-        is_merged = not self.has_linked_residues and all(Path(path).exists() for path in self.residues.values())
-        endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features if not is_merged)]
+        endings = ["fasta", "arrow", "json", *(f"{feature}.h5" for feature in self.features if not self._is_merged())]
         names = (
             "settings.json",
             "settings",
@@ -136,6 +134,14 @@ class Results:
             *(f"{self.folder}/{name}" for name in [*names, *(translated if self.translated else [])]),
             *self.final(),
         ]
+
+    def _is_merged(self) -> bool:
+        """Whether whole residue files have copies of all that the chunks' files have, which then are of no use."""
+        merged = [Path(path) for path in self.residues.values()]
+        if self.has_linked_residues or not all(path.exists() for path in merged):
+            return False
+        newest = max((path.stat().st_mtime for path in Path(self.folder, "chunks").glob("*.h5")), default=0)
+        return all(path.stat().st_mtime >= newest for path in merged)
 
     def not_expected(self) -> list[str]:
         """Return the files of other samples, settings or numbers of chunks, sorted."""

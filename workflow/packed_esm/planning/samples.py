@@ -68,7 +68,7 @@ class SampleReader:
         """Return the path of an entry: in the working directory, else, with a note, in the clone."""
         path = user_path(entry)
         shipped = self.clone / path
-        if not path.exists() and shipped.exists():
+        if path.parts[:1] == ("config",) and not path.exists() and shipped.exists():
             print(f"There is no {path} here: the shipped example is used ({shipped})", file=sys.stderr)
             path = shipped
         return stable_path(path)
@@ -140,7 +140,7 @@ def is_fasta(path: Path) -> bool:
     """Return whether a path is a FASTA file: by its name; else it begins with `>`, is gzip, or cannot be a sheet."""
     if has_fasta_name(path) or path.name == "-":
         return True
-    if not path.exists() or path.suffix in (".tsv", ".txt", ".csv"):
+    if not path.exists() or path.suffix in (".tsv", ".csv"):
         return False
     if not path.is_file():
         return True  # standard input or a pipe, which is refused as such

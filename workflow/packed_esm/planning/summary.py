@@ -44,6 +44,6 @@ def end(results: Results) -> str:
         "Report": results.page,
     }
     if stale := results.stale():
-        lines["Stale"] = f"{stale} (packed-esm clean removes them)"
+        lines["Stale"] = f"{stale} (packed-esm clean, with the same files and keys, removes them)"
     text = (f"{name + ':':<12}{line}" for name, line in lines.items())
     return "\n".join(["", summary.sample_table(read_json(counts)), "", *text, ""])
