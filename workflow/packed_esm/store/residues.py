@@ -113,6 +113,12 @@ class ResidueWriter:
         for feature, dataset in datasets.items():
             copy_dataset(dataset, self._files[feature], dataset.attrs[DIGEST])
 
+    def remove(self, digest: str) -> None:
+        """Remove what was copied of one sequence."""
+        for file in self._files.values():
+            if digest in file:
+                del file[digest]
+
     def checksum(self, feature: str, digest: str) -> int:
         """Return the checksum of a dataset that was taken."""
         self._write_waiting()
