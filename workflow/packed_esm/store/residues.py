@@ -262,4 +262,5 @@ def file_settings(file: h5py.File, path: Path, kind: FileKind = RESIDUE_FILE) ->
     """
     with kind.reading(path):
         stored = file.attrs.get(SETTINGS_ATTRIBUTE)
-    return from_metadata({SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None, kind, path)
+        metadata = {SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None  # damaged text has no UTF-8
+    return from_metadata(metadata, kind, path)
