@@ -197,6 +197,21 @@ def test_the_search_finds_ids_and_metadata_and_every_word_must_be_there(tab):
     assert names(tab) == [] and tab.text("#found") == f"0 of {COUNT} proteins"
 
 
+def test_numbers_are_shown_as_they_are_and_found_as_they_are_shown(browser, tmp_path):
+    given = ["123456789", "0.000001", "9606", "0.1", "1234567.5", "-7.25", "0.33333333333", "2.5e-9"]
+    shown = ["123456789", "0.000001", "9606", "0.1", "1.23457e+6", "-7.25", "0.333333", "2.5e-9"]
+    (tmp_path / "meta.tsv").write_text("id\tvalue\n" + "".join(f"p{i}\t{x}\n" for i, x in enumerate(given)))
+    write_page(tmp_path, sequences(len(given)), metadata=tmp_path / "meta.tsv")
+    tab = browser.open(tmp_path / "report.html")
+    cells = "[...document.querySelectorAll('#list tbody tr')].map(r => r.cells[3].textContent)"
+    assert tab.run(cells) == shown
+    for i, text in enumerate(shown):
+        tab.type("#search", text)
+        assert f"p{i}" in names(tab) and set(tab.run(cells)) <= {x for x in shown if text in x}
+    assert tab.complaints() == []
+    tab.close()
+
+
 def test_a_group_can_be_shown_alone(tab):
     tab.press("#key button:nth-child(2)")
     assert tab.text("#found") == f"40 of {COUNT} proteins" and set(names(tab)) <= {f"p{i}" for i in range(1, COUNT, 3)}

@@ -17,6 +17,7 @@ from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import EmbeddingFileError
 from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.store import residues
 from packed_esm.store.merge import merge_sample
 from packed_esm.store.merge_residues import merge_residues
 
@@ -178,7 +179,38 @@ def test_changed_values_stop_the_job_or_are_embedded_again_where_they_are_the_ru
     ):
         new.run(reuse=[earlier.parquet])
     assert new.run(own_results=earlier.folder)["reused_sequences"] == 5 and new.values() == first[1]
-    assert "dataset 'p4'" in caplog.text and "it is embedded again" in caplog.text
+    assert "dataset 'p4'" in caplog.text and "is embedded again" in caplog.text
+
+
+def damage_attributes(path, name):
+    """Overwrite the head of an attribute's message, so that the attributes of a dataset cannot be read."""
+    with h5py.File(path, "a") as file:
+        file[name].attrs["damaged_here"] = 1
+    content = path.read_bytes()
+    place = content.index(b"damaged_here")
+    path.write_bytes(content[: place - 9] + b"\xff" * 9 + content[place:])
+
+
+def test_a_sequence_whose_second_feature_is_damaged_is_embedded_again_where_it_is_the_runs_own(
+    earlier, new, first, caplog
+):
+    damage_attributes(earlier.file("logits"), "p4")
+    with pytest.raises(EmbeddingFileError, match="logits.h5: not a whole"):
+        new.run(reuse=[earlier.parquet])
+    assert new.run(own_results=earlier.folder)["reused_sequences"] == 5 and new.values() == first[1]
+    assert "is embedded again" in caplog.text and "logits.h5: not a whole" in caplog.text
+
+
+def test_a_sequence_is_copied_wholly_or_not_at_all(earlier, new, first, monkeypatch):
+    original = residues.copy_dataset
+
+    def copy(source, target, name):
+        if source.name == "/p4" and source.attrs["feature"] == "logits":
+            raise residues.RESIDUE_FILE.damaged(source.file.filename, "its blocks are not there")
+        original(source, target, name)
+
+    monkeypatch.setattr(residues, "copy_dataset", copy)
+    assert new.run(own_results=earlier.folder)["reused_sequences"] == 5 and new.values() == first[1]
 
 
 @pytest.mark.parametrize("which", ["parquet", "logits"])

@@ -270,6 +270,15 @@ def test_the_metadata_colours_the_plots_of_the_page(tmp_path):
     assert "t0 (60)" in texts[0] and "Colours" not in texts[1] and "s (120)" in texts[2]
 
 
+def test_numbers_of_the_metadata_reach_the_page_as_they_are(tmp_path):
+    numbers = ["123456789", "1e-6", "9606", "0.1", "1e300", "-7.25", "9007199254740991"]
+    rows = "".join(f"p{i}\t{numbers[i % 7]}\n" for i in range(120))
+    (tmp_path / "meta.tsv").write_text("id\tvalue\n" + rows)
+    data = Page(write_page(tmp_path, sequences(120), metadata=tmp_path / "meta.tsv")).data
+    values = next(decoded(column["numbers"]) for column in data["columns"] if column["name"] == "value")
+    assert values.dtype == np.float64 and list(values) == [float(numbers[i % 7]) for i in range(120)]
+
+
 def test_the_data_of_the_page_are_those_of_the_run(tmp_path):
     count = 120
     (tmp_path / "meta.tsv").write_text("id\tplace\tmass\n" + "".join(f"p{i}\tt{i % 3}\t{i / 8}\n" for i in range(100)))

@@ -403,6 +403,16 @@ def test_the_checksum_is_that_of_the_values_as_numpy_and_h5py_have_them(tmp_path
         assert residue_checksum("SQ.x", values) == residue_checksum("SQ.x", np.asfortranarray(values)) == want
 
 
+def test_settings_that_are_no_text_are_those_of_a_damaged_file(tmp_path):
+    path = tmp_path / "s.logits.h5"
+    with ResidueWriter({"logits": path}) as writer:
+        writer.finish({"tokens_per_pack": 1})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"fingerprint"', b'"\xff\xfeingerprint'))
+    with pytest.raises(EmbeddingFileError, match=f"{path}: not a whole HDF5 file of residues .*utf-8"):
+        residues.residue_settings(path)
+
+
 def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
     run()
     chunk = next(c for c in run.chunks if "MKV" * 40 in c.read_text()).with_suffix(".logits.h5")

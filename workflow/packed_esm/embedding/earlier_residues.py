@@ -73,19 +73,28 @@ class EarlierResidues:
             writer: that takes the copies.
 
         Raises:
-            EmbeddingFileError: values that were changed, in a file that is not this run's own.
+            EmbeddingFileError: a damaged file, or values that were changed, that are not this run's own. Of a sequence
+                that is damaged in a file of this run's own nothing is copied.
         """
+        try:
+            return self._take(digest, name, length, writer)
+        except EmbeddingFileError as error:
+            if not self._is_own:
+                raise
+            log.warning("reuse: sequence %s is embedded again: %s", digest, error)
+            writer.remove(digest)
+            return False
+
+    def _take(self, digest: str, name: str, length: int, writer: ResidueWriter) -> bool:
         datasets = {feature: self._dataset(feature, name, digest) for feature in self._paths}
         if any(dataset is None for dataset in datasets.values()):
             self.without += 1
             return False
         for feature, dataset in datasets.items():
             if problem := self._checks[feature].problem(dataset, digest, length):
-                message = f"{self._paths[feature]}, dataset {name!r}, sequence {digest}: {problem}"
-                if not self._is_own:
-                    raise EmbeddingFileError(f"{message}; {self._kind.remedy}")
-                log.warning("reuse: %s; it is embedded again", message)
-                return False
+                raise EmbeddingFileError(
+                    f"{self._paths[feature]}, dataset {name!r}, sequence {digest}: {problem}; {self._kind.remedy}"
+                )
         writer.copy(datasets)
         return True
 

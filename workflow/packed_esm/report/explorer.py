@@ -14,7 +14,8 @@ from .points import Points
 
 STEPS = 2**16 - 1  # places in a view are numbers from 0 to this: finer than any screen
 TITLE = "description"  # the column with the rest of the FASTA header
-TYPES = {"uint16": "Uint16Array", "uint32": "Uint32Array", "float32": "Float32Array"}  # of JavaScript
+# Of JavaScript.
+TYPES = {"uint16": "Uint16Array", "uint32": "Uint32Array", "float32": "Float32Array", "float64": "Float64Array"}
 
 
 def explorer_data(
@@ -82,7 +83,7 @@ def _steps(values: np.ndarray) -> np.ndarray:
 def _encode_column(column: Colouring) -> dict:
     """Return a column of numbers, or of text: its values, the most frequent first, and which each protein has."""
     if column.numeric:
-        return {"name": column.name, "numbers": _encode(column.values.astype(np.float32))}
+        return {"name": column.name, "numbers": _encode(column.values.astype(np.float64))}
     values = [name for name, _ in group_sizes(column.values)]
     codes = pd.Index(values, dtype=object).get_indexer(pd.Index(column.values, dtype=object))
     smallest = np.uint16 if len(values) <= STEPS else np.uint32

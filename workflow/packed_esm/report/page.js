@@ -7,7 +7,14 @@
   const PAGE_ROWS = 20; // of the list of proteins at a time
   const LIST_COLUMNS = 6;
   const SEARCHABLE_ROWS = 10; // a table with more gets a search field
-  const number = value => value.toLocaleString("en-US", { maximumFractionDigits: 4 });
+  const countText = value => value.toLocaleString("en-US");
+
+  // A number of a column: a whole one may be an identifier, so all its digits and nothing else are shown.
+  function number(value) {
+    if (Number.isInteger(value)) return String(value);
+    const rounded = value.toPrecision(6);
+    return rounded.includes("e+") ? rounded : String(Number(rounded));
+  }
 
   function element(tag, properties = {}, ...children) {
     const made = Object.assign(document.createElement(tag), properties);
@@ -19,7 +26,7 @@
     const text = atob(bytes);
     const raw = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) raw[i] = text.charCodeAt(i);
-    return new { Uint16Array, Uint32Array, Float32Array }[type](raw.buffer);
+    return new { Uint16Array, Uint32Array, Float32Array, Float64Array }[type](raw.buffer);
   }
 
   // ---- data -------------------------------------------------------------------------------------------------------
@@ -305,7 +312,7 @@
     $("key").replaceChildren(...groups.map((group, p) => {
       const dot = element("i");
       dot.style.background = colours[p];
-      const button = element("button", { type: "button" }, dot, `${group.name || "no value"} (${number(group.size)})`);
+      const button = element("button", { type: "button" }, dot, `${group.name || "no value"} (${countText(group.size)})`);
       button.setAttribute("aria-pressed", state.group === p);
       button.title = "Show only these";
       button.addEventListener("click", () => {
@@ -328,17 +335,16 @@
   const listed = columns.filter(column => column.name !== "description").slice(0, LIST_COLUMNS);
   let lowerIds, lowerValues, sorted = null, sorting = { column: null, down: false }, rows = PAGE_ROWS;
 
-  // Every word must be in the id or in one of the texts of a protein.
+  // Every word must be in the id or in one of the texts, or numbers as they are shown, of a protein.
   function search(text) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     state.matches = words.length ? new Uint8Array(count).fill(1) : null;
     lowerIds ??= data.ids.map(id => id.toLowerCase());
-    lowerValues ??= columns.map(column => column.values?.map(value => value.toLowerCase()));
+    lowerValues ??= columns.map(column => (column.values ?? Array.from(column.numbers, (_, i) => cell(column, i))).map(value => value.toLowerCase()));
     for (const word of words) {
-      const hits = columns.map((column, c) => column.values && Uint8Array.from(lowerValues[c], value => value.includes(word)));
-      const texts = columns.map((column, c) => [column.codes, hits[c]]).filter(([codes]) => codes);
+      const texts = columns.map((column, c) => [column.codes, Uint8Array.from(lowerValues[c], value => value.includes(word))]);
       for (let i = 0; i < count; i++) {
-        if (state.matches[i]) state.matches[i] = lowerIds[i].includes(word) || texts.some(([codes, hit]) => hit[codes[i]]) ? 1 : 0;
+        if (state.matches[i]) state.matches[i] = lowerIds[i].includes(word) || texts.some(([codes, hit]) => hit[codes ? codes[i] : i]) ? 1 : 0;
       }
     }
   }
@@ -366,8 +372,8 @@
     for (const i of sortedProteins()) if (shown(i) && ++total <= rows) found.push(i);
     $("list").tBodies[0].replaceChildren(...found.map(listRow));
     $("more").hidden = total <= rows;
-    const all = `${number(count)} protein${count === 1 ? "" : "s"}`;
-    $("found").textContent = total < count ? `${number(total)} of ${all}` : all;
+    const all = `${countText(count)} protein${count === 1 ? "" : "s"}`;
+    $("found").textContent = total < count ? `${countText(total)} of ${all}` : all;
   }
 
   function listRow(i) {

@@ -113,6 +113,12 @@ class ResidueWriter:
         for feature, dataset in datasets.items():
             copy_dataset(dataset, self._files[feature], dataset.attrs[DIGEST])
 
+    def remove(self, digest: str) -> None:
+        """Remove what was copied of one sequence."""
+        for file in self._files.values():
+            if digest in file:
+                del file[digest]
+
     def checksum(self, feature: str, digest: str) -> int:
         """Return the checksum of a dataset that was taken."""
         self._write_waiting()
@@ -256,4 +262,5 @@ def file_settings(file: h5py.File, path: Path, kind: FileKind = RESIDUE_FILE) ->
     """
     with kind.reading(path):
         stored = file.attrs.get(SETTINGS_ATTRIBUTE)
-    return from_metadata({SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None, kind, path)
+        metadata = {SETTINGS_KEY: stored.encode()} if isinstance(stored, str) else None  # damaged text has no UTF-8
+    return from_metadata(metadata, kind, path)
