@@ -233,7 +233,7 @@ def test_out_of_memory_starts_the_chunk_again_with_half_the_budget(tmp_path, mon
     monkeypatch.setattr(Embedder, "_start", small_card)
     options = EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=4096)
     stats = embed_fasta(fasta, tmp_path / "a.arrow", tmp_path / "a.json", options)
-    assert stats["settings"]["tokens_per_pack"] == 1024 and "again with 1024" in caplog.text
+    assert stats["settings"]["tokens_per_pack"] == 1024 and "retrying with 1024" in caplog.text
     embed_fasta(fasta, tmp_path / "b.arrow", tmp_path / "b.json", replace(options, tokens_per_pack=1024))
     assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
     fasta.write_text(f">long\n{'MKVL' * 500}\n")
