@@ -94,7 +94,8 @@ def test_changed_values_are_embedded_again_and_never_taken(copy, finished):
     (copy.folder / "results/demo/residues/s.representations.h5").unlink()
     copy.passes(*MERGE, config=CONFIG)
     assert embedded(copy) == 6 and "dataset 'p1', sequence SQ." in logs(copy)
-    assert "its values were changed: they do not give its checksum; it is embedded again" in logs(copy)
+    text = logs(copy)
+    assert "is embedded again" in text and "its values were changed: they do not give its checksum" in text
     assert same(values(copy.folder, "s", "t"), values(finished, "s", "t"))
 
 
