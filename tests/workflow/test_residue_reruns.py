@@ -113,7 +113,7 @@ def test_earlier_results_give_their_values_of_each_residue(copy, finished):
         file["p1"][0, 0] += 1
     shutil.rmtree(copy.folder / "results")
     copy.fails(*MERGE, config=(*CONFIG, "reuse=earlier"))
-    assert "dataset 'p1', sequence SQ." in logs(copy) and "take it out of `reuse` or put a whole copy" in logs(copy)
+    assert "dataset 'p1', sequence SQ." in logs(copy) and "remove it from `reuse`, or replace it" in logs(copy)
 
 
 def test_linked_files_keep_the_chunks_and_whole_ones_are_made_of_them(copy, finished):

@@ -175,7 +175,7 @@ def test_changed_values_stop_the_job_or_are_embedded_again_where_they_are_the_ru
     with h5py.File(earlier.file("representations"), "a") as file:
         file["p4"][0, 0] += 1
     with pytest.raises(
-        EmbeddingFileError, match=r"representations.h5, dataset 'p4', .*changed.*take it out of `reuse`"
+        EmbeddingFileError, match=r"representations.h5, dataset 'p4', .*changed.*remove it from `reuse`"
     ):
         new.run(reuse=[earlier.parquet])
     assert new.run(own_results=earlier.folder)["reused_sequences"] == 5 and new.values() == first[1]
@@ -217,7 +217,7 @@ def test_a_sequence_is_copied_wholly_or_not_at_all(earlier, new, first, monkeypa
 def test_a_file_that_is_not_whole_stops_the_job_or_is_left_where_it_is_the_runs_own(earlier, new, first, which):
     path = earlier.parquet if which == "parquet" else earlier.file(which)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(EmbeddingFileError, match=rf"{path}: not a whole .* take it out of `reuse`"):
+    with pytest.raises(EmbeddingFileError, match=rf"{path}: not a whole .* remove it from `reuse`"):
         new.run(reuse=[earlier.parquet])
     assert new.run(own_results=earlier.folder)["reused_sequences"] == 0 and new.values() == first[1]
 

@@ -118,12 +118,12 @@ def test_damage_is_named_with_a_remedy_that_removes_nothing(tmp_path):
     changed = values()
     changed["mean_0"][2, 3] = np.nextafter(changed["mean_0"][2, 3], np.float32(9))
     path = write_sample(tmp_path / "a.parquet", [1, 2], columns=changed)
-    with pytest.raises(EmbeddingFileError, match=rf"a.parquet, sequence {DIGESTS[2]}: .* take it out of `reuse`"):
+    with pytest.raises(EmbeddingFileError, match=rf"a.parquet, sequence {DIGESTS[2]}: .* remove it from `reuse`"):
         look_up([path], DIGESTS, SETTINGS, empty(30))
     data = path.read_bytes()
     for damaged in (b"", data[: len(data) // 2], b"PAR1 not at all"):
         path.write_bytes(damaged)
-        with pytest.raises(EmbeddingFileError, match=r"a.parquet: not a whole .* take it out of `reuse`"):
+        with pytest.raises(EmbeddingFileError, match=r"a.parquet: not a whole .* remove it from `reuse`"):
             look_up([path], DIGESTS, SETTINGS, empty(30))
 
 

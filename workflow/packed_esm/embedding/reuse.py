@@ -34,7 +34,7 @@ class _Origin(NamedTuple):
     is_own: bool
 
 
-REMEDY = "take it out of `reuse` or put a whole copy there"
+REMEDY = "remove it from `reuse`, or replace it by an undamaged copy"
 GIVEN = _Origin(replace(SAMPLE_FILE, remedy=REMEDY), replace(RESIDUE_FILE, remedy=REMEDY), is_own=False)
 OWN = _Origin(SAMPLE_FILE, RESIDUE_FILE, is_own=True)
 
