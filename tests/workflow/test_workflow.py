@@ -407,7 +407,7 @@ def test_a_column_of_the_metadata_colours_the_plots_and_mistakes_in_it_stop_the_
     )
     sheet.write_text(sheet.read_text() + "p3\tin\n")
     done = project.fails(config=config)
-    assert "id 'p3' stands in more than one row" in done.output and "embed_chunk" not in done.output
+    assert "id 'p3' is in more than one row" in done.output and "embed_chunk" not in done.output
     sheet.write_text("Entry\tplace\nnobody\tin\n")
     done = project.fails(config=config)
     assert "meta.tsv: 0 of 8 proteins matched: its column `Entry` begins with 'nobody', the ids of the" in done.output

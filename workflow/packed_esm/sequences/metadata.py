@@ -1,4 +1,4 @@
-"""What is known of the proteins: a sheet of the user's, each row matched to a record by id or accession."""
+"""Metadata of the proteins: a sheet of the user, whose rows are matched to records by id or accession."""
 
 import logging
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .accessions import accession_of
 
 log = logging.getLogger(__name__)
 
-NAMES = ("id", "accession", "Entry")  # columns that may say whose a row is, the first that is there; Entry is UniProt's
+NAMES = ("id", "accession", "Entry")  # columns with the key of a row, the first one that is there; Entry is UniProt's
 NO_VALUE = ("", "NA", "NaN", "nan")  # in a column of numbers
 SHOWN_COLUMNS, SHOWN_IDS = 10, 2  # in a message
 
@@ -25,7 +25,7 @@ class Sheet:
     Attributes:
         path: of the sheet.
         rows: of the sheet, every cell as text.
-        name: the column that says whose a row is, one of NAMES.
+        name: the column with the key of each row, one of NAMES.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Sheet:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that say something of a protein: all but `sample` and the one of NAMES."""
+        """The columns with metadata: all but `sample` and the key."""
         return [column for column in self.rows.columns if column not in ("sample", self.name)]
 
 
@@ -62,7 +62,7 @@ class Metadata:
         return cells[self.places]
 
     def values(self, name: str) -> np.ndarray:
-        """Return the same as numbers, float64 [n], nan for none, if all that stands there are finite numbers."""
+        """Return the cells as numbers, float64 [n], nan for empty ones, if all others are finite numbers."""
         cells = self.column(name)
         numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").to_numpy(np.float64, copy=True)
         numbers[~np.isfinite(numbers)] = np.nan
@@ -109,9 +109,7 @@ def read_metadata(path: Path) -> Sheet:
     repeated = sheet.keys[sheet.keys.duplicated()]
     if len(repeated):
         named = ", ".join(f"{key} {repeated.iloc[0][key]!r}" for key in repeated)
-        raise SheetError(
-            f"{path}: {named} stands in more than one row ({len(repeated)} rows too many); keep one of each"
-        )
+        raise SheetError(f"{path}: {named} is in more than one row ({len(repeated)} rows too many); keep one of each")
     return sheet
 
 
