@@ -379,8 +379,8 @@ def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed
     for feature, column in ((None, "mean_3"), ("representations", None)):
         done = []
 
-        def start_with_fault(self, model, pack, keep=False, feature=feature, done=done):
-            started = start(self, model, pack, keep)
+        def start_with_fault(self, model, pack, *rest, feature=feature, done=done):
+            started = start(self, model, pack, *rest)
             if 7 in pack.indices and not done:
                 place = pack.indices.index(7)
                 done.append(place)

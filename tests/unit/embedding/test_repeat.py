@@ -60,8 +60,8 @@ def wrong_once(monkeypatch, index, change):
     """Let one pass of the model, the first that sequence `index` is in, give a wrong value for it and for no other."""
     start, done = Embedder._start, []
 
-    def start_with_fault(self, model, pack, keep=False):
-        started = start(self, model, pack, keep)
+    def start_with_fault(self, model, pack, *rest):
+        started = start(self, model, pack, *rest)
         if index in pack.indices and not done:
             done.append(index)
             change(started, pack.indices.index(index))
@@ -127,8 +127,8 @@ def flagged(started, place):
 def test_a_wrong_value_of_the_second_time_is_noticed_too(job, monkeypatch, change, message):
     start, packs = Embedder._start, []
 
-    def start_with_fault(self, model, pack, keep=False):
-        started = start(self, model, pack, keep)
+    def start_with_fault(self, model, pack, *rest):
+        started = start(self, model, pack, *rest)
         if pack.first:
             packs.append(pack)
             if len(packs) == 1:
@@ -209,11 +209,11 @@ def test_a_protein_in_windows_is_repeated_whole(job, monkeypatch):
 def test_after_an_out_of_memory_the_repeat_has_the_final_budget(job, monkeypatch):
     start, tokens = Embedder._start, []
 
-    def small_card(self, model, pack, keep=False):
+    def small_card(self, model, pack, *rest):
         if len(pack.input_ids) > 1100:
             raise torch.OutOfMemoryError("simulated")
         tokens.append((pack.first > 0, len(pack.input_ids)))
-        return start(self, model, pack, keep)
+        return start(self, model, pack, *rest)
 
     monkeypatch.setattr(Embedder, "_start", small_card)
     stats = job(replace(job.options, tokens_per_pack=4096), repeat=1.0)

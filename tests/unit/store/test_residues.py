@@ -211,7 +211,7 @@ def test_a_flipped_bit_in_the_values_is_noticed_by_whoever_reads_them(run):
     paths = run()
     path = paths["representations"]
     with h5py.File(path) as file:
-        place = file["a%2Fb"].id.get_chunk_info(0).byte_offset
+        place = file["a%2Fb"].id.get_offset()
     data = bytearray(path.read_bytes())
     data[place + 2000] ^= 4
     path.write_bytes(data)
@@ -450,9 +450,9 @@ def test_layers_stand_in_the_order_in_which_they_are_asked_for(run, attention):
 
 def test_values_beyond_float16_are_refused_with_the_remedy():
     out = {"representations": {6: torch.full((5, 4), 1e5)}}
-    with pytest.raises(ValueError, match=r"s\|x: a representation is beyond float16; use per_residue: float32"):
-        residue_arrays(out, ["representations"], "float16", "s|x")
-    assert residue_arrays(out, ["representations"], "float32", "s|x")["representations"].max() == 1e5
+    with pytest.raises(ValueError, match=r"s\|x: representations has a value beyond float16; use per_residue: float32"):
+        residue_arrays(out, {"representations": "float16"}, "s|x")
+    assert residue_arrays(out, {"representations": "float32"}, "s|x")["representations"].max() == 1e5
 
 
 def test_what_fails_midway_leaves_no_file(tmp_path):
@@ -462,19 +462,41 @@ def test_what_fails_midway_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_large_datasets_are_cut_into_blocks_that_hdf5_reads_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(residues, "BLOCK_BYTES", 1000)
+@pytest.mark.parametrize("value", [65504.0, -65504.0, 6e-8, 0.0])
+def test_the_extreme_values_of_float16_are_stored(value):
+    out = {"representations": {6: torch.full((5, 4), value)}}
+    assert (residue_arrays(out, {"representations": "float16"}, "x")["representations"] == np.float16(value)).all()
+
+
+@pytest.mark.parametrize("value", [65520.0, -65520.0, np.inf, np.nan])
+@pytest.mark.parametrize("place", [1, 3])
+def test_one_value_beyond_float16_is_noticed(value, place):
+    rows = torch.zeros(5, 4)
+    rows[place, 2] = value
+    with pytest.raises(ValueError, match="beyond float16"):
+        residue_arrays({"representations": {6: rows}}, {"representations": "float16"}, "x")
+
+
+def test_plain_h5py_reads_layers_and_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(residues, "WAITING_BYTES", 0)
     rng = np.random.default_rng(0)
     one, two = (torch.from_numpy(rng.normal(size=(103, 20)).astype("f4")) for _ in range(2))
     with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
         for digest, out in (("SQ.x", {1: one, 2: two}), ("SQ.y", {2: two})):
-            writer.write(digest, residue_arrays({"representations": out}, ["representations"], "float32", digest))
+            writer.write(digest, residue_arrays({"representations": out}, {"representations": "float32"}, digest))
         writer.finish({"tokens_per_pack": 1})
     with h5py.File(tmp_path / "a.h5") as file:
-        assert file["SQ.x"].chunks == (1, 12, 20) and file["SQ.y"].chunks == (12, 20)
+        assert not file["SQ.x"].compression and not file["SQ.y"].compression
         assert np.array_equal(file["SQ.x"][...], torch.stack([one, two])[:, 1:-1].numpy())
         assert np.array_equal(file["SQ.y"][...], two[1:-1].numpy())
+
+
+def test_an_error_of_the_writing_thread_ends_the_job_and_leaves_no_file(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="name already exists"), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
+        for _ in range(2):
+            writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)})
+        writer.finish({})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -501,7 +523,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ResidueWriter({"representations": __import__("pathlib").Path(sys.argv[2])}) as writer:
     for i in range(1500):
         out = {"representations": {33: rows}}
-        writer.write(f"SQ.{i}", residue_arrays(out, ["representations"], "float16", str(i)))
+        writer.write(f"SQ.{i}", residue_arrays(out, {"representations": "float16"}, str(i)))
     writer.finish({})
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """

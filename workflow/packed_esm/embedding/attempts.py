@@ -92,12 +92,13 @@ class Attempts:
     def _attempt(self, indices: np.ndarray) -> tuple[Embeddings, int]:
         some = self.sequences.take(indices)
         residues = replace(self.residues, sequences=some) if self.residues else None
-        tokens, names, write = some.tokens, some.names, residues.write if residues else None
+        tokens, names = some.tokens, some.names
+        write, dtypes = (residues.write, residues.host_dtypes) if residues else (None, None)
         if tokens:
             self.embedder.warm_up()
         self.clock.lap("warm_up")
         with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
-            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
+            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update, host_dtypes=dtypes)
         self.clock.lap("embed")
         repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, residues)
         self.clock.lap("repeat")

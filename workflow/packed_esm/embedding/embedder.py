@@ -25,6 +25,7 @@ from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
 from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
+from .host_copies import HostCopies, HostDtypes, in_dtypes
 from .long_proteins import WindowJoin, cut
 from .options import EmbedOptions
 from .packing import Pack, iterate_packs
@@ -60,6 +61,7 @@ class Embedder:
             self.device, model.num_layers, model.embed_dim
         )
         self._dtype = dtype
+        self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
         shape = ModelShape(model.num_layers, model.embed_dim, model.attention_heads, self._model_sha256)
         check_published(Path(options.model), shape)
@@ -122,6 +124,7 @@ class Embedder:
         each_sequence: EachSequence | None = None,
         progress: Callable[[int], object] = lambda residues: None,
         packs: MakePacks = iterate_packs,
+        host_dtypes: HostDtypes | None = None,
     ) -> Embeddings:
         """Embed sequences (uint8 [L + 2] each, with cls and eos).
 
@@ -129,14 +132,17 @@ class Embedder:
             tokens: the sequences.
             each_sequence: called with (index, outputs of `forward_packed` for the sequence, on the device):
                 "representations" {layer: fp32 [L + 2, E]}, and the included outputs, by names of RESIDUES.
+                They may be kept; in memory they are part of their pack.
             progress: called with the residues done since the last call, counted as in `residues`.
             packs: puts tokens into packs of a budget.
+            host_dtypes: {output: dtype}: give `each_sequence` only these outputs, in these dtypes, on the host. Each
+                pack is copied at once. For a protein in windows the outputs stay as they are.
 
         The result's `recomputed` lists the sequences whose values are not finite: call `recompute` for them.
         """
         pieces = [cut(one, self.options.windows) for one in tokens]
         if len(tokens) == sum(map(len, pieces)):
-            return self._embed_whole(tokens, each_sequence, progress, packs)
+            return self._embed_whole(tokens, each_sequence, progress, packs, host_dtypes)
         join = self._join(tokens, pieces, each_sequence)
         return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.add, progress, packs))
 
@@ -146,12 +152,13 @@ class Embedder:
         each_sequence: EachSequence | None,
         progress: Callable[[int], object],
         packs: MakePacks,
+        host_dtypes: HostDtypes | None = None,
     ) -> Embeddings:
         """Embed sequences without windows, each in one forward."""
         result = Embeddings(self.empty_columns(len(tokens)), places=np.empty(len(tokens), np.int32))
         started: deque[StartedPack] = deque()
         for pack in packs(tokens, self.tokens_per_pack):
-            started.append(self._start(self.model, pack, keep=each_sequence is not None))
+            started.append(self._start(self.model, pack, each_sequence is not None, host_dtypes))
             if len(started) > PACKS_AHEAD:
                 progress(self._finish(started.popleft(), result, each_sequence))
         while started:
@@ -175,20 +182,26 @@ class Embedder:
         for index in result.recomputed:
             self._recompute(index, tokens, names[index], result, each_sequence)
 
-    def _start(self, model: ESM2WithFlashAttention, pack: Pack, keep: bool = False) -> StartedPack:
-        """Queue the work on a pack, up to the copy of its pooled vectors; on a GPU, return before it is done."""
+    def _start(
+        self,
+        model: ESM2WithFlashAttention,
+        pack: Pack,
+        keep: bool = False,
+        host_dtypes: HostDtypes | None = None,
+    ) -> StartedPack:
+        """Queue the work on a pack, up to the copies of its results; on a GPU, return before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
         cu_seqlens, real = torch.from_numpy(pack.cu_seqlens), torch.from_numpy(pack.real_cu_seqlens)
         keywords = {included(name).forward_keyword: True for name in self.options.include}
         out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **keywords)
         vectors, nonfinite = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
-        on_cuda = self.device.type == "cuda"  # elsewhere nothing tells when a copy is done, so it is waited for
-        pooled = [x.to("cpu", non_blocking=on_cuda) for x in vectors]
-        nonfinite = nonfinite.to("cpu", non_blocking=on_cuda)
-        done = torch.cuda.Event() if on_cuda else None
-        if done:
-            done.record()
-        return StartedPack(pack, pooled, nonfinite, out if keep else None, done)
+        on_host = keep and host_dtypes is not None
+        if on_host:
+            out = in_dtypes(out, host_dtypes)
+        with self._copies.after_queued_work():
+            pooled, nonfinite = [self._copies.copy(x) for x in vectors], self._copies.copy(nonfinite)
+            outputs = self._copies.copy_outputs(out) if on_host else out
+        return StartedPack(pack, pooled, nonfinite, outputs if keep else None, self._copies.event())
 
     def pooled(
         self, out: dict, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, count: int, kernels: bool = False

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..store.residues import ResidueWriter, residue_checksum
+from .host_copies import HostDtypes
 from .reading import Sequences
-from .residue_arrays import residue_arrays
+from .residue_arrays import residue_arrays, stored_dtypes
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,17 @@ class KeptResidues:
     features: list[str]
     dtype: str
 
+    @property
+    def host_dtypes(self) -> HostDtypes:
+        """The dtypes of the features as they are written."""
+        return stored_dtypes(self.features, self.dtype)
+
     def settings(self, settings: dict) -> dict:
         """Return what determines the values of each residue; `settings`: what determines the embeddings."""
         return settings | {"per_residue": self.dtype}
 
     def write(self, index: int, out: dict) -> None:
-        """Write the features of one sequence; `out`: what `Embedder.embed` hands out for it."""
+        """Write the features of one sequence; `out`: what `Embedder.embed` gives for it."""
         self.writer.write(self.sequences.digests[index], self._arrays(index, out))
 
     def differing(self, index: int, out: dict) -> dict[str, np.ndarray]:
@@ -37,4 +43,4 @@ class KeptResidues:
         return self.writer.values(feature, self.sequences.digests[index])
 
     def _arrays(self, index: int, out: dict) -> dict[str, np.ndarray]:
-        return residue_arrays(out, self.features, self.dtype, self.sequences.names[index])
+        return residue_arrays(out, self.host_dtypes, self.sequences.names[index])

@@ -19,6 +19,7 @@ from ..system.files import replacing
 from ..system.progress import progress_bar
 from .device import device_identity
 from .embedder import Embedder
+from .host_copies import HostDtypes
 from .packing import moved_packs
 from .results import Embeddings
 
@@ -28,7 +29,13 @@ MAX_KEPT = 16  # differing sequences whose values of each residue are kept
 
 
 class KeptResidues(Protocol):
-    """The values of each residue that a job has written."""
+    """The values of each residue that a job has written.
+
+    Attributes:
+        host_dtypes: of the features.
+    """
+
+    host_dtypes: HostDtypes
 
     def differing(self, index: int, out: dict) -> dict[str, np.ndarray]:
         """Return the features in `out` that differ from the written ones of a sequence."""
@@ -117,8 +124,8 @@ class Repeat:
         repeated = [tokens[i] for i in order]
         packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)
         with progress_bar(embedder.residues(repeated), "residues", "repeating sequences") as bar:
-            each = compare_residues if residues else None
-            again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs)
+            each, dtypes = (compare_residues, residues.host_dtypes) if residues else (None, None)
+            again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs, host_dtypes=dtypes)
         differences = _Differences(order, first, again, other)
         if len(differences.rows):
             self._raise(differences, names, residues, device_identity(embedder.device))

@@ -39,8 +39,8 @@ class StartedPack:
     Attributes:
         pooled: fp32 [n, width] of each column, on the host, to be read after `wait`.
         bad: bool [n] on the host, likewise: which sequences have values that are not finite.
-        outputs: what `forward_packed` returned, on the device, where it was asked for.
-        done: recorded after the last copy; None where there was nothing to wait for.
+        outputs: of `forward_packed`, if they are wanted; on the device, or copies on the host, to be read after `wait`.
+        done: an event after the last copy; None if there is nothing to wait for.
     """
 
     pack: Pack

@@ -7,12 +7,17 @@ import numpy as np
 
 Tensor = Any  # of torch, which this package does not import
 Join = Callable[[Sequence[Tensor]], Tensor]  # from [size + 2, width] of each window to [L + 2, width] of the protein
+Convert = Callable[[Tensor], Tensor]  # to another dtype or device, of the same shape
 
 
 class Rows:
     """One row per token: [total, width] in a pack, [L + 2, width] for a sequence, [L, width] as stored."""
 
     joins_windows = True
+
+    def converted(self, of_pack: Tensor, convert: Convert) -> Tensor:
+        """Return the output of a pack with all its values converted."""
+        return convert(of_pack)
 
     def of_sequence(self, of_pack: Tensor, rows: slice, place: int) -> Tensor:
         """Return the part of one sequence of a pack; `rows`: its tokens, `place`: its number among the sequences."""
@@ -30,6 +35,9 @@ class Rows:
 class LayerRows(Rows):
     """Rows of several layers, {layer: rows}; stored as [layers, L, width], or [L, width] for one layer."""
 
+    def converted(self, of_pack: dict[int, Tensor], convert: Convert) -> dict[int, Tensor]:
+        return {layer: convert(x) for layer, x in of_pack.items()}
+
     def of_sequence(self, of_pack: dict[int, Tensor], rows: slice, place: int) -> dict[int, Tensor]:
         return {layer: x[rows] for layer, x in of_pack.items()}
 
@@ -45,6 +53,9 @@ class Pairs:
     """A value for each pair of residues: a list of [L, L], one per sequence of the pack; stored unchanged."""
 
     joins_windows = False
+
+    def converted(self, of_pack: Sequence[Tensor], convert: Convert) -> list[Tensor]:
+        return [convert(x) for x in of_pack]
 
     def of_sequence(self, of_pack: Sequence[Tensor], rows: slice, place: int) -> Tensor:
         """See `Rows.of_sequence`."""

@@ -7,20 +7,21 @@
 | contacts | float32 [L, L], probabilities |
 
 In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
-id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets, as they are compressed; by choice it
-holds links to the files of the chunks.
+id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets; by choice it holds links to the files
+of the chunks.
 
-Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values before they
-are compressed. They go wherever the dataset goes; `residue_checks` compares them. In the file of a sample a copy has
-`original_id` too, the id of its record.
+A dataset is not compressed: gzip makes float16 values 13 % smaller and takes five times as long as the model
+(tests/benchmarks/storage.py). Any HDF5 library reads it.
+
+Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values as they come
+from the model. A copy keeps them; `residue_checks` compares them. In the file of a sample a copy also has
+`original_id`, the id of its record.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -37,130 +38,104 @@ RESIDUE_FILE = FileKind(
     "HDF5 file of residues", (OSError, KeyError, RuntimeError, TypeError, ValueError), EmbeddingFileError
 )
 
-BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
-WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
+BLOCK_BYTES = 4 * 2**20  # of a dataset, in memory at the same time to be checked
+WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too
 ORIGINAL_ID = "original_id"  # attribute of a dataset in the file of a sample
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """A dataset that waits to be written, its blocks as they are compressed: (offset, bytes) each."""
-
-    feature: str
-    digest: str
-    checksum: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    block_shape: tuple[int, ...]
-    blocks: list[tuple[tuple[int, ...], Future]]
-
-    def is_ready(self) -> bool:
-        """Return whether all its blocks are compressed."""
-        return all(block.done() for _, block in self.blocks)
-
-
 class ResidueWriter:
-    """Write the features of sequences as they come; a context manager that renames the files at the end.
+    """Write the features of sequences; a context manager that renames the files at the end.
 
-    Blocks are compressed by threads of its own (HDF5's gzip filter would hold up everything else), and written in the
-    order in which they came. The checksum in each block's zlib stream is checked by whoever reads it.
+    A thread of its own writes the datasets, in the order of the calls, while the caller computes the next ones.
 
     Args:
         paths: {feature: path}, names of `outputs.table.RESIDUES`.
-        threads: that compress.
     """
 
-    def __init__(self, paths: Mapping[str, Path], threads: int = 1) -> None:
+    def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = dict(paths)
-        self._thread_count = max(1, threads)
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[tuple[int, Future]] = deque()  # (bytes, the writing)
         self._waiting_bytes = 0
 
     def __enter__(self) -> "ResidueWriter":
         self._stack = ExitStack()
         self._files = {feature: self._stack.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
-        self._threads = self._stack.enter_context(ThreadPoolExecutor(self._thread_count))
+        self._thread = ThreadPoolExecutor(1)
+        self._stack.callback(self._thread.shutdown, cancel_futures=True)
         return self
 
     def __exit__(self, *error: object) -> bool | None:
         return self._stack.__exit__(*error)
 
     def restart(self) -> None:
-        """Throw away what was written."""
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        """Discard the datasets."""
+        self._wait()
         for file in self._files.values():
             for digest in list(file):
                 del file[digest]
 
     def write(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take the features of one sequence, {feature: dataset}; its digest names the datasets."""
-        for feature, array in arrays.items():
-            checksum = residue_checksum(digest, array)
-            blocks = [(offset, self._threads.submit(_deflated, block)) for offset, block in _blocks(array)]
-            # Not the array: what is compressed may go.
-            self._waiting.append(
-                _Waiting(feature, digest, checksum, array.shape, array.dtype, block_shape(array), blocks)
-            )
-            self._waiting_bytes += array.nbytes
-        while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].is_ready()):
-            self._write_oldest()
+        """Take the features of one sequence, {feature: dataset}; its digest names the datasets.
+
+        The arrays must not change afterwards. The call waits while more than WAITING_BYTES are not written yet.
+        """
+        size = sum(array.nbytes for array in arrays.values())
+        self._waiting.append((size, self._thread.submit(self._write, digest, arrays)))
+        self._waiting_bytes += size
+        while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0][1].done()):
+            self._wait_for_oldest()
 
     def copy(self, datasets: Mapping[str, h5py.Dataset]) -> None:
-        """Take the datasets of one sequence from other files, {feature: dataset}, as they are compressed."""
+        """Copy the datasets of one sequence from other files, {feature: dataset}."""
+        self._wait()
         for feature, dataset in datasets.items():
             copy_dataset(dataset, self._files[feature], dataset.attrs[DIGEST])
 
     def remove(self, digest: str) -> None:
-        """Remove what was copied of one sequence."""
+        """Remove the datasets of one sequence."""
+        self._wait()
         for file in self._files.values():
             if digest in file:
                 del file[digest]
 
     def checksum(self, feature: str, digest: str) -> int:
-        """Return the checksum of a dataset that was taken."""
-        self._write_waiting()
+        """Return the checksum of a dataset."""
+        self._wait()
         return int(self._files[feature][digest].attrs[CHECKSUM])
 
     def values(self, feature: str, digest: str) -> np.ndarray:
-        """Return the values of a dataset that was taken."""
-        self._write_waiting()
+        """Return the values of a dataset."""
+        self._wait()
         return self._files[feature][digest][...]
 
     def finish(self, settings: dict) -> None:
-        """Write what still waits, and the settings that determine the content."""
-        self._write_waiting()
+        """Write the datasets that wait, and the settings that determine the content."""
+        self._wait()
         for feature, file in self._files.items():
             file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
             file.attrs[FEATURE] = feature
 
-    def _write_waiting(self) -> None:
+    def _wait(self) -> None:
         while self._waiting:
-            self._write_oldest()
+            self._wait_for_oldest()
 
-    def _write_oldest(self) -> None:
-        one = self._waiting.popleft()
-        dataset = self._files[one.feature].create_dataset(
-            one.digest,
-            one.shape,
-            one.dtype,
-            chunks=one.block_shape,
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
-        )
-        for offset, block in one.blocks:
-            dataset.id.write_direct_chunk(offset, block.result())
-        dataset.attrs[DIGEST] = one.digest
-        dataset.attrs[CHECKSUM] = np.uint64(one.checksum)
-        dataset.attrs[FEATURE] = one.feature
-        self._waiting_bytes -= dataset.nbytes
+    def _wait_for_oldest(self) -> None:
+        size, writing = self._waiting.popleft()
+        self._waiting_bytes -= size
+        writing.result()
+
+    def _write(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
+        for feature, array in arrays.items():
+            dataset = self._files[feature].create_dataset(digest, data=array)
+            dataset.attrs[DIGEST] = digest
+            dataset.attrs[CHECKSUM] = np.uint64(residue_checksum(digest, array))
+            dataset.attrs[FEATURE] = feature
 
 
 def copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str, original_id: str | None = None) -> None:
-    """Copy a dataset of residues with its attributes; its blocks stay compressed, and few are in memory at a time.
+    """Copy a dataset of residues with its attributes, as it is stored; compressed blocks stay compressed.
 
     Args:
         source: in another file.
@@ -172,7 +147,7 @@ def copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str, original_i
         EmbeddingFileError: blocks that are not there.
     """
     with RESIDUE_FILE.reading(Path(source.file.filename)):
-        target.copy(source, target, name)  # H5Ocopy, which leaves the blocks as they are
+        target.copy(source, target, name)  # H5Ocopy: in blocks, which it does not inflate
     target[name].attrs.pop(ORIGINAL_ID, None)
     if original_id is not None:
         target[name].attrs[ORIGINAL_ID] = original_id
@@ -202,23 +177,6 @@ def block_slices(values: np.ndarray | h5py.Dataset) -> Iterator[tuple[slice, ...
     shape = block_shape(values)
     for index in np.ndindex(*(-(-size // step) for size, step in zip(values.shape, shape, strict=True))):
         yield tuple(slice(i * step, (i + 1) * step) for i, step in zip(index, shape, strict=True))
-
-
-def _blocks(array: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Yield (offset, block) of all blocks; the last one is filled up with zeros, as HDF5 wants it."""
-    shape = block_shape(array)
-    for place in block_slices(array):
-        part = array[place]
-        if part.shape != shape:
-            part = np.pad(part, [(0, step - size) for size, step in zip(part.shape, shape, strict=True)])
-        yield tuple(one.start for one in place), part
-
-
-def _deflated(block: np.ndarray) -> bytes:
-    """Return a block as HDF5's filters shuffle and gzip would leave it."""
-    # Both let go of the interpreter, so that threads work side by side; tobytes() would not.
-    planes = np.ascontiguousarray(np.ascontiguousarray(block).view(np.uint8).reshape(-1, block.itemsize).T)
-    return zlib.compress(planes, 1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from ..embedding.embedder import Embedder
-from ..embedding.residue_arrays import residue_arrays
+from ..embedding.residue_arrays import residue_arrays, stored_dtypes
 from ..outputs.layouts import LAYER_ROWS, PAIRS
 from ..outputs.measures import residue_errors
 from ..outputs.table import POOLINGS, RESIDUES, SCALARS
@@ -22,12 +22,12 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
     reference_ids = [reference_tokens(sequence) for sequence in sequences]
     tokens = [tokenize(sequence) for sequence in sequences]
     names = (chosen["sample"] + "|" + chosen["id"]).tolist()
-    columns = embedder.columns
+    columns, residue_dtype = embedder.columns, stored.residue_dtype or "float32"
     measured: list[dict] = []
 
     def compare_one(index: int, out: dict) -> None:
         truth = _reference(reference, reference_ids[index], embedder)
-        again = residue_arrays(out, list(stored.residues[index]), stored.residue_dtype or "float32", names[index])
+        again = residue_arrays(out, stored_dtypes(list(stored.residues[index]), residue_dtype), names[index])
         errors = compare_stored(stored, index, truth, reference_ids[index])
         errors["bit_equal"] = all(
             array.tobytes() == stored.residues[index][feature].tobytes() for feature, array in again.items()
