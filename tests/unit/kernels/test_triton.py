@@ -14,7 +14,9 @@ pytest.importorskip("triton", reason="needs triton (Linux)")
 
 from packed_esm.kernels import pooling, torch_ops, triton_ops  # noqa: E402
 from packed_esm.kernels.triton_attention import query_tiles, triton_attention  # noqa: E402
+from packed_esm.kernels.triton_contacts import TritonContacts  # noqa: E402
 from packed_esm.model.attention import sdpa_attention  # noqa: E402
+from packed_esm.model.contacts import TorchContacts  # noqa: E402
 
 DTYPES = [torch.float16, torch.bfloat16]
 # The interpreter multiplies bfloat16 matrices as if they were integers.
@@ -138,3 +140,37 @@ def test_pool_finds_a_value_that_is_not_finite(value, row, which):
     rows[row, 99] = value
     rows[-20:] = float("nan")  # filler may be anything
     assert triton_ops.pool(rows, bounds(lengths), 4)[1].tolist() == [i == which for i in range(4)]
+
+
+@pytest.mark.parametrize("dtype", DOT_DTYPES)
+@pytest.mark.parametrize(("heads", "head_dim"), [(2, 16), (3, 24), (2, 64)])
+def test_contacts(heads, head_dim, dtype):
+    """The kernels and torch give the same probabilities, for sequences of all positions in tiles."""
+    lengths, layers = [3, 131, 66, 67, 2, 1, 20], 2
+    cu_seqlens = bounds(lengths)
+    weights = 10 * random(layers, heads)
+    bias = torch.full((1,), -1.0, device=DEVICE)
+    got, want = TritonContacts(weights, bias, cu_seqlens), TorchContacts(weights, bias, cu_seqlens)
+    for layer in range(layers):
+        qkv = random(sum(lengths), 3, heads, head_dim, dtype=dtype) * (1 + layer)
+        got.add(qkv[:, 0], qkv[:, 1], layer)
+        want.add(qkv[:, 0], qkv[:, 1], layer)
+    for one, other, length in zip(got.contacts(), want.contacts(), lengths, strict=True):
+        residues = max(length - 2, 0)
+        assert one.shape == other.shape == (residues, residues)
+        assert torch.equal(one, one.mT)
+        assert torch.allclose(one, other, rtol=0, atol=2e-5), float((one - other).abs().max())
+        assert residues < 6 or one.std() > 0.01  # something to be equal to
+
+
+def test_contacts_of_a_sequence_do_not_depend_on_its_pack():
+    weights, bias = 10 * random(1, 2), torch.zeros(1, device=DEVICE)
+    alone = random(131, 3, 2, 16, dtype=torch.float16)
+    maps = []
+    for before, after in [((), ()), ((70, 3), (20,)), ((1,), (65, 130))]:
+        rows = [random(n, 3, 2, 16, dtype=torch.float16) for n in (*before, *after)]
+        qkv = torch.cat([*rows[: len(before)], alone, *rows[len(before) :]])
+        sums = TritonContacts(weights, bias, bounds([*before, 131, *after]))
+        sums.add(qkv[:, 0], qkv[:, 1], 0)
+        maps.append(sums.contacts()[len(before)])
+    assert torch.equal(maps[0], maps[1]) and torch.equal(maps[0], maps[2])

@@ -2,11 +2,10 @@
 
 Rao et al. 2021: a logistic regression over the maps of all heads of all layers, each made symmetric and corrected for
 the average product of its rows and columns (esm/modules.py, `ContactPredictionHead`). The regression is a sum over
-heads, so each map is added to the sum and then discarded. At most MAPS_BYTES of maps, but at least one map, are in
-memory at the same time.
+heads, so each map is added to the sum and then discarded.
 """
 
-from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -16,33 +15,59 @@ from .attention import Attend
 MAPS_BYTES = 256 * 2**20  # fp32 maps of one sequence, for as many heads as fit
 
 
-class ContactMaps:
-    """The sums of the regression for each sequence of a pack.
+class ContactSums(Protocol):
+    """The sums of the regression for each sequence of a pack."""
+
+    def add(self, q: torch.Tensor, k: torch.Tensor, layer: int) -> None:
+        """Add the maps of a layer, counted from 0; q, k: [total, H, D]."""
+
+    def contacts(self) -> list[torch.Tensor]:
+        """Return the probability of a contact for each pair of residues, fp32 [L, L] for each sequence."""
+
+
+def contact_sums(regression: nn.Linear, num_layers: int, cu_seqlens: torch.Tensor, kernels: bool) -> ContactSums:
+    """Return the sums of a pack, to which no map was added.
 
     Args:
         regression: layer of the contact head, with one weight for each layer and head of the model.
         num_layers: of the model.
-        bounds: `cu_seqlens` of the pack, [n + 1], cls and eos included.
+        cu_seqlens: int32 [n + 1] on the host, cls and eos included.
+        kernels: use the Triton kernels; q and k are in half precision.
     """
+    weights = regression.weight.view(num_layers, -1)
+    if not kernels:
+        return TorchContacts(weights, regression.bias, cu_seqlens)
+    from ..kernels.triton_contacts import TritonContacts
 
-    def __init__(self, regression: nn.Linear, num_layers: int, bounds: Sequence[int]) -> None:
-        self._weights = regression.weight.view(num_layers, -1)
-        self._bias = regression.bias
+    return TritonContacts(weights, regression.bias, cu_seqlens)
+
+
+def observed(attend: Attend, sums: ContactSums, layer: int) -> Attend:
+    """Return a function that does `attend` and adds the maps of layer `layer`, counted from 0, to the sums."""
+
+    def attend_and_add(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        sums.add(q, k, layer)
+        return attend(q, k, v)
+
+    return attend_and_add
+
+
+class TorchContacts:
+    """The sums of the regression by torch. At most MAPS_BYTES of maps, but at least one map, are in memory."""
+
+    def __init__(self, weights: torch.Tensor, bias: torch.Tensor, cu_seqlens: torch.Tensor) -> None:
+        self._weights, self._bias = weights, bias
+        bounds = cu_seqlens.tolist()
         self._places = [slice(start, end) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
         self._sums: list[torch.Tensor | int] = [0] * len(self._places)
 
-    def observe(self, attend: Attend, layer: int) -> Attend:
-        """Return a function that does `attend` and adds the maps of layer `layer`, counted from 0, to the sums."""
-
-        def observed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            for index, place in enumerate(self._places):
-                self._sums[index] = self._sums[index] + _layer_sum(q[place], k[place], self._weights[layer])
-            return attend(q, k, v)
-
-        return observed
+    def add(self, q: torch.Tensor, k: torch.Tensor, layer: int) -> None:
+        """See `ContactSums`."""
+        for index, place in enumerate(self._places):
+            self._sums[index] = self._sums[index] + _layer_sum(q[place], k[place], self._weights[layer])
 
     def contacts(self) -> list[torch.Tensor]:
-        """Return the probability of a contact for each pair of residues, fp32 [L, L] for each sequence."""
+        """See `ContactSums`."""
         return [torch.sigmoid(total + self._bias) for total in self._sums]
 
 

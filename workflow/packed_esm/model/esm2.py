@@ -27,7 +27,7 @@ from ..outputs.columns import resolve_layers
 from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
 from .backends import backend_version, choose_backend
 from .block import TransformerBlock
-from .contacts import ContactMaps
+from .contacts import ContactSums, contact_sums, observed
 from .padded import in_padded_batches
 
 MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores per head
@@ -144,7 +144,8 @@ class ESM2WithFlashAttention(nn.Module):
             )
         maps = None
         if return_contacts:
-            maps = ContactMaps(self.contact_head.regression, self.num_layers, layout.host.tolist())
+            use_kernels = self.kernels != "torch"
+            maps = contact_sums(self.contact_head.regression, self.num_layers, layout.host, use_kernels)
         positions = create_position_ids_packed(layout.device, layout.total)
         x = self._embed(input_ids, self._mask_ratio(input_ids, layout), positions)
         wanted = [*layers, self.num_layers] if need_logits or return_contacts else layers
@@ -209,13 +210,13 @@ class ESM2WithFlashAttention(nn.Module):
         rotation: torch.Tensor | None,
         attend: Attend,
         layers: list[int],
-        maps: ContactMaps | None = None,
+        maps: ContactSums | None = None,
     ) -> dict[int, torch.Tensor]:
         """Run the blocks up to the last of `layers`; the last layer of the model is returned after the final norm."""
         representations = {0: x} if 0 in layers else {}
         delta = None
         for index, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
-            x, delta = layer(x, delta, rotation, maps.observe(attend, index - 1) if maps else attend)
+            x, delta = layer(x, delta, rotation, observed(attend, maps, index - 1) if maps else attend)
             if index == self.num_layers:
                 representations[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
             elif index in layers:
