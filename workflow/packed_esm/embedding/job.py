@@ -3,8 +3,10 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
+from ..checkpoints.digest import CheckpointDigest
 from ..errors import OptionError, check_one_of
 from ..outputs.table import RESIDUE_DTYPES, RESIDUES
 from ..store.embeddings import write_chunk
@@ -33,6 +35,7 @@ def embed_fasta(
     repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
     own_results: Path | None = None,
+    digest: Future[CheckpointDigest] | None = None,
 ) -> dict:
     """Write the embeddings of a FASTA file to an Arrow file, in its order; write and return the statistics.
 
@@ -50,6 +53,7 @@ def embed_fasta(
         repeat_seed: seed for choosing them; by default from the operating system. The statistics record it.
         own_results: folder of the results that the job is for. What was merged there with the same settings is copied,
             unless it is damaged.
+        digest: of the checkpoint, see `Embedder`.
 
     Raises:
         EmbeddingFileError: a file of `reuse` is damaged.
@@ -64,7 +68,7 @@ def embed_fasta(
     clock = Clock()
     sequences = read_tokens(fasta)
     clock.lap("read")
-    embedder = Embedder(options)
+    embedder = Embedder(options, digest)
     check_lengths(fasta, embedder, sequences)
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
