@@ -304,4 +304,4 @@ class Embedder:
 def _contact_head_sha256(base_model: torch.nn.Module) -> str:
     """Return the sha256 of the weights of a contact head."""
     regression = base_model.contact_head.regression
-    return hashlib.sha256(b"".join(x.detach().numpy().tobytes() for x in regression.parameters())).hexdigest()
+    return hashlib.sha256(b"".join(x.detach().float().numpy().tobytes() for x in regression.parameters())).hexdigest()
