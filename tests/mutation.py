@@ -21,6 +21,7 @@ LIBRARY = "workflow/packed_esm"
 # tests/unit/*/test_*.py that can notice a change, the likeliest first, by fact or else by module; others by its name.
 TESTS = {
     "ESM-1b": ("esm1b",),
+    "digest": ("digest",),
     "loading": ("loading", "reference_model", "hugging_face"),
     "Hugging Face": ("hugging_face",),
     "malformed": ("malformed",),
@@ -208,6 +209,13 @@ MUTATIONS = [
     ("Hugging Face", "head not asked for", "checkpoints/heads.py", "if included(name).head in absent_heads(model):", "if False:"),
     ("adapter", "scale left out", "checkpoints/adapters.py", "scale * (up.float()", "1.0 * (up.float()"),
     ("adapter", "rslora ignored", "checkpoints/adapters.py", 'if config.get("use_rslora")', "if False"),
+    ("digest", "identity not compared", "checkpoints/digest.py", "if (one.path, one.identity) == (path, identity):", "if one.path == path:"),
+    ("digest", "path not compared", "checkpoints/digest.py", "if (one.path, one.identity) == (path, identity):", "if one.identity == identity:"),
+    ("digest", "known one not used", "checkpoints/digest.py", "    for one in known:", "    for one in ():"),
+    ("digest", "identity of after the hashing", "checkpoints/digest.py", "return CheckpointDigest(path, identity, checkpoint_sha256(checkpoint))", "digest = checkpoint_sha256(checkpoint)\n    return CheckpointDigest(path, [file_identity(file) for file in files], digest)"),
+    ("digest", "not recorded by jobs", "embedding/statistics.py", '        "checkpoint": embedder.checkpoint._asdict(),\n', ""),
+    ("digest", "change of the inode not in the identity", "system/files.py", "s.st_mtime_ns, s.st_ctime_ns]", "s.st_mtime_ns, 0]"),
+    ("loading", "weights on a CPU stay in the file", "checkpoints/hugging_face.py", "return tensors if mapped else {name: tensor.clone() for name, tensor in tensors.items()}", "return tensors"),
     ("malformed", "layers not counted before they are built", "checkpoints/shape.py", "if found != list(range(shape.num_layers)):", "if False:"),
     ("malformed", "any number passes", "checkpoints/shape.py", "not 1 <= value <= largest", "False"),
     ("malformed", "odd width of heads", "checkpoints/shape.py", "if shape.positions is None and width % 2:", "if False:"),
