@@ -322,7 +322,7 @@ def residue_run(run):
     for i, path in enumerate(paths):
         with ResidueWriter({"logits": path}) as writer:
             for n in range(4 * i, 4 * i + 4):
-                writer.write(DIGESTS[n], {"logits": np.full((n + 1, 33), n, "f4")})
+                writer.write(DIGESTS[n], {"logits": np.full((n + 1, 33), n, "f4")}, str(n))
             writer.finish(SETTINGS)
     (folder / "other" / "disk" / "residues").mkdir(parents=True)
     (folder / "project" / "residues").symlink_to(folder / "other" / "disk" / "residues")

@@ -93,16 +93,16 @@ class Attempts:
         some = self.sequences.take(indices)
         residues = replace(self.residues, sequences=some) if self.residues else None
         tokens, names = some.tokens, some.names
-        write, dtypes = (residues.write, residues.host_dtypes) if residues else (None, None)
+        write, dtypes = (residues.write, residues.dtypes) if residues else (None, None)
         if tokens:
             self.embedder.warm_up()
         self.clock.lap("warm_up")
         with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
-            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update, host_dtypes=dtypes)
+            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update, stored=dtypes)
         self.clock.lap("embed")
         repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, residues)
         self.clock.lap("repeat")
-        self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
+        self.embedder.recompute(embeddings, tokens, names, each_sequence=write, stored=dtypes)
         self.clock.lap("embed")
         return embeddings, repeated
 

@@ -25,7 +25,7 @@ from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
 from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
-from .host_copies import HostCopies, HostDtypes, in_dtypes
+from .host_copies import HostCopies, StoredDtypes, stored_arrays
 from .long_proteins import WindowJoin, cut
 from .options import EmbedOptions
 from .packing import Pack, iterate_packs
@@ -124,7 +124,7 @@ class Embedder:
         each_sequence: EachSequence | None = None,
         progress: Callable[[int], object] = lambda residues: None,
         packs: MakePacks = iterate_packs,
-        host_dtypes: HostDtypes | None = None,
+        stored: StoredDtypes | None = None,
     ) -> Embeddings:
         """Embed sequences (uint8 [L + 2] each, with cls and eos).
 
@@ -135,15 +135,15 @@ class Embedder:
                 They may be kept; in memory they are part of their pack.
             progress: called with the residues done since the last call, counted as in `residues`.
             packs: puts tokens into packs of a budget.
-            host_dtypes: {output: dtype}: give `each_sequence` only these outputs, in these dtypes, on the host. Each
-                pack is copied at once. For a protein in windows the outputs stay as they are.
+            stored: {output: dtype}: give `each_sequence` these outputs only, as arrays in the dtypes and shapes of
+                residue files. Each pack is copied to the host at once. They may be infinite in float16.
 
         The result's `recomputed` lists the sequences whose values are not finite: call `recompute` for them.
         """
         pieces = [cut(one, self.options.windows) for one in tokens]
         if len(tokens) == sum(map(len, pieces)):
-            return self._embed_whole(tokens, each_sequence, progress, packs, host_dtypes)
-        join = self._join(tokens, pieces, each_sequence)
+            return self._embed_whole(tokens, each_sequence, progress, packs, stored)
+        join = self._join(tokens, pieces, _as_stored(each_sequence, stored))
         return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.add, progress, packs))
 
     def _embed_whole(
@@ -152,13 +152,13 @@ class Embedder:
         each_sequence: EachSequence | None,
         progress: Callable[[int], object],
         packs: MakePacks,
-        host_dtypes: HostDtypes | None = None,
+        stored: StoredDtypes | None = None,
     ) -> Embeddings:
         """Embed sequences without windows, each in one forward."""
         result = Embeddings(self.empty_columns(len(tokens)), places=np.empty(len(tokens), np.int32))
         started: deque[StartedPack] = deque()
         for pack in packs(tokens, self.tokens_per_pack):
-            started.append(self._start(self.model, pack, each_sequence is not None, host_dtypes))
+            started.append(self._start(self.model, pack, each_sequence is not None, stored))
             if len(started) > PACKS_AHEAD:
                 progress(self._finish(started.popleft(), result, each_sequence))
         while started:
@@ -172,6 +172,7 @@ class Embedder:
         tokens: Sequence[np.ndarray],
         names: Sequence[str],
         each_sequence: EachSequence | None = None,
+        stored: StoredDtypes | None = None,
     ) -> None:
         """Replace embeddings that are not finite (`result.recomputed`): embed each sequence alone in fp32.
 
@@ -180,14 +181,14 @@ class Embedder:
             NonFiniteError: `on_nonfinite` is `fail`, or the values are not finite even in fp32.
         """
         for index in result.recomputed:
-            self._recompute(index, tokens, names[index], result, each_sequence)
+            self._recompute(index, tokens, names[index], result, each_sequence, stored)
 
     def _start(
         self,
         model: ESM2WithFlashAttention,
         pack: Pack,
         keep: bool = False,
-        host_dtypes: HostDtypes | None = None,
+        stored: StoredDtypes | None = None,
     ) -> StartedPack:
         """Queue the work on a pack, up to the copies of its results; on a GPU, return before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
@@ -195,13 +196,11 @@ class Embedder:
         keywords = {included(name).forward_keyword: True for name in self.options.include}
         out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **keywords)
         vectors, nonfinite = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
-        on_host = keep and host_dtypes is not None
-        if on_host:
-            out = in_dtypes(out, host_dtypes)
         with self._copies.after_queued_work():
-            pooled, nonfinite = [self._copies.copy(x) for x in vectors], self._copies.copy(nonfinite)
-            outputs = self._copies.copy_outputs(out) if on_host else out
-        return StartedPack(pack, pooled, nonfinite, outputs if keep else None, self._copies.event())
+            pooled = [self._copies.copy([x], x.dtype)[0] for x in (*vectors, nonfinite)]
+            residues = self._copies.residues(out, stored) if keep and stored is not None else None
+        outputs = out if keep and stored is None else None
+        return StartedPack(pack, pooled[:-1], pooled[-1], outputs, residues, self._copies.event())
 
     def pooled(
         self, out: dict, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, count: int, kernels: bool = False
@@ -242,10 +241,11 @@ class Embedder:
         name: str,
         result: Embeddings,
         each_sequence: EachSequence | None,
+        stored: StoredDtypes | None,
     ) -> None:
         """Embed one sequence in fp32 and replace its values that were not finite; of a long protein, all windows."""
         pieces = cut(tokens[index], self.options.windows)
-        each = (lambda _, out: each_sequence(index, out)) if each_sequence else None
+        each = (lambda _, out: as_stored(index, out)) if (as_stored := _as_stored(each_sequence, stored)) else None
         if len(pieces) == 1:
             alone = self._recompute_alone(tokens[index], name, each)
         else:
@@ -296,6 +296,13 @@ class Embedder:
         if nonfinite.any():
             raise NonFiniteError("joined windows are not finite; use dtype: fp32, or check the checkpoint")
         return [vectors[0].cpu().numpy() for vectors in pooled]
+
+
+def _as_stored(each_sequence: EachSequence | None, stored: StoredDtypes | None) -> EachSequence | None:
+    """Return `each_sequence` as a function that takes outputs of `forward_packed`."""
+    if each_sequence is None or stored is None:
+        return each_sequence
+    return lambda index, out: each_sequence(index, stored_arrays(out, stored))
 
 
 def _contact_head_sha256(base_model: torch.nn.Module) -> str:

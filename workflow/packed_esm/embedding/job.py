@@ -5,6 +5,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from ..errors import OptionError, check_one_of
 from ..outputs.table import RESIDUE_DTYPES, RESIDUES
 from ..store.embeddings import write_chunk
@@ -69,7 +71,7 @@ def embed_fasta(
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
     own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
-    with ResidueWriter(residues) as writer:
+    with ResidueWriter(residues, torch.get_num_threads()) as writer:
         keep = KeptResidues(writer, sequences, list(residues), residue_dtype) if residues else None
         embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse, own)
         writer.finish(embedder.settings | {"per_residue": residue_dtype})

@@ -5,7 +5,8 @@ import pandas as pd
 import torch
 
 from ..embedding.embedder import Embedder
-from ..embedding.residue_arrays import residue_arrays, stored_dtypes
+from ..embedding.host_copies import stored_arrays
+from ..embedding.kept_residues import stored_dtypes
 from ..outputs.layouts import LAYER_ROWS, PAIRS
 from ..outputs.measures import residue_errors
 from ..outputs.table import POOLINGS, RESIDUES, SCALARS
@@ -27,7 +28,7 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
 
     def compare_one(index: int, out: dict) -> None:
         truth = _reference(reference, reference_ids[index], embedder)
-        again = residue_arrays(out, stored_dtypes(list(stored.residues[index]), residue_dtype), names[index])
+        again = stored_arrays(out, stored_dtypes(list(stored.residues[index]), residue_dtype))
         errors = compare_stored(stored, index, truth, reference_ids[index])
         errors["bit_equal"] = all(
             array.tobytes() == stored.residues[index][feature].tobytes() for feature, array in again.items()
