@@ -14,7 +14,6 @@ from conftest import ROOT
 
 from .conftest import proteins
 
-
 JUNK = ("workflow/packed_esm.egg-info/PKG-INFO", "workflow/scripts/__pycache__/validate.pyc", "workflow/.snakemake/log")
 
 
