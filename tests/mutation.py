@@ -226,7 +226,7 @@ MUTATIONS = [
     ("earlier residues", "of another feature", "embedding/earlier_residues.py", "if found != feature:", "if False:"),
     ("earlier residues", "not checked", "embedding/earlier_residues.py", "if problem := self._checks[feature].problem(dataset, digest, length):", "if problem := None:"),
     ("earlier residues", "of another sequence", "embedding/earlier_residues.py", " or dataset.attrs.get(DIGEST) != digest:", ":"),
-    ("earlier residues", "sequences without all their residues taken", "embedding/reuse.py", "if copied(digest, names[hit], lengths[hit])}", "if copied(digest, names[hit], lengths[hit]) or True}"),
+    ("earlier residues", "sequences without all their residues taken", "embedding/reuse.py", "if copied(x, names[hit], lengths[self.place[x]])}", "if copied(x, names[hit], lengths[self.place[x]]) or True}"),
     ("earlier residues", "this run's links taken", "embedding/earlier_residues.py", "return None if self._is_own and is_linked else dataset", "return dataset"),
     ("earlier residues", "names of the first row group", "embedding/reuse.py", "num_rows for i in range(group))", "num_rows for i in range(0))"),
     ("earlier residues", "damage of this run's files stops the job", "embedding/reuse.py", "        except EmbeddingFileError as error:\n", "        except ZeroDivisionError as error:\n"),

@@ -93,10 +93,11 @@ def test_pyproject_names_what_the_code_imports_and_nothing_else():
     assert set(pyproject()) == all_imports([*LIBRARY.rglob("*.py"), *PROGRAMS]) | {"snakemake"}
 
 
+TRITON = {"triton", "c-compiler", "cuda-cudart-dev"}  # it compiles its launcher in C, with cuda.h
 ENVIRONMENTS = {  # {name: the programs that run in it, and what it has besides their imports}
     "cpu": ([path.stem for path in PROGRAMS], set()),
-    "gpu": (["embed_chunk", "validate"], {"triton"}),
-    "flash-attn": (["embed_chunk", "validate"], {"triton", "flash-attn"}),
+    "gpu": (["embed_chunk", "validate"], TRITON),
+    "flash-attn": (["embed_chunk", "validate"], TRITON | {"flash-attn"}),
 }
 
 

@@ -43,6 +43,10 @@ def requested(**config):
     )
 
 
+def stamps_of(results, requested_stages, is_run):
+    return stages.stamps_of(results, stages.compare_with_record(results, requested_stages), is_run)
+
+
 def changed(**config):
     """Return the stages that a configuration changes."""
     (_, before), (_, after) = requested(), requested(**config)
@@ -101,25 +105,24 @@ def test_jobs_say_what_they_read_in_counts_and_statistics(here):
 
 def test_a_run_writes_record_and_stamps_and_a_dry_run_neither(here, capsys):
     results, first = requested()
-    dry = stages.stamps_of(results, first, is_run=False)
+    dry = stamps_of(results, first, is_run=False)
     assert not (here / "results").exists() and all(Path(path).is_file() for path in dry.values())
-    stamps = stages.stamps_of(results, first, is_run=True)
+    stamps = stamps_of(results, first, is_run=True)
     assert stamps == stages.stamps_of_this_run(results, first)
     assert stages.record_path(results).is_file() and not capsys.readouterr().err
-    kept = stages.stamps_of(results, first, is_run=False)
+    kept = stamps_of(results, first, is_run=False)
     assert kept == stamps
     results, other = requested(layers=[0])
-    assert {name for name, path in stages.stamps_of(results, other, is_run=False).items() if path != stamps[name]} == {
-        "embed"
-    }
+    shown = stamps_of(results, other, is_run=False)
+    assert {name for name, path in shown.items() if path != stamps[name]} == {"embed"}
     assert "results/demo: embed runs again; layers: [-1] / [0]\n" in capsys.readouterr().err
 
 
 def test_once_all_is_done_what_was_asked_for_before_is_forgotten(here):
     results, first = requested()
-    stages.stamps_of(results, first, is_run=True)
+    stamps_of(results, first, is_run=True)
     results, other = requested(layers=[0])
-    stages.stamps_of(results, other, is_run=True)
+    stamps_of(results, other, is_run=True)
     for done, kept in ((False, True), (True, False)):
         stages.record_digests(results, other, done)
         assert ("previous" in json.loads(stages.record_path(results).read_text())["embed"]) == kept
@@ -127,9 +130,9 @@ def test_once_all_is_done_what_was_asked_for_before_is_forgotten(here):
 
 def test_a_record_that_cannot_be_read_is_said_and_all_runs_again(here, capsys):
     results, first = requested()
-    stamps = stages.stamps_of(results, first, is_run=True)
+    stamps = stamps_of(results, first, is_run=True)
     stages.record_path(results).write_text("{")
-    again = stages.stamps_of(results, first, is_run=False)
+    again = stamps_of(results, first, is_run=False)
     assert not set(again.values()) & set(stamps.values())
     assert "settings.json: incomplete record of the settings; everything runs again" in capsys.readouterr().err
 

@@ -158,7 +158,7 @@ class _Search:
         hits = np.flatnonzero(pc.is_in(theirs, value_set=pa.array(list(self.place), pa.string())))
         if not len(hits):
             return
-        table = sample.row_group(group, ["digest", "length", *self.earlier.columns, "checksum"])
+        table = sample.row_group(group, ["digest", *self.earlier.columns, "checksum"])
         digests = table["digest"].take(hits).to_pylist()
         columns = {name: matrix[hits] for name, matrix in embedding_columns(table).items()}
         checksums = table["checksum"].to_numpy()[hits]
@@ -170,9 +170,9 @@ class _Search:
         # A sample may have a sequence twice: the last one gives it, all are equal.
         chosen = {digest: hit for hit, digest in enumerate(digests)}
         if values:
-            names, lengths = sample.names(group)[hits], table["length"].to_numpy()[hits]
+            names, lengths = sample.names(group)[hits], self.residues.sequences.lengths
             copied = partial(values.take, writer=self.residues.writer)
-            chosen = {digest: hit for digest, hit in chosen.items() if copied(digest, names[hit], lengths[hit])}
+            chosen = {x: hit for x, hit in chosen.items() if copied(x, names[hit], lengths[self.place[x]])}
         rows, places = list(chosen.values()), [self.place.pop(digest) for digest in chosen]
         self.earlier.found[places] = True
         self.earlier.checksums[places] = checksums[rows]

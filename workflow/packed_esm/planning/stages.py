@@ -65,12 +65,8 @@ def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
     }
 
 
-def stamps_of(results: Results, stages: Mapping[str, Stage], is_run: bool) -> dict[str, str]:
-    """Compare the record of the existing results with the present stages; return {stage: path of its stamp}.
-
-    Changes are printed on stderr. A run updates the record and the stamps. A call that only shows what would be done
-    (`is_run` is false) gets new stamps in a temporary folder.
-    """
+def compare_with_record(results: Results, stages: Mapping[str, Stage]) -> dict:
+    """Return the record of the present stages; print what differs from the record of the existing results on stderr."""
     path = record_path(results)
     recorded = read_record(path)
     if path.exists() and not recorded:
@@ -78,6 +74,16 @@ def stamps_of(results: Results, stages: Mapping[str, Stage], is_run: bool) -> di
     record, changes = compare(recorded, stages, digests_of_jobs(results))
     for stage, sentences in changes.items():
         print(f"{results.folder}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
+    return record
+
+
+def stamps_of(results: Results, record: Mapping, is_run: bool) -> dict[str, str]:
+    """Return {stage: path of its stamp} for a record from `compare_with_record`.
+
+    A run updates the record and the stamps. A call that only shows something (`is_run` is false) gets new stamps in a
+    temporary folder.
+    """
+    path = record_path(results)
     if is_run:
         write_record(path, record)
         return write_stamps(path.with_suffix(""), record)

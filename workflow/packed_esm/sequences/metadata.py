@@ -1,6 +1,8 @@
 """Metadata of the proteins: a sheet of the user, whose rows are matched to records by id or accession."""
 
 import logging
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ log = logging.getLogger(__name__)
 
 NAMES = ("id", "accession", "Entry")  # columns with the key of a row, the first one that is there; Entry is UniProt's
 NO_VALUE = ("", "NA", "NaN", "nan")  # in a column of numbers
+# 007 is not a number: it would lose its zeros.
+NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 SHOWN_COLUMNS, SHOWN_IDS = 10, 2  # in a message
 
 
@@ -62,12 +66,15 @@ class Metadata:
         return cells[self.places]
 
     def values(self, name: str) -> np.ndarray:
-        """Return the cells as numbers, float64 [n], nan for empty ones, if all others are finite numbers."""
+        """Return the cells of a column: as numbers, float64 [n], nan for empty ones, if all others are numbers.
+
+        A column stays text if it has an integer that a float64 cannot hold: it is an identifier.
+        """
         cells = self.column(name)
-        numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").to_numpy(np.float64, copy=True)
-        numbers[~np.isfinite(numbers)] = np.nan
-        empty = np.isin(cells.astype(str), NO_VALUE)
-        return numbers if np.isfinite(numbers[~empty]).all() and not empty.all() else cells
+        given = set(cells) - set(NO_VALUE)
+        if not given or not all(map(_is_number, given)):
+            return cells
+        return np.array([math.nan if cell in NO_VALUE else float(cell) for cell in cells])
 
     def matches(self) -> str:
         """Return a sentence on how many proteins have a row, and how many rows belong to none."""
@@ -134,6 +141,13 @@ def match_metadata(proteins: pd.DataFrame, path: Path) -> Metadata:
         )
     log.log(logging.INFO if (found.places >= 0).all() else logging.WARNING, "metadata: %s", found.matches())
     return found
+
+
+def _is_number(cell: str) -> bool:
+    """Return whether a cell is a number that keeps its digits as float64."""
+    if not NUMBER.fullmatch(cell) or not math.isfinite(float(cell)):
+        return False
+    return not cell.lstrip("+-").isdigit() or int(float(cell)) == int(cell)
 
 
 def _places(rows: pd.DataFrame, wanted: pd.DataFrame) -> np.ndarray:
