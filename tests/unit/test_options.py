@@ -39,7 +39,7 @@ EMBED = partial(embed_fasta, FASTA, Path("o"), Path("s"))
             "resolve, skip",
         ),
         (lambda word: EmbedOptions(FASTA, poolings=("mean", word)), "pooling", "median", "mean, max, std, bos, eos"),
-        (lambda word: EmbedOptions(FASTA, include=[word]), "include", "logit", "log_likelihood, logits, contacts"),
+        (lambda word: EmbedOptions(FASTA, include=[word]), "include", "logit", "log_likelihood, .*, masked_marginals"),
         (lambda word: EmbedOptions(FASTA, device=word), "device", "gpu", "auto, cpu, cuda, mps"),
         (lambda word: codon_table(1, word), "translation.ambiguous_codons", "", "resolve, skip"),
         (lambda word: EmbedOptions(FASTA, on_nonfinite=word), "on_nonfinite", "recomput", "recompute, fail"),

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..outputs.table import needs_masked_copies
 from ..system.progress import progress_bar
 from .clock import Clock
 from .embedder import Embedder
 from .kept_residues import KeptResidues
+from .masked import MaskedCopies, add_masked
 from .reading import Sequences
 from .repeat import Repeat
 from .results import Embeddings
@@ -98,6 +100,10 @@ class Attempts:
         self.clock.lap("warm_up")
         with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
             embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update)
+        copies = MaskedCopies(self.embedder, tokens, names)
+        if needs_masked_copies(self.embedder.options.include):
+            with progress_bar(copies.count, "masked copies", self.title) as bar:
+                add_masked(copies, embeddings, write, bar.update)
         self.clock.lap("embed")
         repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, residues)
         self.clock.lap("repeat")

@@ -37,4 +37,5 @@ class KeptResidues:
         return self.writer.values(feature, self.sequences.digests[index])
 
     def _arrays(self, index: int, out: dict) -> dict[str, np.ndarray]:
-        return residue_arrays(out, self.features, self.dtype, self.sequences.names[index])
+        features = [feature for feature in self.features if feature in out]  # those of masked copies come by themselves
+        return residue_arrays(out, features, self.dtype, self.sequences.names[index])

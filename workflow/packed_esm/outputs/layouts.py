@@ -13,6 +13,7 @@ class Rows:
     """One row per token: [total, width] in a pack, [L + 2, width] for a sequence, [L, width] as stored."""
 
     joins_windows = True
+    is_scored = False  # over windows: each row from the window that scores it, not the mean
 
     def of_sequence(self, of_pack: Tensor, rows: slice, place: int) -> Tensor:
         """Return the part of one sequence of a pack; `rows`: its tokens, `place`: its number among the sequences."""
@@ -41,6 +42,19 @@ class LayerRows(Rows):
         return layers[0] if len(layers) == 1 else np.stack(layers)
 
 
+class ScoredRows(Rows):
+    """Rows of which each comes from one window, see `ResidueWindows.scoring`."""
+
+    is_scored = True
+
+
+class MaskedRows(Rows):
+    """Rows of masked copies, on the host: [L, width], without cls and eos."""
+
+    def stored(self, of_sequence: np.ndarray) -> np.ndarray:
+        return of_sequence
+
+
 class Pairs:
     """A value for each pair of residues: a list of [L, L], one per sequence of the pack; stored unchanged."""
 
@@ -55,4 +69,4 @@ class Pairs:
         return of_sequence.numpy(force=True)
 
 
-ROWS, LAYER_ROWS, PAIRS = Rows(), LayerRows(), Pairs()
+ROWS, LAYER_ROWS, SCORED_ROWS, MASKED_ROWS, PAIRS = Rows(), LayerRows(), ScoredRows(), MaskedRows(), Pairs()

@@ -5,13 +5,15 @@
 | representations | [L, E], or [layers, L, E] where several layers are kept; float16 or float32 |
 | logits | float32 [L, 33], in the order of fair-esm's alphabet |
 | contacts | float32 [L, L], probabilities |
+| wildtype_marginals, masked_marginals | float32 [L, 20], log p(a) - log p(wild type), in the order of `amino_acids` |
 
 In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
 id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets, as they are compressed; by choice it
 holds links to the files of the chunks.
 
 Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values before they
-are compressed. They go wherever the dataset goes; `residue_checks` compares them. In the file of a sample a copy has
+are compressed. They go wherever the dataset goes; `residue_checks` compares them. Marginals have `amino_acids`, the
+letters of their columns. In the file of a sample a copy has
 `original_id` too, the id of its record.
 """
 
@@ -28,6 +30,7 @@ import numpy as np
 import xxhash
 
 from ..errors import EmbeddingFileError
+from ..outputs.table import RESIDUES
 from ..system.files import FileKind
 from .hdf5 import new_hdf5
 from .settings import SETTINGS_KEY, from_metadata, to_metadata
@@ -41,6 +44,7 @@ BLOCK_BYTES = 4 * 2**20  # of a dataset, compressed as one
 WAITING_BYTES = 64 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too
+COLUMNS = "amino_acids"  # attribute of a dataset of marginals
 ORIGINAL_ID = "original_id"  # attribute of a dataset in the file of a sample
 
 
@@ -156,6 +160,8 @@ class ResidueWriter:
         dataset.attrs[DIGEST] = one.digest
         dataset.attrs[CHECKSUM] = np.uint64(one.checksum)
         dataset.attrs[FEATURE] = one.feature
+        if RESIDUES[one.feature].amino_acids:
+            dataset.attrs[COLUMNS] = RESIDUES[one.feature].amino_acids
         self._waiting_bytes -= dataset.nbytes
 
 
