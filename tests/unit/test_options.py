@@ -20,6 +20,7 @@ from packed_esm.planning.config import keys
 from packed_esm.sequences.options import LongProteins, RecordOptions, TranslationOptions
 from packed_esm.sequences.translation import codon_table
 from packed_esm.validation.tolerance import ValidationOptions
+from packed_esm.variants.options import VariantOptions
 
 CPU = torch.device("cpu")
 FASTA = Path("a.fasta")
@@ -58,7 +59,15 @@ def test_a_misspelt_word_is_refused_by_its_key_and_leaves_nothing(tmp_path, monk
 
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-GROUPS = (RecordOptions, TranslationOptions, LongProteins, EmbedOptions, RepeatOptions, ValidationOptions)
+GROUPS = (
+    RecordOptions,
+    TranslationOptions,
+    LongProteins,
+    EmbedOptions,
+    RepeatOptions,
+    ValidationOptions,
+    VariantOptions,
+)
 OPTIONS = {option.key: (option, default) for group in GROUPS for option, default in options_of(group).values()}
 KINDS = {"string": str, "integer": int, "number": float}
 
