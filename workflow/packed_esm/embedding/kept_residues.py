@@ -5,14 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..outputs.table import RESIDUES
 from ..store.residues import ResidueWriter, residue_checksum
 from .host_copies import StoredDtypes
 from .reading import Sequences
 
 
 def stored_dtypes(features: Sequence[str], dtype: str) -> StoredDtypes:
-    """Return {feature: dtype} of residue files; `dtype`: of representations, float16 or float32."""
-    return {name: dtype if name == "representations" else "float32" for name in features}
+    """Return {feature: dtype} of the features that the forward gives: all but those of masked copies.
+
+    Args:
+        features: names of RESIDUES.
+        dtype: of representations, float16 or float32.
+    """
+    forward = [name for name in features if not RESIDUES[name].of_masked]
+    return {name: dtype if name == "representations" else "float32" for name in forward}
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class KeptResidues:
 
     @property
     def dtypes(self) -> StoredDtypes:
-        """The dtypes of the features as they are written."""
+        """The dtypes of the features that the forward gives, as they are written."""
         return stored_dtypes(self.features, self.dtype)
 
     def settings(self, settings: dict) -> dict:

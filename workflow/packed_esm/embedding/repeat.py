@@ -20,6 +20,7 @@ from ..system.progress import progress_bar
 from .device import device_identity
 from .embedder import Embedder
 from .host_copies import StoredDtypes
+from .masked import MaskedCopies, add_masked
 from .packing import moved_packs
 from .results import Embeddings
 
@@ -118,14 +119,15 @@ class Repeat:
 
         def compare_residues(place: int, arrays: dict[str, np.ndarray]) -> None:
             differing = residues.differing(order[place], arrays)
-            if differing and len(other) < MAX_KEPT:
-                other[order[place]] = differing
+            if differing and (order[place] in other or len(other) < MAX_KEPT):
+                other.setdefault(order[place], {}).update(differing)
 
         repeated = [tokens[i] for i in order]
         packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)
         with progress_bar(embedder.residues(repeated), "residues", "repeating sequences") as bar:
             each, dtypes = (compare_residues, residues.dtypes) if residues else (None, None)
             again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs, stored=dtypes)
+        add_masked(MaskedCopies(embedder, repeated, [names[i] for i in order], rng=rng), again, each)
         differences = _Differences(order, first, again, other)
         if len(differences.rows):
             self._raise(differences, names, residues, device_identity(embedder.device))

@@ -14,6 +14,7 @@ class Rows:
     """One row per token: [total, width] in a pack, [L + 2, width] for a sequence, [L, width] as stored."""
 
     joins_windows = True
+    is_scored = False  # over windows: each row from the window that scores it, not the mean
 
     def of_sequence(self, of_pack: Tensor, rows: slice, place: int) -> Tensor:
         """Return the part of one sequence of a pack; `rows`: its tokens, `place`: its number among the sequences."""
@@ -57,6 +58,19 @@ class LayerRows(Rows):
         return copy(list(of_pack.values()))
 
 
+class ScoredRows(Rows):
+    """Rows of which each comes from one window, see `ResidueWindows.scoring`."""
+
+    is_scored = True
+
+
+class MaskedRows(Rows):
+    """Rows of masked copies, on the host: [L, width], without cls and eos."""
+
+    def stored(self, of_sequence: np.ndarray) -> np.ndarray:
+        return of_sequence
+
+
 class Pairs:
     """A value for each pair of residues: a list of [L, L], one per sequence of the pack; stored unchanged."""
 
@@ -79,4 +93,4 @@ class Pairs:
         return on_host[place][0].numpy()
 
 
-ROWS, LAYER_ROWS, PAIRS = Rows(), LayerRows(), Pairs()
+ROWS, LAYER_ROWS, SCORED_ROWS, MASKED_ROWS, PAIRS = Rows(), LayerRows(), ScoredRows(), MaskedRows(), Pairs()

@@ -12,9 +12,11 @@ from ..embedding.options import EmbedOptions
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..store.settings import BITS
 from ..validation.tolerance import ValidationOptions
-from .arguments import keys_of, setting
+from ..variants.options import VariantOptions
+from .arguments import OF_EMBEDDINGS, keys_of, setting
 from .checkpoint import Checkpoint
 from .config import plain
+from .inputs import user_path
 from .record import Source, Stage, compare, read_record, value_in, write_record, write_stamps
 from .results import Results
 
@@ -45,9 +47,18 @@ def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str
         "validate": Stage(_values(settings, *keys_of(ValidationOptions))),
         "report": Stage(_values(settings, "color_by", "metadata"), page_files),
     }
+    if settings["variants"]:
+        stages["variants"] = _of_variants(settings, weights["checkpoint"])
     if results.translated:
         return stages | {"chunk": Stage(stages["chunk"].settings)}
     return {name: stage for name, stage in stages.items() if name != "translate"}
+
+
+def _of_variants(settings: Mapping[str, Any], checkpoint: Source) -> Stage:
+    model = (key for key in keys_of(EmbedOptions) if key not in ("model", *OF_EMBEDDINGS))
+    values = _values(settings, "variants", *keys_of(VariantOptions), *model, *keys_of(LongProteins))
+    table = Source((user_path(settings["variants"]),), small=True)
+    return Stage({"bits": BITS} | values, {"checkpoint": checkpoint, "table of variants": table})
 
 
 def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
@@ -58,10 +69,12 @@ def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
         for sample in results.samples
     }
     checkpoint = value_in(Path(results.statistics()[0]), "settings", "model_sha256")
+    scored_with = value_in(Path(results.folder, "variants.json"), "settings", "model_sha256")
     return {
         "translate": {_fasta_of(sample): digest for sample, digest in translated.items() if digest},
         "chunk": {} if results.translated else {_fasta_of(sample): digest for sample, digest in chunked.items()},
         "embed": {"checkpoint": checkpoint} if checkpoint else {},
+        "variants": {"checkpoint": scored_with} if scored_with else {},
     }
 
 

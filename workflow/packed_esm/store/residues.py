@@ -5,6 +5,7 @@
 | representations | [L, E], or [layers, L, E] where several layers are kept; float16 or float32 |
 | logits | float32 [L, 33], in the order of fair-esm's alphabet |
 | contacts | float32 [L, L], probabilities |
+| wildtype_marginals, masked_marginals | float32 [L, 20], log p(a) - log p(wild type), in the order of `amino_acids` |
 
 In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
 id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets; by choice it holds links to the files
@@ -14,8 +15,8 @@ A dataset is not compressed: gzip makes float16 values 13 % smaller and takes fi
 (tests/benchmarks/storage.py). Any HDF5 library reads it.
 
 Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values as they come
-from the model. A copy keeps them; `residue_checks` compares them. In the file of a sample a copy also has
-`original_id`, the id of its record.
+from the model. Marginals have `amino_acids`, the letters of their columns. A copy keeps them; `residue_checks` compares
+them. In the file of a sample a copy also has `original_id`, the id of its record.
 """
 
 import os
@@ -32,6 +33,7 @@ import numpy as np
 import xxhash
 
 from ..errors import EmbeddingFileError, NonFiniteError
+from ..outputs.table import RESIDUES
 from ..system.files import FileKind
 from .hdf5 import new_dataset, new_hdf5, write_attribute
 from .settings import SETTINGS_KEY, from_metadata, to_metadata
@@ -46,6 +48,7 @@ MOST_THREADS = 4  # that write: two fill a RAM disk
 WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too
+COLUMNS = "amino_acids"  # attribute of a dataset of marginals
 ORIGINAL_ID = "original_id"  # attribute of a dataset in the file of a sample
 
 
@@ -116,6 +119,8 @@ class ResidueWriter:
             dataset = new_dataset(file, digest, array.shape, array.dtype)
             write_attribute(dataset, DIGEST, digest)
             write_attribute(dataset, FEATURE, feature)
+            if amino_acids := RESIDUES[feature].amino_acids:
+                write_attribute(dataset, COLUMNS, amino_acids)
             checksum = write_attribute(
                 dataset, CHECKSUM, np.uint64(0)
             )  # its place, so that equal work gives equal bytes
