@@ -1,6 +1,6 @@
 """CPU seconds and lines printed for few proteins: the command packed-esm beside fair-esm's extract loop.
 
-  python tests/benchmarks/small.py [--repeats 3] [--json small.json]
+  python tests/benchmarks/small.py [--counts 2 74 1000] [--repeats 3] [--json small.json]
 
 The demonstration model, on CPU. The proteins are those of the example, in order; beyond them, shuffled copies.
 packed-esm also validates its results and draws the report; fair-esm writes one .pt file per protein, as its
@@ -77,6 +77,7 @@ def smallest(repeats: int, command: Callable[[Path], list[str]], count: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="of proteins (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -86,7 +87,7 @@ def main() -> None:
     }
     rows = []
     print("proteins  program      CPU s  wall s  lines")
-    for count in COUNTS:
+    for count in args.counts:
         for name, command in programs.items():
             row = {"proteins": count, "program": name, **smallest(args.repeats, command, count)}
             rows.append(row)

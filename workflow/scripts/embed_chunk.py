@@ -54,9 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def embed(args: argparse.Namespace) -> None:
+    from packed_esm.checkpoints.digest import read_digests, records_in, start_digest
+    from packed_esm.checkpoints.registry import find_model
     from packed_esm.system.gpu_lease import leased_gpu
 
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
+        records = records_in(args.own_results) if args.own_results else []
+        digest = start_digest(find_model(args.model), read_digests(records))  # it runs while torch is imported
         from packed_esm.embedding.job import embed_fasta
 
         embed_fasta(
@@ -69,6 +73,7 @@ def embed(args: argparse.Namespace) -> None:
             args.residue_dtype,
             args.repeat,
             own_results=args.own_results,
+            digest=digest,
         )
 
 

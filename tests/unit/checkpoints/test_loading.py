@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import save_fair_esm, save_hugging_face
+from checkpoint_files import hugging_face_config, hugging_face_tensors, save_fair_esm, save_hugging_face, write_folder
 from conftest import fair_esm_alone, random_esm2, random_tokens, relative_l2
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.checkpoints.headers import checkpoint_sha256, layer_count
@@ -19,6 +19,7 @@ from packed_esm.checkpoints.registry import DEMO_PATH, MODELS, find_model, hub_p
 from packed_esm.errors import CheckpointError
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @pytest.fixture
@@ -217,3 +218,53 @@ def test_the_number_of_layers_is_found_without_loading_the_model(tmp_path):
     (tmp_path / "other.pt").write_bytes(b"of another kind")
     with pytest.raises(ValueError, match=r"other.pt: its number of layers is unknown; count `layers` from 0"):
         layer_count("other.pt", tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("write", [lambda base, path: save_fair_esm(base, path / "m.pt"), save_hugging_face])
+def test_weights_on_a_cpu_do_not_change_with_the_file(base, tmp_path, write):
+    path = write(base, tmp_path)
+    model = load_esm2(path)
+    before = copy.deepcopy(model.state_dict())
+    for file in [path] if path.is_file() else path.glob("*.safetensors"):
+        size = file.stat().st_size
+        with file.open("r+b") as handle:
+            handle.write(b"\xff" * size)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_mapped_weights_keep_their_dtype_and_give_the_same_model(base, tmp_path, dtype):
+    state = {name: tensor.to(dtype) for name, tensor in hugging_face_tensors(base).items()}
+    folder = write_folder(tmp_path / "hf", state, hugging_face_config(base))
+    mapped, loaded = load_esm2(folder, mapped=True), load_esm2(folder)
+    assert mapped.layers[0].fc1.weight.dtype == dtype and loaded.layers[0].fc1.weight.dtype == torch.float32
+    for half in (torch.float16, torch.bfloat16):
+        ours, theirs = (ESM2WithFlashAttention(one, "cpu", half).state_dict() for one in (mapped, loaded))
+        assert ours.keys() == theirs.keys()
+        for name, tensor in ours.items():
+            assert tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name]), name
+
+
+class HostCopies(TorchDispatchMode):
+    """The operations that make a matrix of a block, or of several, in host memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in args if isinstance(x, torch.Tensor)}
+        if isinstance(result, torch.Tensor) and result.device.type == "cpu" and result.shape[-2:].numel() % 1024 == 0:
+            self.seen += [] if result.untyped_storage()._cdata in given else [function.overloadpacket.__name__]
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_weights_reach_another_device_without_a_copy_in_host_memory(base, tmp_path, dtype):
+    state = {name: tensor.to(dtype) for name, tensor in hugging_face_tensors(base).items()}
+    folder = write_folder(tmp_path / "hf", state, hugging_face_config(base))
+    with HostCopies() as copies:
+        model = load_esm2(folder, mapped=True)
+        ESM2WithFlashAttention(model, "meta", torch.float16, "sdpa")
+    assert {*copies.seen} == {"empty"}  # those of the model whose weights are replaced: never written

@@ -11,11 +11,10 @@ from packed_esm.planning.record import (
     compare,
     not_expected,
     read_record,
-    value_in,
     write_record,
     write_stamps,
 )
-from packed_esm.system.files import sha256
+from packed_esm.system.files import sha256, value_in
 
 
 @pytest.fixture

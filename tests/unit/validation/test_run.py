@@ -1,12 +1,15 @@
 """The comparison with fair-esm can fail: what it must notice, and the sequence it must name."""
 
 import logging
+import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from packed_esm.checkpoints import digest
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding import long_proteins
 from packed_esm.embedding.device import DTYPES
@@ -68,6 +71,19 @@ def change_before_checksums(run, change):
     settings = chunk.settings
     change(columns)
     write_chunk(run.folder / "c.arrow", digests, [1] * len(digests), columns, settings)
+
+
+def test_the_checkpoint_is_not_hashed_again_unless_it_changed(tmp_path, monkeypatch):
+    checkpoint, hashed = tmp_path / "esm2_t6.pt", []
+    shutil.copy(DEMO_PATH, checkpoint)
+    check = embedded_run(tmp_path, {"a": "MKTAYIAKQR", "b": "MKVLAA"}, replace(OPTIONS, model=checkpoint))
+    monkeypatch.setattr(digest, "checkpoint_sha256", lambda path: hashed.append(path) or "of another model")
+    assert check(embedding=replace(OPTIONS, model=checkpoint))["passed"] and not hashed
+    time.sleep(0.02)  # more than a tick of the clock of the file system
+    shutil.copy2(DEMO_PATH, checkpoint)
+    with pytest.raises(ValidationError, match="model_sha256: .* / 'of another model'"):
+        check(embedding=replace(OPTIONS, model=checkpoint))
+    assert hashed == [checkpoint]
 
 
 def test_a_good_run_passes_and_says_how_good(run):

@@ -17,14 +17,14 @@ from .tensors import State, checked_tensors, copy_shared_frequencies, frequency_
 log = logging.getLogger(__name__)
 
 
-def read_hugging_face(folder: Path) -> tuple[Shape, State]:
-    """Return shape and tensors, with the names of fair-esm and its order of tokens.
+def read_hugging_face(folder: Path, mapped: bool) -> tuple[Shape, State]:
+    """Return shape and tensors, with the names of fair-esm and its order of tokens; `mapped`: see `load_esm2`.
 
     Raises:
         CheckpointError: not such a folder, damaged, or contradictory.
     """
     config = read_config(folder)
-    state, others = from_hugging_face(folder, _tensors(folder))
+    state, others = from_hugging_face(folder, _tensors(folder, mapped))
     log_unused(folder, others)
     _check_vocabulary(folder, config, state)
     select_rows(folder, state, config.token_rows)
@@ -35,33 +35,36 @@ def read_hugging_face(folder: Path) -> tuple[Shape, State]:
     return config.shape, state
 
 
-def _tensors(folder: Path) -> State:
+def _tensors(folder: Path, mapped: bool) -> State:
     """Return the tensors of a folder with the names in its files; an adapter is merged into its base."""
     if is_adapter(folder):
-        return merge_adapter(folder, _read_files([adapter_weights(folder)]), _tensors(adapter_base(folder)))
-    return _read_files(weight_files(folder).files)
+        return merge_adapter(
+            folder, _read_files([adapter_weights(folder)], mapped), _tensors(adapter_base(folder), mapped)
+        )
+    return _read_files(weight_files(folder).files, mapped)
 
 
-def _read_files(files: Iterable[Path]) -> State:
+def _read_files(files: Iterable[Path], mapped: bool) -> State:
     state: State = {}
     for file in files:
-        tensors = _read_file(file)
+        tensors = _read_file(file, mapped)
         if twice := sorted(tensors.keys() & state.keys()):
             raise CheckpointError(f"{file}: {twice[0]} is also in another file of the index; fetch them again")
         state |= tensors
     return state
 
 
-def _read_file(file: Path) -> State:
+def _read_file(file: Path, mapped: bool) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if file.suffix != ".safetensors":
-        return checked_tensors(file, load_pickle(file))
+        return checked_tensors(file, load_pickle(file, mapped))
     try:
-        return checked_tensors(file, load_file(file))
+        tensors = checked_tensors(file, load_file(file))  # mapped
     except SafetensorError as error:
         raise CheckpointError(f"{file}: not a complete safetensors file ({error}); fetch it again") from error
+    return tensors if mapped else {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _check_vocabulary(folder: Path, config: FolderConfig, state: State) -> None:

@@ -24,8 +24,8 @@ def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
 
     The model is an `ESM2`, or a `ProteinBertModel` for ESM-1b and ESM-1v. Its `absent_heads` names the heads that the
     checkpoint does not have. The weights of such a contact head are zero and those of such an LM head are nan;
-    `require_heads` says which outputs need them. With `mapped` the weights of a `.pt` stay in the file; this is faster
-    if they are copied to a GPU at once.
+    `require_heads` says which outputs need them. With `mapped` the weights stay in the file, which is mapped into
+    memory, and keep its dtype; this is faster if they are copied to a GPU at once.
 
     Raises:
         CheckpointError: no such path, not such a checkpoint, truncated, with an unsupported value, or with missing,
@@ -34,8 +34,9 @@ def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
     require_fair_esm()
     path = Path(path)
     checkpoint_files(path)
-    shape, state = read_hugging_face(path) if path.is_dir() else read_pt(path, mapped)
-    return _build(path, shape, state)
+    shape, state = read_hugging_face(path, mapped) if path.is_dir() else read_pt(path, mapped)
+    model = _build(path, shape, state)
+    return model if mapped else model.float()
 
 
 def _build(path: Path, shape: Shape, state: State) -> nn.Module:
@@ -45,7 +46,7 @@ def _build(path: Path, shape: Shape, state: State) -> nn.Module:
     expected = model.state_dict()
     absent = _complete_heads(state, expected)
     _check_tensors(path, shape, state, expected)
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    model.load_state_dict(state, assign=True)
     if shape.layer_norm_eps != FAIR_ESM_EPS:
         for module in model.modules():
             if hasattr(module, "eps"):

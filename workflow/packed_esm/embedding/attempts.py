@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,13 +12,15 @@ import torch
 from ..outputs.table import needs_masked_copies
 from ..system.progress import progress_bar
 from .clock import Clock
+from .earlier import Earlier
 from .embedder import Embedder
-from .kept_residues import KeptResidues
 from .masked import MaskedCopies, add_masked
 from .reading import Sequences
 from .repeat import Repeat
 from .results import Embeddings
-from .reuse import Earlier, look_up
+
+if TYPE_CHECKING:
+    from .kept_residues import KeptResidues
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Attempts:
 
     embedder: Embedder
     sequences: Sequences
-    residues: KeptResidues | None
+    residues: "KeptResidues | None"
     repeat: Repeat
     clock: Clock
     title: str
@@ -68,14 +70,22 @@ class Attempts:
         """
         while True:
             settings = self.embedder.settings
-            empty = self.embedder.empty_columns(len(self.sequences.tokens))
             if self.residues:
                 self.residues.writer.restart()
-            earlier = look_up(reuse, self.sequences.digests, settings, empty, self.residues, own)
+            earlier = self._look_up(reuse, own, settings)
             self.clock.lap("reuse")
             embeddings, repeated = self._embed(earlier.missing)
             if not earlier.found.any() or self.embedder.settings == settings:
                 return Embedded(earlier, embeddings, repeated)
+
+    def _look_up(self, reuse: Sequence[Path], own: Sequence[Path], settings: dict) -> Earlier:
+        digests = self.sequences.digests
+        empty = self.embedder.empty_columns(len(digests))
+        if not reuse and not own:
+            return Earlier.nothing(len(digests), empty)
+        from .reuse import look_up  # readers of Parquet and HDF5, which a first run does not need
+
+        return look_up(reuse, digests, settings, empty, self.residues, own)
 
     def _embed(self, indices: np.ndarray) -> tuple[Embeddings, int]:
         """Embed the sequences `indices`, in their order; return the embeddings and the number of repeated sequences.

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoints.headers import checkpoint_sha256
+from ..checkpoints.digest import CheckpointDigest, start_digest
 from ..checkpoints.heads import require_heads
 from ..checkpoints.loading import load_esm2
 from ..checkpoints.registry import ModelShape, check_published, model_name
@@ -42,18 +42,20 @@ class Embedder:
     """A loaded model with its settings; everything that determines an embedding is in `settings`.
 
     With `options.windows`, a protein that is longer than a window is embedded in windows, and their outputs are joined.
+
+    Args:
+        options: how to embed.
+        digest: from `start_digest`, of the checkpoint; by default its sha256 is computed while it is loaded.
     """
 
-    def __init__(self, options: EmbedOptions) -> None:
+    def __init__(self, options: EmbedOptions, digest: Future[CheckpointDigest] | None = None) -> None:
         self.options = options
         self.device = choose_device(options.device)
         dtype = choose_dtype(options.dtype, self.device)
         self._check_windows()
-        with ThreadPoolExecutor(1) as executor:  # hashing releases the GIL
-            digest = executor.submit(checkpoint_sha256, options.model)
-            # On a CPU the weights would stay in the mapped file, and another program could overwrite it during the run.
-            base = load_esm2(options.model, mapped=self.device.type == "cuda")
-        self._model_sha256 = digest.result()
+        digest = digest or start_digest(Path(options.model))
+        # On a CPU the weights would stay in the mapped file, and another program could overwrite it during the run.
+        base = load_esm2(options.model, mapped=self.device.type == "cuda")
         require_heads(base, options.include, Path(options.model))
         self._contact_head = _contact_head_sha256(base) if self._needs(CONTACT_HEAD) else None
         model = self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
@@ -64,7 +66,8 @@ class Embedder:
         self.dtype = dtype
         self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
-        shape = ModelShape(model.num_layers, model.embed_dim, model.attention_heads, self._model_sha256)
+        self.checkpoint = digest.result()  # only here: the weights are copied to the GPU meanwhile
+        shape = ModelShape(model.num_layers, model.embed_dim, model.attention_heads, self.checkpoint.sha256)
         check_published(Path(options.model), shape)
 
     def _check_windows(self) -> None:
@@ -95,7 +98,7 @@ class Embedder:
         """All that determines an embedding, as plain JSON values."""
         return {
             "model": model_name(Path(self.options.model)),
-            "model_sha256": self._model_sha256,
+            "model_sha256": self.checkpoint.sha256,
             "layers": self.layers,
             "pooling": list(self.options.poolings),
             "include": list(self.options.include),
@@ -337,4 +340,4 @@ def _as_stored(each_sequence: EachSequence | None, stored: StoredDtypes | None) 
 def _contact_head_sha256(base_model: torch.nn.Module) -> str:
     """Return the sha256 of the weights of a contact head."""
     regression = base_model.contact_head.regression
-    return hashlib.sha256(b"".join(x.detach().numpy().tobytes() for x in regression.parameters())).hexdigest()
+    return hashlib.sha256(b"".join(x.detach().float().numpy().tobytes() for x in regression.parameters())).hexdigest()

@@ -2,24 +2,29 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from ..checkpoints.digest import CheckpointDigest
 from ..errors import OptionError, check_one_of
 from ..outputs.table import RESIDUE_DTYPES, RESIDUES
 from ..store.embeddings import write_chunk
-from ..store.residues import ResidueWriter
 from ..system.files import write_json
 from .attempts import Attempts, Embedded
 from .clock import Clock
 from .embedder import Embedder
-from .kept_residues import KeptResidues
 from .options import EmbedOptions, RepeatOptions
 from .reading import Sequences, check_lengths, read_tokens
 from .repeat import Repeat, random_seed
 from .statistics import job_statistics
+
+if TYPE_CHECKING:
+    from .kept_residues import KeptResidues
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ def embed_fasta(
     repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
     own_results: Path | None = None,
+    digest: Future[CheckpointDigest] | None = None,
 ) -> dict:
     """Write the embeddings of a FASTA file to an Arrow file, in its order; write and return the statistics.
 
@@ -52,6 +58,7 @@ def embed_fasta(
         repeat_seed: seed for choosing them; by default from the operating system. The statistics record it.
         own_results: folder of the results that the job is for. What was merged there with the same settings is copied,
             unless it is damaged.
+        digest: of the checkpoint, see `Embedder`.
 
     Raises:
         EmbeddingFileError: a file of `reuse` is damaged.
@@ -66,21 +73,34 @@ def embed_fasta(
     clock = Clock()
     sequences = read_tokens(fasta)
     clock.lap("read")
-    embedder = Embedder(options)
+    embedder = Embedder(options, digest)
     check_lengths(fasta, embedder, sequences)
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
     own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
-    with ResidueWriter(residues, torch.get_num_threads()) as writer:
-        keep = KeptResidues(writer, sequences, list(residues), residue_dtype) if residues else None
+    with _kept_residues(residues, sequences, residue_dtype) as keep:
         embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse, own)
-        writer.finish(embedder.settings | {"per_residue": residue_dtype})
+        if keep:
+            keep.writer.finish(keep.settings(embedder.settings))
     _write_embeddings(out, sequences, embedded, embedder.settings)
     clock.lap("write")
     stats = job_statistics(embedder, sequences, embedded, clock.seconds) | {"repeat_seed": again.seed}
     write_json(stats_path, stats)
     _log_counts(out, stats)
     return stats
+
+
+@contextmanager
+def _kept_residues(paths: Mapping[str, Path], sequences: Sequences, dtype: str) -> Iterator["KeptResidues | None"]:
+    """Yield what keeps the values of each residue, in files that get their names at the end; None if none are kept."""
+    if not paths:
+        yield None
+        return
+    from ..store.residues import ResidueWriter  # HDF5, which other jobs do not need
+    from .kept_residues import KeptResidues
+
+    with ResidueWriter(paths, torch.get_num_threads()) as writer:
+        yield KeptResidues(writer, sequences, list(paths), dtype)
 
 
 def _write_embeddings(out: Path, sequences: Sequences, embedded: Embedded, settings: dict) -> None:

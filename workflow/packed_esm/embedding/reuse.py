@@ -20,6 +20,7 @@ from ..store.residues import RESIDUE_FILE
 from ..store.settings import differences
 from ..system.arrow import check_whole
 from ..system.files import FileKind
+from .earlier import Earlier
 from .earlier_residues import EarlierResidues
 from .kept_residues import KeptResidues
 
@@ -37,40 +38,6 @@ class _Origin(NamedTuple):
 REMEDY = "remove it from `reuse`, or replace it by an undamaged copy"
 GIVEN = _Origin(replace(SAMPLE_FILE, remedy=REMEDY), replace(RESIDUE_FILE, remedy=REMEDY), is_own=False)
 OWN = _Origin(SAMPLE_FILE, RESIDUE_FILE, is_own=True)
-
-
-@dataclass
-class Earlier:
-    """What earlier results have of some sequences.
-
-    Attributes:
-        found: bool [n], which of the sequences.
-        columns: {"mean_33": float32 [n, E], ...}; rows that were not found are not set.
-        checksums: uint32 [n], as they were made where the values were computed.
-    """
-
-    found: np.ndarray
-    columns: dict[str, np.ndarray]
-    checksums: np.ndarray
-
-    @property
-    def missing(self) -> np.ndarray:
-        """Indices of the sequences that were not found."""
-        return np.flatnonzero(~self.found)
-
-    def completed(
-        self, digests: Sequence[str], columns: dict[str, np.ndarray]
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return (columns, checksums) of all sequences, `columns` being those of the missing ones.
-
-        What was found keeps the checksum that it came with.
-        """
-        if not self.found.any():
-            return columns, row_checksums(digests, columns)
-        self.checksums[self.missing] = row_checksums([digests[i] for i in self.missing], columns)
-        for name, matrix in columns.items():
-            self.columns[name][self.missing] = matrix
-        return self.columns, self.checksums
 
 
 def look_up(
@@ -99,7 +66,7 @@ def look_up(
     Raises:
         EmbeddingFileError: a damaged file of `paths`, or a row or dataset that does not belong to its checksum.
     """
-    earlier = Earlier(np.zeros(len(digests), bool), empty_columns, np.empty(len(digests), np.uint32))
+    earlier = Earlier.nothing(len(digests), empty_columns)
     search = _Search({digest: row for row, digest in enumerate(digests)}, earlier, settings, residues)
     for path in own:
         try:

@@ -45,6 +45,7 @@ def job_statistics(embedder: Embedder, sequences: Sequences, embedded: Embedded,
         "threads": torch.get_num_threads(),
         "host": platform.node(),
         "versions": package_versions(),
+        "checkpoint": embedder.checkpoint._asdict(),
         "settings": embedder.settings,
         "fingerprint": fingerprint(embedder.settings),
     }

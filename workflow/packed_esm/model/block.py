@@ -1,11 +1,10 @@
 """One block of ESM-2 over rows of tokens, with the weights of a fair-esm `TransformerLayer`."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..kernels.device import module_on_device, on_device
 from ..kernels.dispatch import operations_for
 from ..kernels.fp8 import FP8, Fp8Linear, activation_dtype
 from .attention import Attend
@@ -27,10 +26,9 @@ class TransformerBlock(nn.Module):
         self.out_proj = _linear(attention.out_proj.weight, attention.out_proj.bias, device, self.dtype)
         self.fc1 = _linear(layer.fc1.weight, layer.fc1.bias, device, dtype)
         self.fc2 = _linear(layer.fc2.weight, layer.fc2.bias, device, dtype)
-        self.attention_norm = copy.deepcopy(layer.self_attn_layer_norm).float()
-        self.final_norm = copy.deepcopy(layer.final_layer_norm).float()
+        self.attention_norm = module_on_device(layer.self_attn_layer_norm, device)
+        self.final_norm = module_on_device(layer.final_layer_norm, device)
         self._ops = operations_for(device, self.dtype)
-        self.to(device)
 
     def forward(
         self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor | None, attend: Attend
@@ -55,12 +53,9 @@ class TransformerBlock(nn.Module):
 def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Return one layer for q, k and v; the two outputs of q or k that rotate together are neighbours."""
     heads = attention.num_heads
-    weights = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
-    biases = [attention.q_proj.bias, attention.k_proj.bias, attention.v_proj.bias]
-    weight, bias = (
-        torch.cat([_pairs_together(q.detach(), heads), _pairs_together(k.detach(), heads), v.detach()])
-        for q, k, v in (weights, biases)
-    )
+    parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+    moved = ([on_device(getattr(part, name).detach(), device) for part in parts] for name in ("weight", "bias"))
+    weight, bias = (torch.cat([_pairs_together(q, heads), _pairs_together(k, heads), v]) for q, k, v in moved)
     return _linear(weight, bias, device, dtype)
 
 
@@ -70,7 +65,8 @@ def _pairs_together(rows: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    weight, bias = weight.detach().to(device), bias.detach().to(device)
+    """Return the layer with its weights in `dtype`; they are cast on the device, from fp32 whatever the checkpoint."""
+    weight, bias = (on_device(one.detach(), device).float() for one in (weight, bias))
     if dtype == FP8:
         return Fp8Linear(weight, bias)
     linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")

@@ -11,7 +11,6 @@ In half precision only the matrix products and the attention use half precision:
 layer norms and rotary tables stay fp32.
 """
 
-import copy
 from collections.abc import Iterable
 from functools import partial
 
@@ -21,6 +20,7 @@ from torch import nn
 
 from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled_embedding, token_dropout
 from ..errors import OptionError
+from ..kernels.device import module_on_device
 from ..kernels.dispatch import operations_for
 from ..kernels.fp8 import FP8, activation_dtype, why_no_fp8
 from ..outputs.columns import resolve_layers
@@ -82,8 +82,8 @@ class ESM2WithFlashAttention(nn.Module):
         ):
             self.register_buffer(name, None if tensor is None else tensor.to(self.device), persistent=False)
         for name in ("emb_layer_norm_before", "emb_layer_norm_after", "lm_head", "contact_head"):
-            module = copy.deepcopy(getattr(base_model, name, None))
-            setattr(self, name, module and module.to(self.device, torch.float32))
+            module = getattr(base_model, name, None)
+            setattr(self, name, module and module_on_device(module, self.device))
         self.requires_grad_(False).eval()
 
     @property

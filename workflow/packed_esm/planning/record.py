@@ -69,20 +69,6 @@ def read_record(path: Path) -> dict:
     return record
 
 
-def value_in(path: Path, *keys: str) -> object:
-    """Return the value under nested keys in a JSON file of a job; None if the file or the key is missing or damaged.
-
-    The job that reads the file reports the damage.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        for key in keys:
-            value = value[key]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return value
-
-
 def write_record(path: Path, record: dict) -> None:
     """Write the record if it differs from the existing one."""
     if record != read_record(path):

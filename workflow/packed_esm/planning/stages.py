@@ -11,13 +11,14 @@ from typing import Any
 from ..embedding.options import EmbedOptions
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..store.settings import BITS
+from ..system.files import value_in
 from ..validation.tolerance import ValidationOptions
 from ..variants.options import VariantOptions
 from .arguments import OF_EMBEDDINGS, keys_of, setting
 from .checkpoint import Checkpoint
 from .config import plain
 from .inputs import user_path
-from .record import Source, Stage, compare, read_record, value_in, write_record, write_stamps
+from .record import Source, Stage, compare, read_record, write_record, write_stamps
 from .results import Results
 
 

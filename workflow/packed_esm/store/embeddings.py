@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ..errors import EmbeddingFileError
 from ..outputs.columns import column_names
 from ..sequences.accessions import accession_of
-from ..system.arrow import ARROW_ERRORS, check_whole
+from ..system.arrow import ARROW_ERRORS, array_of_numbers, array_of_texts, check_whole
 from ..system.files import FileKind, replacing
 from .settings import from_metadata, to_metadata
 
@@ -55,12 +55,12 @@ def embedding_table(
     """Return the table of embeddings; columns: {name: float32 [n, width]}; ids and accessions come first, if given."""
     names = {} if ids is None else {"id": ids, "accession": [accession_of(record_id) for record_id in ids]}
     arrays: dict[str, pa.Array] = {name: pa.array(values, pa.string()) for name, values in names.items()}
-    arrays["digest"] = pa.array(digests, pa.string())
-    arrays["length"] = pa.array(lengths, pa.int32())
+    arrays["digest"] = array_of_texts(digests)
+    arrays["length"] = array_of_numbers(np.asarray(lengths, np.int32))
     for name, matrix in columns.items():
-        values = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+        values = array_of_numbers(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
         arrays[name] = values if matrix.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(values, matrix.shape[1])
-    arrays["checksum"] = pa.array(checksums, pa.uint32())
+    arrays["checksum"] = array_of_numbers(np.asarray(checksums, np.uint32))
     return pa.table(arrays)
 
 

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
-import pandas as pd
 
 from ..errors import EmbeddingFileError, ValidationError
 from ..system.progress import progress_bar
@@ -21,6 +21,9 @@ from .residues import (
     residue_settings,
 )
 from .settings import MAY_DIFFER, differences
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class ResidueCheck:
@@ -91,7 +94,7 @@ class ResidueCheck:
         return self._homes[home.filename][1]
 
 
-def check_residues(path: Path, sample: str, rows: pd.DataFrame, feature: str) -> None:
+def check_residues(path: Path, sample: str, rows: "pd.DataFrame", feature: str) -> None:
     """Check every dataset of a sample's file of residues: name and sequence by the manifest, and the values.
 
     Args:

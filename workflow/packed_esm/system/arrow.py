@@ -1,13 +1,32 @@
-"""The errors that pyarrow raises for damaged bytes, and a check for damage that it does not notice."""
+"""Arrow arrays without pandas, the errors that pyarrow raises for damaged bytes, and damage that it does not notice.
 
+`pyarrow.array` imports pandas, if it is installed, to see whether its argument is of pandas. An embed job has no other
+use for pandas, whose import takes longer than writing the embeddings of a small proteome.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from .files import FileKind
 
 # For damaged bytes Arrow raises an OSError without a number. Names and metadata are decoded as UTF-8 outside of Arrow.
 ARROW_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
+
+
+def array_of_numbers(values: np.ndarray) -> pa.Array:
+    """Return an Arrow array of the same dtype as `values`, [n], and share its memory if it is contiguous."""
+    values = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def array_of_texts(values: Iterable[str]) -> pa.Array:
+    """Return an Arrow array of strings."""
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
 
 
 def check_whole(table: pa.Table, kind: FileKind, path: Path) -> None:

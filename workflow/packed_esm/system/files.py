@@ -22,6 +22,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"  # how temporary names end
 # Temporary names have it beside the process id: in a container, jobs can share the process id and the host name.
 TOKEN = secrets.token_hex(4)
+HASHED_AT_ONCE = 32 * 2**20  # bytes
 T = TypeVar("T")
 
 
@@ -202,6 +203,20 @@ def read_json(path: str | Path) -> dict:
     return content
 
 
+def value_in(path: Path, *keys: str) -> object:
+    """Return the value under nested keys in a JSON file of a job; None if file or key is missing or damaged.
+
+    The job that reads the file reports the damage.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return value
+
+
 def _json_checksum(content: dict) -> int:
     return zlib.crc32(json.dumps(content).encode())
 
@@ -216,9 +231,17 @@ def file_identity(path: str | Path) -> list[int] | None:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the sha256 of a file, as hexadecimal digits."""
-    with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Return the sha256 of a file, as hexadecimal digits.
+
+    It is read in large pieces: a thread that hashes asks for the interpreter only between two of them, and may wait
+    there for another thread.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb", buffering=0) as handle:
+        piece = memoryview(bytearray(min(HASHED_AT_ONCE, max(1, os.fstat(handle.fileno()).st_size))))
+        while count := handle.readinto(piece):
+            digest.update(piece[:count])
+    return digest.hexdigest()
 
 
 def open_text(path: str | Path) -> TextIO:

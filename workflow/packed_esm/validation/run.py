@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from ..checkpoints.digest import CheckpointDigest, read_digests, start_digest
 from ..embedding.device import device_name
 from ..embedding.embedder import Embedder
 from ..embedding.options import EmbedOptions
@@ -57,7 +59,8 @@ def validate(
         check_file(path, rows[rows["sample"] == sample])
     for (sample, feature), path in residues.items():
         check_residues(path, sample, rows[rows["sample"] == sample], feature)
-    embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding)
+    digest = start_digest(Path(embedding.model), read_digests(stats_paths))
+    embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding, digest)
     stats = read_stats(stats_paths, embedder.settings)
     chosen = stratified_sample(rows, options.sequences, options.seed)
     sequences = read_sequences(samples, chosen)
@@ -78,7 +81,9 @@ def validate(
     return summary
 
 
-def _same_embedder(paths: Sequence[Path], residues: Sequence[Path], options: EmbedOptions) -> Embedder:
+def _same_embedder(
+    paths: Sequence[Path], residues: Sequence[Path], options: EmbedOptions, digest: Future[CheckpointDigest]
+) -> Embedder:
     """Return an embedder with the settings of the files, and with their budget of tokens.
 
     Raises:
@@ -87,7 +92,8 @@ def _same_embedder(paths: Sequence[Path], residues: Sequence[Path], options: Emb
     stored = {path: sample_settings(path) for path in paths}
     stored |= {path: _without_dtype(residue_settings(path)) for path in residues}
     budget = stored[paths[0]]["tokens_per_pack"]  # a list if chunks differ, after an out-of-memory
-    embedder = Embedder(replace(options, tokens_per_pack=budget if isinstance(budget, int) else min(budget)))
+    budget_here = budget if isinstance(budget, int) else min(budget)
+    embedder = Embedder(replace(options, tokens_per_pack=budget_here), digest)
     for path, settings in stored.items():
         present = embedder.settings | {"tokens_per_pack": budget}
         if differing := differences(settings, present):
