@@ -1,4 +1,4 @@
-"""Take values of each residue from a sample's files of an earlier run, as copies of their compressed datasets."""
+"""Take values of each residue from a sample's files of an earlier run, as copies of its datasets."""
 
 import logging
 from collections.abc import Iterable
