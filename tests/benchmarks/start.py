@@ -42,7 +42,7 @@ def lap(what):
         sys.modules["torch"].cuda.synchronize()
     now = time.time()
     seconds[what], last = now - last, now
-sys.path.insert(0, library)
+sys.path[:0] = [library, library + "/scripts"]
 lap("interpreter")
 """
 END = "\nprint(json.dumps(seconds))"
@@ -74,10 +74,12 @@ lap("load: sha256")
 """
 AS_A_JOB = """
 from packed_esm.checkpoints.digest import read_digests, start_digest
+from _program import importing
 digest = start_digest(checkpoint, read_digests(map(Path, records)))
-import torch
-lap("import torch")
-import packed_esm.embedding.job
+with importing():
+    import torch
+    lap("import torch")
+    import packed_esm.embedding.job
 lap("import this library")
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions

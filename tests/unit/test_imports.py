@@ -46,3 +46,10 @@ def test_an_embed_job_loads_a_model_and_writes_without_what_it_does_not_use(tmp_
     modules = imported_by(code, WORKFLOW / "scripts", *options)
     assert (tmp_path / "c.arrow").exists() and {"torch", "esm"} <= modules
     assert modules & {*LIBRARIES["embedding.job"]} == set()
+
+
+def test_garbage_is_collected_again_after_the_imports():
+    code = "import gc, _program\nwith _program.importing():\n    assert not gc.isenabled()\n    import decimal\n"
+    imported_by(code + "assert gc.isenabled() and gc.get_freeze_count()", WORKFLOW / "scripts")
+    code = "import gc, _program\ntry:\n    with _program.importing():\n        import nowhere\n"
+    imported_by(code + "except ImportError:\n    assert gc.isenabled()", WORKFLOW / "scripts")

@@ -44,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chunk(args: argparse.Namespace) -> None:
-    from packed_esm.sequences.chunking import chunk_samples
+    with _program.importing():
+        from packed_esm.sequences.chunking import chunk_samples
 
     samples = [(name, Path(path)) for name, path in args.sample]
     records, long_proteins = options_from(args, RecordOptions), options_from(args, LongProteins)

@@ -61,7 +61,8 @@ def embed(args: argparse.Namespace) -> None:
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
         records = records_in(args.own_results) if args.own_results else []
         digest = start_digest(find_model(args.model), read_digests(records))  # it runs while torch is imported
-        from packed_esm.embedding.job import embed_fasta
+        with _program.importing():
+            from packed_esm.embedding.job import embed_fasta
 
         embed_fasta(
             args.fasta,

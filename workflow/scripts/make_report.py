@@ -51,8 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def report(args: argparse.Namespace) -> None:
-    from packed_esm.report.page import PageOptions, write_report
-    from packed_esm.report.run_files import RunFiles
+    with _program.importing():
+        from packed_esm.report.page import PageOptions, write_report
+        from packed_esm.report.run_files import RunFiles
 
     files = RunFiles(
         samples=[(name, Path(path)) for name, path in args.sample],

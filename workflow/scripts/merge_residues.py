@@ -28,7 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def merge(args: argparse.Namespace) -> None:
-    from packed_esm.store.merge_residues import merge_residues
+    with _program.importing():
+        from packed_esm.store.merge_residues import merge_residues
 
     rows = merge_residues(args.manifest, args.sample, args.chunks, args.out, args.link)
     print(f"{args.out}: {rows} datasets")

@@ -24,7 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def merge(args: argparse.Namespace) -> None:
-    from packed_esm.store.merge import merge_sample
+    with _program.importing():
+        from packed_esm.store.merge import merge_sample
 
     rows = merge_sample(args.manifest, args.sample, args.chunks, args.out)
     print(f"{args.out}: {rows} embeddings")

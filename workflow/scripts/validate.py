@@ -47,7 +47,8 @@ def check(args: argparse.Namespace) -> None:
     from packed_esm.system.gpu_lease import leased_gpu
 
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
-        from packed_esm.validation.run import validate
+        with _program.importing():
+            from packed_esm.validation.run import validate
 
         summary = validate(
             [(name, Path(fasta), Path(parquet)) for name, fasta, parquet in args.sample],
