@@ -373,7 +373,9 @@ def test_a_link_to_the_same_sequence_of_a_run_with_other_settings_is_noticed(run
     options = replace(run.options, tokens_per_pack=512, dtype="bf16")
     embed_fasta(chunk, run.folder / "o", run.folder / "p", options, (), {"logits": foreign}, "float32")
     linked((merged, "twin"), (foreign, digest))
-    with pytest.raises(EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, which has other settings \(dtype: 'bf16'"):
+    with pytest.raises(
+        EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, which has other settings \(dtype: 'bf16'"
+    ):
         run.check({"logits": merged}, sequences=2)
 
 
