@@ -391,7 +391,7 @@ def changed_schema(path, change):
         (lambda t: t.set_column(2, "digest", pa.nulls(10, pa.string())), "values of its column digest are missing"),
         (
             lambda t: t.drop_columns(["max_6"]),
-            "its columns are id, accession, digest, length, mean_6, checksum, but of",
+            "its columns are id, accession, digest, length, mean_6, checksum, but its settings give",
         ),
     ],
     ids=["type", "type of values", "values", "digests", "column"],

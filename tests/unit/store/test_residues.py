@@ -243,7 +243,7 @@ def test_chunks_of_other_settings_and_missing_records_are_refused(run):
     embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", run.options, (), {"logits": feature}, "float32")
     with pytest.raises(
         EmbeddingFileError,
-        match=r"2.logits.h5, dataset 'SQ\.\S+': it should hold SQ\.\S+ \(s\|.*but it is not there; remove",
+        match=r"2.logits.h5, dataset 'SQ\.\S+': it should contain SQ\.\S+ \(s\|.*but it is missing; remove",
     ):
         run.merge("logits")
 
@@ -255,7 +255,7 @@ def test_a_dataset_of_another_length_is_refused(run):
         first, second = list(file)[:2]
         del file[first]
         file.copy(second, first)
-    with pytest.raises(EmbeddingFileError, match=r"logits.h5, .*: it should hold SQ\.\S+ \(s\|.*, but it holds SQ"):
+    with pytest.raises(EmbeddingFileError, match=r"logits.h5, .*: it should contain SQ.*, but it contains SQ"):
         run.merge("logits")
 
 
@@ -313,7 +313,7 @@ def without_checksum(place, _):
         del dataset.attrs["checksum"]
 
 
-CHANGED = "its values were changed: they do not give its checksum"
+CHANGED = "its values were changed: they do not match its checksum"
 FAULTS = {
     "nan": (changed(lambda values: values * np.nan), CHANGED),
     "one-nan": (changed(lambda values: np.where(values == values[-1, -1], np.nan, values)), CHANGED),
@@ -321,8 +321,8 @@ FAULTS = {
     "plus-one": (changed(lambda values: values + 1), CHANGED),
     "values-exchanged": (exchanged(), CHANGED),
     "values-and-checksums-exchanged": (exchanged("checksum"), CHANGED),
-    "datasets-exchanged": (exchanged("checksum", "digest"), "it holds SQ."),
-    "linked-to-another-record": (linked, "it holds SQ."),
+    "datasets-exchanged": (exchanged("checksum", "digest"), "it contains SQ."),
+    "linked-to-another-record": (linked, "it contains SQ."),
     "no-checksum": (without_checksum, "it has no checksum"),
 }
 
@@ -374,7 +374,7 @@ def test_a_dataset_that_is_not_as_it_was_computed_fails_validation(run, fault, s
 def test_a_link_of_the_merged_file_to_another_record_is_noticed(run):
     merged = run(features=["logits"])["logits"]
     linked((merged, "twin"), places(run)[1])
-    with pytest.raises(EmbeddingFileError, match=r"s.logits.h5, dataset 'twin': it should hold .*, but it holds SQ"):
+    with pytest.raises(EmbeddingFileError, match=r"s.logits.h5, dataset .twin.: it should .*, but it contains SQ"):
         run.check({"logits": merged}, sequences=2)
 
 
@@ -385,7 +385,9 @@ def test_a_link_to_the_same_sequence_of_a_run_with_other_settings_is_noticed(run
     options = replace(run.options, tokens_per_pack=512, dtype="bf16")
     embed_fasta(chunk, run.folder / "o", run.folder / "p", options, (), {"logits": foreign}, "float32")
     linked((merged, "twin"), (foreign, digest))
-    with pytest.raises(EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, of other settings \(dtype: 'bf16'"):
+    with pytest.raises(
+        EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, which has other settings \(dtype: 'bf16'"
+    ):
         run.check({"logits": merged}, sequences=2)
 
 
@@ -397,7 +399,7 @@ def test_a_link_to_another_feature_of_the_same_sequence_is_noticed(run):
         link = file.get(name, getlink=True)
         del file[name]
         file[name] = h5py.ExternalLink(link.filename.replace("representations", "logits"), link.path)
-    with pytest.raises(EmbeddingFileError, match="but it holds logits, not representations; remove"):
+    with pytest.raises(EmbeddingFileError, match="but it contains logits, not representations; remove"):
         run.check(paths | {"representations": merged})
 
 
@@ -432,7 +434,7 @@ def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
         first = next(iter(file))
         other = file[first].attrs["digest"]
         file[first].attrs["digest"] = "SQ.of-another"
-    with pytest.raises(EmbeddingFileError, match=rf"it should hold {other} .*, but it holds SQ.of-another; remove"):
+    with pytest.raises(EmbeddingFileError, match=rf"it should contain {other}.*but it contains SQ.of-another; remove"):
         run.merge("logits")
 
 
@@ -445,7 +447,7 @@ def test_a_dataset_of_another_length_is_noticed(run):
         del file[first]
         file.create_dataset(first, data=longer).attrs.update({"digest": first, "feature": "logits"})
         file[first].attrs["checksum"] = residue_checksum(first, longer)
-    with pytest.raises(EmbeddingFileError, match=rf"logits.h5, .*: it should hold {first} .*, but its shape is \("):
+    with pytest.raises(EmbeddingFileError, match=rf"logits.h5, .*: it should contain {first} .*, but its shape is \("):
         run.merge("logits")
 
 

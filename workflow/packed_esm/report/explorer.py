@@ -73,7 +73,8 @@ def _texts(proteins: pd.DataFrame) -> list[Colouring]:
     """Return what the page shows and searches beside the colours: accessions that are not ids, the rest of headers."""
     ids = proteins["id"].tolist()
     accessions = [accession_of(name) for name in ids]
-    titles = [text[len(name) :].strip() for name, text in zip(ids, proteins["description"], strict=True)]
+    # After the first word of the header, not after the id: a repeated id got a suffix.
+    titles = [" ".join(text.split(maxsplit=1)[1:]).strip() for text in proteins["description"]]
     texts = {"accession": accessions if accessions != ids else [], "description": titles}
     return [Colouring(name, np.array(values, dtype=object)) for name, values in texts.items() if values]
 

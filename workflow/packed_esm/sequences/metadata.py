@@ -1,4 +1,4 @@
-"""Metadata of the proteins: a sheet of the user, whose rows are matched to records by id or accession."""
+"""Metadata of the proteins: match the rows of a user's sheet to the records, by id or accession."""
 
 import logging
 import math
@@ -15,7 +15,7 @@ from .accessions import accession_of
 
 log = logging.getLogger(__name__)
 
-NAMES = ("id", "accession", "Entry")  # columns with the key of a row, the first one that is there; Entry is UniProt's
+NAMES = ("id", "accession", "Entry")  # the first of these columns has the keys of the rows; UniProt calls it Entry
 NO_VALUE = ("", "NA", "NaN", "nan")  # in a column of numbers
 # 007 is not a number: it would lose its zeros.
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -38,7 +38,7 @@ class Sheet:
 
     @property
     def keys(self) -> pd.DataFrame:
-        """`id` of each row, and `sample` before it where the sheet has samples; no two rows have the same."""
+        """`id` of each row, and `sample` before it if the sheet has that column; all rows differ."""
         samples = ["sample"] if "sample" in self.rows else []
         return self.rows[[*samples, self.name]].rename(columns={self.name: "id"})
 
@@ -107,8 +107,7 @@ def read_metadata(path: Path) -> Sheet:
     """Return a metadata sheet.
 
     Raises:
-        SheetError: no such file, none of the columns NAMES, or an id (of a sample, where the sheet has samples) that
-            repeats.
+        SheetError: no such file, none of the columns NAMES, or a repeated id (in a sample, if the sheet has samples).
     """
     check_metadata(path)
     rows = read_sheet(path)

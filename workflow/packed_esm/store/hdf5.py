@@ -1,4 +1,4 @@
-"""New HDF5 files that a full disk does not bring down."""
+"""Write HDF5 files; a full disk raises an error and does not crash the process."""
 
 import io
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from ..system.files import replacing
 
 
 class _Handle(io.FileIO):
-    """A file of which the first write that fails is an error, and all later ones are taken for done.
+    """A file whose first failed write raises an error; later writes do nothing.
 
-    HDF5 writes once more to close; a failure then, in a file that it opened by name, ends the process in a crash.
+    HDF5 writes again when it closes a file. If that fails in a file that HDF5 opened by name, the process crashes.
     """
 
     error: BaseException | None = None  # also the SystemExit of a signal
@@ -67,7 +67,7 @@ class NewFile(h5py.File):
 
 @contextmanager
 def new_hdf5(path: Path, **options: Any) -> Iterator[NewFile]:  # noqa: ANN401
-    """Yield a new HDF5 file to write to; it stands under its name when the block has succeeded.
+    """Yield a new HDF5 file; it gets its name when the block has succeeded.
 
     Args:
         path: of the file.
