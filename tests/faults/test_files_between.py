@@ -217,12 +217,12 @@ def reusable(run, runs, tmp_path):
 
 
 def flipped_value(path, rng):
-    """Flip one bit of a compressed block of values of a file for each residue."""
+    """Flip one bit of the values of a file for each residue."""
     with h5py.File(path) as file:
         dataset = file[sorted(file)[int(rng.integers(len(file)))]].id
-        block = dataset.get_chunk_info(int(rng.integers(dataset.get_num_chunks())))
+        offset, size = dataset.get_offset(), dataset.get_storage_size()
     data = bytearray(path.read_bytes())
-    data[block.byte_offset + int(rng.integers(block.size))] ^= 1 << int(rng.integers(8))
+    data[offset + int(rng.integers(size))] ^= 1 << int(rng.integers(8))
     path.write_bytes(data)
 
 

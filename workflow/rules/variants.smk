@@ -6,7 +6,7 @@ if variants:
             manifest="<results>/manifest.parquet",
             chunks=gather.chunk("<results>/chunks/{scatteritem}.fasta"),
             model=model_files,
-            stamp=STAMPS["variants"],
+            stamp=stamp("variants"),
         output:
             scores="<results>/variants.tsv",
             summary="<results>/variants.json",
