@@ -5,7 +5,7 @@
 Random weights of a published shape; random proteins with lengths like UniProt's. Each row is the median of several
 rounds in which the forward alone, the output, and a plain write of as many bytes (with fsync) take turns. The forward
 alone runs on packs that are on the device already. The rate of an output includes packing, copies to and from the
-device, checksums, and the files, closed and synced to the disk. `merge` copies them to the file of a sample.
+device, checksums, and the files, closed and synced to the disk.
 """
 
 import argparse
@@ -78,13 +78,19 @@ def embed(embedder: Embedder, sequences: Sequences, features: Sequence[str], dty
     if not paths:
         embedder.embed(sequences.tokens)
         return 0
-    with ResidueWriter(paths) as writer:
+    with ResidueWriter(paths, torch.get_num_threads()) as writer:
         keep = KeptResidues(writer, sequences, list(features), dtype)
-        embedder.embed(sequences.tokens, each_sequence=keep.write, host_dtypes=keep.host_dtypes)
+        embedder.embed(sequences.tokens, each_sequence=keep.write, stored=keep.dtypes)
         writer.finish(embedder.settings)
     for path in paths.values():
         sync(path)
     return sum(path.stat().st_size for path in paths.values())
+
+
+def empty(folder: Path) -> None:
+    """Remove the files of the round before: to overwrite them takes longer."""
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def sync(path: Path) -> None:
@@ -116,8 +122,10 @@ def measure(model: str, what: str, checkpoint: Path, tokens: list, folder: Path,
     seconds: dict[str, list[float]] = {"forward": [], "output": [], "write": []}
     for _ in range(args.rounds):
         seconds["forward"].append(timed(args.device, run_forward))
+        empty(folder)
         seconds["output"].append(timed(args.device, run_output))
         if size:
+            empty(folder)
             seconds["write"].append(timed(args.device, partial(write_plainly, folder, size)))
     medians = {name: statistics.median(times) if times else None for name, times in seconds.items()}
     residues = sum(sequences.lengths)

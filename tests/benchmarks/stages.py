@@ -64,13 +64,6 @@ def start_up(device: str) -> dict[str, float]:
     return seconds
 
 
-MORE_OUTPUTS = {
-    "float16 of each residue": ["representations"],
-    "logits": ["logits"],
-    "contacts": ["contacts"],
-}
-
-
 def first_records(fasta: Path, residues: int, out: Path) -> int:
     """Write records of `fasta`, normalised, until there are as many residues; return how many there are."""
     total = 0
@@ -122,13 +115,6 @@ def measure(name: str, fasta: Path, residues: int, device: str, folder: Path) ->
     records = folder / "records.fasta"
     residues = first_records(fasta, residues, records)
     cold, warm = (run_program(checkpoint, records, folder, ["--device", device]) for _ in range(2))
-    outputs = {}
-    for what, features in MORE_OUTPUTS.items():
-        options = [text for feature in features for text in ("--residues", feature, str(folder / f"{feature}.h5"))]
-        options += ["--include", *(feature for feature in features if feature != "representations")]
-        seconds = run_program(checkpoint, records, folder, ["--device", device, *options])
-        size = sum((folder / f"{feature}.h5").stat().st_size for feature in features)
-        outputs[what] = {"residues_per_second": residues / seconds["embed"], "gigabytes": size / 1e9}
     forward = forward_rate(checkpoint, records, residues, device)
     checkpoint.unlink()
     after_load = residues / sum(warm[stage] for stage in ("read", "embed", "write"))
@@ -138,7 +124,6 @@ def measure(name: str, fasta: Path, residues: int, device: str, folder: Path) ->
         "cold": cold,
         "warm": warm,
         "residues_per_second_after_load": after_load,
-        "with": outputs,
         "forward_residues_per_second": forward,
         "share_of_forward": after_load / forward,
     }
@@ -166,8 +151,6 @@ def main() -> None:
             f"load, forward alone {row['forward_residues_per_second']:,.0f}, {row['share_of_forward']:.3f} of it",
             flush=True,
         )
-        for what, found in row["with"].items():
-            print(f"{name} with {what}: {found['residues_per_second']:,.0f} residues/s, {found['gigabytes']:.2f} GB")
     if args.json:
         device = device_name(torch.device(args.device))
         args.json.write_text(

@@ -197,6 +197,47 @@ def test_the_search_finds_ids_and_metadata_and_every_word_must_be_there(tab):
     assert names(tab) == [] and tab.text("#found") == f"0 of {COUNT} proteins"
 
 
+def test_an_accession_is_shown_and_found_where_it_is_not_the_id(browser, tmp_path):
+    ids = [f"sp|P1234{i}|NAME{i}_X" for i in range(4)]
+    write_page(tmp_path, "".join(f">{name} A protein\nM{'K' * i}\n" for i, name in enumerate(ids)))
+    tab = browser.open(tmp_path / "report.html")
+    tab.type("#search", "p12342")
+    assert names(tab) == [ids[2]]
+    tab.press("#list .name")
+    assert "accession\nP12342\n" in tab.text("#details")
+    assert tab.run("[...document.querySelectorAll('#colour option')].map(e => e.text)") == ["length", "sample"]
+    assert tab.complaints() == []
+    tab.close()
+
+
+def test_a_column_of_the_sheet_called_description_is_coloured_by(browser, tmp_path):
+    (tmp_path / "meta.tsv").write_text("id\tdescription\tplace\n" + "".join(f"p{i}\td{i}\ta{i}\n" for i in range(5)))
+    write_page(tmp_path, sequences(5), color_by="place", metadata=tmp_path / "meta.tsv")
+    tab = browser.open(tmp_path / "report.html")
+    chosen = "document.querySelector('#colour').selectedOptions[0].text"
+    assert tab.run(chosen) == "place" and "a0 (1)" in tab.text("#key")
+    tab.choose(
+        "#colour", tab.run("[...document.querySelector('#colour').options].findIndex(o => o.text == 'description')")
+    )
+    assert tab.run(chosen) == "description" and "d0 (1)" in tab.text("#key")
+    assert tab.complaints() == []
+    tab.close()
+
+
+def test_one_can_go_on_with_the_keyboard_after_choosing_a_protein(tab):
+    focused = "(e => e.id || e.textContent)(document.activeElement)"
+    tab.run("document.querySelectorAll('#list .name')[3].focus()")
+    tab.run("document.activeElement.click()")
+    assert tab.text("#details").startswith("p3\n") and tab.run(focused) == "p3"
+    marked = "[...document.querySelectorAll('#list .chosen')].map(row => row.cells[0].textContent)"
+    assert tab.run(marked) == ["p3"]
+    for place in ("#nearest .name", "#details .clear"):
+        tab.run(f"document.querySelector('{place}').focus()")
+        tab.run("document.activeElement.click()")
+        assert tab.run(focused) == "details"
+    assert tab.run(marked) == []
+
+
 def test_numbers_are_shown_as_they_are_and_found_as_they_are_shown(browser, tmp_path):
     given = ["123456789", "0.000001", "9606", "0.1", "1234567.5", "-7.25", "0.33333333333", "2.5e-9"]
     shown = ["123456789", "0.000001", "9606", "0.1", "1.23457e+6", "-7.25", "0.333333", "2.5e-9"]

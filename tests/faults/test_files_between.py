@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import Counter
 
+import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -54,14 +55,33 @@ CHANGES = [
     Row("a FASTA that a record was added to during the run", "the validation names it", (lambda folder, _: (folder / "s.fasta").open("a").write(">late\nMKV\n"), ["validate"]), "s.fasta: not the file that m.parquet was made from"),
 ]  # fmt: skip
 FLIPPED = {kind: Row(f"a bit flipped: {kind}", NOTICED_OR_HARMLESS, varies=r"\d+") for kind in FLIPS}
+# Results that embed_chunk.py copies from: {kind: (file, option)}
+REUSED = {
+    "vectors of other results that are reused": ("embeddings/s.parquet", "--reuse"),
+    "values of residues of other results that are reused": ("residues/s.representations.h5", "--reuse"),
+    "vectors of the run's own results that are reused": ("embeddings/s.parquet", "--own-results"),
+    "values of residues of the run's own results that are reused": ("residues/s.representations.h5", "--own-results"),
+}
+REUSED_EXPECTED = {
+    "--reuse": "the job names the file and what to do, or all values are the same",
+    "--own-results": "what is damaged is embedded again; all values are the same",
+}
+FLIPPED_REUSED = {kind: Row(f"a bit flipped: {kind}", REUSED_EXPECTED[option], varies=r"\d+") for kind, (_, option) in REUSED.items()}  # fmt: skip
 SNAKEMAKE = Row("a bit flipped, through snakemake: sequences of a chunk, manifest, statistics", "the run stops and says which file; with the file as it was it goes on")  # fmt: skip
 ROWS = [
     *FLIPPED.values(),
+    *FLIPPED_REUSED.values(),
     SNAKEMAKE,
     held_by("a bit flipped, through snakemake: embeddings of a chunk, merged embeddings", "the run stops and the log names file and sequence", "workflow/test_workflow.py::test_a_bit_flipped_between_rules_stops_the_run_with_the_name"),
     held_by("a file cut short, through snakemake: each kind", "the run stops in one line; the remedy helps", "workflow/test_restart.py::test_a_truncated_file_stops_the_run_with_its_name_and_the_remedy_helps"),
     held_by("sequences of a chunk cut between two records", "merging names what is missing", "workflow/test_restart.py::test_a_fasta_cut_between_two_records_is_noticed_and_the_remedy_helps"),
     held_by("a dataset of residues: NaN, zeros, +1.0, exchanged, linked to another", "noticed and named, compared or not", "unit/store/test_residues.py::test_a_dataset_that_is_not_as_it_was_computed_fails_validation"),
+    held_by("reused residues: a file of other results is cut short", "the job names it and what to do", "unit/embedding/test_earlier_residues.py::test_a_file_that_is_not_whole_stops_the_job_or_is_left_where_it_is_the_runs_own"),
+    held_by("reused residues: a value of other results was changed", "the job names file, dataset and what to do", "unit/embedding/test_earlier_residues.py::test_changed_values_stop_the_job_or_are_embedded_again_where_they_are_the_runs_own"),
+    held_by("reused residues: one of two features of the run's own results is damaged", "the sequence is embedded again", "unit/embedding/test_earlier_residues.py::test_a_sequence_whose_second_feature_is_damaged_is_embedded_again_where_it_is_the_runs_own"),
+    held_by("reused residues: a feature, a dataset or the target of a link is missing", "these sequences are embedded", "unit/embedding/test_earlier_residues.py::test_a_sequence_that_is_not_in_all_files_is_embedded"),
+    held_by("reused residues: the file of a feature has another one", "nothing is reused, and the log says why", "unit/embedding/test_earlier_residues.py::test_a_file_of_another_feature_gives_nothing"),
+    held_by("reused residues, through snakemake: a value was changed", "its sequence is embedded again", "workflow/test_residue_reruns.py::test_changed_values_are_embedded_again_and_never_taken"),
     held_by("a mistake of our own while a file is read", "keeps its traceback", "unit/store/test_merge_and_integrity.py::test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file"),
     held_by("results/residues that is a link to another disk", "the links in its files work", "unit/store/test_merge_and_integrity.py::test_links_are_alive_where_a_folder_of_results_is_a_link"),
     held_by("a manifest with a hole", "named, or read as it was", "unit/system/test_files.py::test_a_manifest_with_a_hole_or_an_end_missing_is_never_read_as_something_else"),
@@ -173,6 +193,68 @@ def test_one_flipped_bit_is_noticed_by_the_next_program_or_harmless(run, runs, t
                 shutil.copy(path, tmp_path / path.name)
     assert outcomes["noticed"] > trials / 2
     seen(FLIPPED[kind], f"{trials} flips: {outcomes['noticed']} noticed, {outcomes['harmless']} harmless")
+
+
+@pytest.fixture
+def reusable(run, runs, tmp_path):
+    """Merged results of the sample s with residues in `earlier/`, and a function that embeds a chunk beside them."""
+
+    def embed(name, *options):
+        outputs = ["--out", f"{name}.arrow", "--stats", f"{name}.json", "--residues", "representations", f"{name}.h5"]
+        return run.program("embed_chunk", "--fasta", f"{name[0]}.fasta", *outputs, *EMBED, *options)
+
+    for folder in ("embeddings", "residues"):
+        (tmp_path / "earlier" / folder).mkdir(parents=True)
+    assert embed("1").status == embed("2").status == 0
+    shared = ["--manifest", "m.parquet", "--sample", "s"]
+    done = run.program(
+        "merge_sample", *shared, "--chunks", "1.arrow", "2.arrow", "--out", "earlier/embeddings/s.parquet"
+    )
+    assert done.status == 0
+    merged = "earlier/residues/s.representations.h5"
+    assert run.program("merge_residues", *shared, "--chunks", "1.h5", "2.h5", "--out", merged).status == 0
+    return embed
+
+
+def flipped_value(path, rng):
+    """Flip one bit of the values of a file for each residue."""
+    with h5py.File(path) as file:
+        dataset = file[sorted(file)[int(rng.integers(len(file)))]].id
+        offset, size = dataset.get_offset(), dataset.get_storage_size()
+    data = bytearray(path.read_bytes())
+    data[offset + int(rng.integers(size))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(data)
+
+
+def residues_of(path):
+    """Return {name: (values, attributes)} of a file for each residue."""
+    with h5py.File(path) as file:
+        return {name: (dataset[...].tobytes(), dict(dataset.attrs)) for name, dataset in file.items()}
+
+
+@pytest.mark.parametrize("kind", REUSED)
+def test_one_flipped_bit_of_results_that_are_reused_never_changes_a_value(reusable, tmp_path, seen, request, kind):
+    name, option = REUSED[kind]
+    path, expected = tmp_path / "earlier" / name, residues_of(tmp_path / "1.h5")
+    source = tmp_path / "earlier" / ("embeddings/s.parquet" if option == "--reuse" else "")
+    whole, trials = path.read_bytes(), 60 if request.config.getoption("--all-faults") else 4
+    outcomes = Counter()
+    for trial in range(trials):
+        path.write_bytes(whole)
+        flip = flipped_value if path.suffix == ".h5" else flipped
+        flip(path, np.random.default_rng([len(kind), trial]))
+        done = reusable("1new", option, source)
+        assert "Traceback" not in done.err, (trial, done.err)
+        if done.status:
+            assert option == "--reuse" and done.status == 1, (trial, done.err)
+            assert str(path) in done.last and "remove it from `reuse`" in done.last, (trial, done.err)
+        else:
+            assert (tmp_path / "1new.arrow").read_bytes() == (tmp_path / "1.arrow").read_bytes(), trial
+            assert residues_of(tmp_path / "1new.h5") == expected, trial
+        again = done.status == 0 and read_json(tmp_path / "1new.json")["reused_sequences"] < len(expected)
+        outcomes["named" if done.status else "embedded again" if again else "harmless"] += 1
+    assert outcomes["harmless"] < trials
+    seen(FLIPPED_REUSED[kind], f"{trials} flips: " + ", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())))
 
 
 @pytest.mark.parametrize("row", CHANGES, ids=str)

@@ -20,9 +20,11 @@ from conftest import (
     relative_l2,
     worst_residue_cosine,
 )
+from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding.device import default_tokens_per_pack
 from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.masked import MaskedCopies
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.packing import iterate_packs
 from packed_esm.kernels import dispatch
@@ -31,11 +33,11 @@ from packed_esm.model import backends
 from packed_esm.model.backends import BACKENDS, why_not
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from packed_esm.outputs.bounds import tolerance
-from packed_esm.outputs.measures import contacts_errors
+from packed_esm.outputs.measures import contacts_errors, logits_errors
 from packed_esm.sequences.alphabet import normalise
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.tokens import tokenize
-from packed_esm.validation.reference import reference_outputs
+from packed_esm.validation.reference import masked_logits, reference_outputs
 
 pytestmark = pytest.mark.gpu
 
@@ -396,3 +398,24 @@ def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed
             with pytest.raises(RepeatError, match=rf"p7: .* in {column or feature}; 1 of 64 .*Device: .*\(GPU-"):
                 job()
         (tmp_path / "a.repeat.npz").unlink()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_masked_copies_are_fair_esms_and_no_bit_depends_on_their_neighbours(dtype):
+    options = EmbedOptions(DEMO_PATH, include=("masked_marginals",), device="cuda", dtype=dtype, tokens_per_pack=4096)
+    embedder, reference = Embedder(options), load_esm2(DEMO_PATH).cuda()
+    tokens = random_tokens([198, 30, 1, 700, 61], masked=(1,))
+
+    def logits(some, **how):
+        return dict(MaskedCopies(embedder, some, ["p"] * len(some), **how).logits())
+
+    together, backwards = logits(tokens), logits(tokens[::-1])
+    moved = logits(tokens, rng=np.random.default_rng(0))
+    for index, one in enumerate(tokens):
+        alone = logits([one])[0]
+        for other in (alone, backwards[len(tokens) - 1 - index], moved[index]):
+            assert together[index].tobytes() == other.tobytes()
+        residues = len(one) - 2
+        chosen = sorted({0, residues // 2, residues - 1})
+        want = masked_logits(reference, one, chosen, [0], residues)
+        assert logits_errors(together[index][chosen], want)["logits_kl_max"] <= tolerance(dtype)["logits_kl_max"]

@@ -47,14 +47,31 @@ def test_the_examples_work_as_printed_one_after_the_other(tmp_path, example):
     (tmp_path / "human.fasta.gz").write_bytes(gzip.compress(proteins.encode()))
     (tmp_path / "yeast.fasta").write_text(proteins.replace(">p", ">q")[:-9] + "\n")
     (tmp_path / "reads.fasta.gz").write_bytes(gzip.compress(b">r\n" + b"ATGGCC" * 70 + b"\n"))
-    steps = ("chunk_fasta", "embed_chunk", "merge_sample", "merge_residues", "validate", "make_report", "export_sample")
+    (tmp_path / "variants.tsv").write_text(f"sample\tid\tmutations\nhuman\tp0\t{proteins[4]}1A\n")
+    steps = (
+        "chunk_fasta",
+        "embed_chunk",
+        "merge_sample",
+        "merge_residues",
+        "validate",
+        "make_report",
+        "export_sample",
+        "score_variants",
+    )
     again = {"embed_chunk": ("1-of-2", "2-of-2"), "merge_sample": ("human", "yeast")}
     for name in ("translate", *steps):
         for replaced in ((), again[name]) if name in again else ((),):
             done = example(name, *replaced)
             assert done.returncode == 0, done.stderr
     made = {path.name for path in tmp_path.iterdir()}
-    assert made > {"proteins.fasta", "human.representations.h5", "validation.json", "report.html", "human.pt"}
+    assert made > {
+        "proteins.fasta",
+        "human.representations.h5",
+        "validation.json",
+        "report.html",
+        "human.pt",
+        "scores.tsv",
+    }
     assert np.array_equal(
         np.load(tmp_path / "human.mean_6.npy"), np.stack(pd.read_parquet(tmp_path / "human.parquet")["mean_6"])
     )

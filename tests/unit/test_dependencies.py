@@ -93,10 +93,11 @@ def test_pyproject_names_what_the_code_imports_and_nothing_else():
     assert set(pyproject()) == all_imports([*LIBRARY.rglob("*.py"), *PROGRAMS]) | {"snakemake"}
 
 
+TRITON = {"triton", "c-compiler", "cuda-cudart-dev"}  # it compiles its launcher in C, with cuda.h
 ENVIRONMENTS = {  # {name: the programs that run in it, and what it has besides their imports}
     "cpu": ([path.stem for path in PROGRAMS], set()),
-    "gpu": (["embed_chunk", "validate"], {"triton"}),
-    "flash-attn": (["embed_chunk", "validate"], {"triton", "flash-attn"}),
+    "gpu": (["embed_chunk", "validate"], TRITON),
+    "flash-attn": (["embed_chunk", "validate"], TRITON | {"flash-attn"}),
 }
 
 
@@ -143,7 +144,7 @@ def test_rules_name_the_environment_of_their_programs():
     for path in (WORKFLOW / "rules").glob("*.smk"):
         for rule in re.split(r"\n\s*rule ", path.read_text())[1:]:
             program = re.search(r'program=in_clone\("scripts/(\w+)\.py"\)', rule)[1]
-            wanted = "EMBED_ENV" if program in {"embed_chunk", "validate"} else "CPU_ENV"
+            wanted = "EMBED_ENV" if program in {"embed_chunk", "validate", "score_variants"} else "CPU_ENV"
             assert re.search(r"conda:\s+(\w+)", rule)[1] == wanted, program
 
 

@@ -20,6 +20,7 @@ from packed_esm.planning.config import keys
 from packed_esm.sequences.options import LongProteins, RecordOptions, TranslationOptions
 from packed_esm.sequences.translation import codon_table
 from packed_esm.validation.tolerance import ValidationOptions
+from packed_esm.variants.options import VariantOptions
 
 CPU = torch.device("cpu")
 FASTA = Path("a.fasta")
@@ -39,7 +40,7 @@ EMBED = partial(embed_fasta, FASTA, Path("o"), Path("s"))
             "resolve, skip",
         ),
         (lambda word: EmbedOptions(FASTA, poolings=("mean", word)), "pooling", "median", "mean, max, std, bos, eos"),
-        (lambda word: EmbedOptions(FASTA, include=[word]), "include", "logit", "log_likelihood, logits, contacts"),
+        (lambda word: EmbedOptions(FASTA, include=[word]), "include", "logit", "log_likelihood, .*, masked_marginals"),
         (lambda word: EmbedOptions(FASTA, device=word), "device", "gpu", "auto, cpu, cuda, mps"),
         (lambda word: codon_table(1, word), "translation.ambiguous_codons", "", "resolve, skip"),
         (lambda word: EmbedOptions(FASTA, on_nonfinite=word), "on_nonfinite", "recomput", "recompute, fail"),
@@ -58,7 +59,15 @@ def test_a_misspelt_word_is_refused_by_its_key_and_leaves_nothing(tmp_path, monk
 
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-GROUPS = (RecordOptions, TranslationOptions, LongProteins, EmbedOptions, RepeatOptions, ValidationOptions)
+GROUPS = (
+    RecordOptions,
+    TranslationOptions,
+    LongProteins,
+    EmbedOptions,
+    RepeatOptions,
+    ValidationOptions,
+    VariantOptions,
+)
 OPTIONS = {option.key: (option, default) for group in GROUPS for option, default in options_of(group).values()}
 KINDS = {"string": str, "integer": int, "number": float}
 

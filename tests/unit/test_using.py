@@ -21,6 +21,8 @@ from packed_esm.sequences.fasta import read_records
 from packed_esm.store.embeddings import write_chunk
 from packed_esm.store.export import export_sample
 from packed_esm.store.merge import merge_sample
+from packed_esm.variants.options import VariantOptions
+from packed_esm.variants.score import score_variants
 
 PAGES = ("using.md", "library.md", "other-tools.md")
 SAMPLES = ("enzymes_globins", "domains")
@@ -57,6 +59,10 @@ def like_a_clone(folder, embed):
         merge_sample(manifest, sample, [chunk], stem.with_suffix(".parquet"))
         h5 = [("mean_6", stem.with_suffix(".mean_6.h5"))]
         export_sample(stem.with_suffix(".parquet"), manifest, sample, h5=h5, chunks=[fasta])
+    table = results / "table.tsv"
+    table.write_text(re.search(r"```tsv\n(.*?)```", (ROOT / "docs/using.md").read_text(), re.DOTALL)[1])
+    scores = [results / "variants.tsv", results / "variants.json"]
+    score_variants(table, manifest, [fasta], *scores, EmbedOptions(DEMO_PATH, device="cpu"), VariantOptions())
     return folder
 
 

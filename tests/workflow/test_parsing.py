@@ -112,3 +112,37 @@ def test_a_run_without_conda_says_before_the_first_job_that_fair_esm_is_missing(
     done = plain.fails()
     assert "fair-esm is not installed; pip install fair-esm==2.0.0" in done.output
     assert not (plain.folder / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("--lint",),
+        ("--rulegraph",),
+        ("--dag",),
+        ("--summary",),
+        ("--list-rules",),
+        ("--unlock",),
+        ("--dry-run",),
+    ],
+    ids=lambda call: call[0],
+)
+def test_a_call_that_only_shows_writes_no_file(project, call):
+    project.write_samples(s=proteins(1))
+    before = files_of(project.folder)
+    project.passes(*call)
+    assert files_of(project.folder) == before
+
+
+def test_a_report_of_snakemake_changes_no_file_of_the_results(project):
+    project.write_samples(s=proteins(1))
+    project.passes("--until", "merge_sample")
+    before = files_of(project.folder)
+    project.run("--report", "report.html", config=("layers=[0]",))  # which a run would embed again
+    assert {path: seen for path, seen in files_of(project.folder).items() if path != "report.html"} == before
+
+
+def files_of(folder):
+    """Return {path: (content, time)} of the files outside Snakemake's own folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}

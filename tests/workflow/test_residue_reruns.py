@@ -75,7 +75,7 @@ def test_a_new_sample_embeds_only_its_new_sequences(copy, finished):
 def test_a_removed_file_embeds_only_the_sequences_of_its_sample(copy, finished):
     (copy.folder / "results/demo/residues/s.logits.h5").unlink()
     copy.passes(*MERGE, config=CONFIG)
-    assert embedded(copy) == 5 and "nothing is taken from results/demo/embeddings/s.parquet, there is no" in logs(copy)
+    assert embedded(copy) == 5 and "results/demo/embeddings/s.parquet is not used: results/demo/residues/" in logs(copy)
     assert same(values(copy.folder, "s", "t"), values(finished, "s", "t"))
 
 
@@ -95,7 +95,7 @@ def test_changed_values_are_embedded_again_and_never_taken(copy, finished):
     copy.passes(*MERGE, config=CONFIG)
     assert embedded(copy) == 6 and "dataset 'p1', sequence SQ." in logs(copy)
     text = logs(copy)
-    assert "is embedded again" in text and "its values were changed: they do not give its checksum" in text
+    assert "is embedded again" in text and "its values were changed: they do not match its checksum" in text
     assert same(values(copy.folder, "s", "t"), values(finished, "s", "t"))
 
 

@@ -1,6 +1,7 @@
 """The wheel has all that a run needs: built, installed in an environment of its own, and run outside the clone."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -13,23 +14,38 @@ from conftest import ROOT
 
 from .conftest import proteins
 
+JUNK = ("workflow/packed_esm.egg-info/PKG-INFO", "workflow/scripts/__pycache__/validate.pyc", "workflow/.snakemake/log")
+
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return {path for path in listed.split("\0") if path and (ROOT / path).is_file()}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory, tracked):
+    """The wheel of a copy of the clone, in which other tools have left files."""
     folder = tmp_path_factory.mktemp("wheel")
+    for path in tracked:
+        (folder / "clone" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, folder / "clone" / path)
+    for path in JUNK:
+        (folder / "clone" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "clone" / path).touch()
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder / "clone", check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
     return built
 
 
-def test_the_wheel_has_the_tree_of_the_clone(wheel):
+def test_the_wheel_has_the_tracked_files_of_the_clone_and_no_others(wheel, tracked):
     names = set(zipfile.ZipFile(wheel).namelist())
-    tracked = subprocess.run(
-        ["git", "ls-files", "workflow", "config", "envs"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.split()
-    assert {f"packed_esm/tree/{path}" for path in tracked} <= names
-    assert not [name for name in names if "__pycache__" in name or "results" in name.split("/")]
+    tree = {path for path in tracked if path.split("/")[0] in ("workflow", "config", "envs")}
+    assert {name.removeprefix("packed_esm/tree/") for name in names if name.startswith("packed_esm/tree/")} == tree
+    packages = ("workflow/packed_esm/", "workflow/snakemake_logger_plugin_packed_esm/")
+    own = {path.removeprefix("workflow/") for path in tree if path.startswith(packages)}
+    assert {name for name in names if "dist-info/" not in name and "packed_esm/tree/" not in name} == own
     assert wheel.stat().st_size < 10e6
 
 

@@ -341,7 +341,7 @@ def test_earlier_results_are_reused_and_only_what_is_new_is_embedded(project):
     (project.folder / "earlier/demo/embeddings/s.parquet").touch()
     assert "Nothing to be done" in project.passes("--dry-run", config=config).output
     done = project.passes(*MERGE, config=(*config, "layers=[3]", "dtype=bf16"))
-    assert "nothing is taken from earlier/demo/embeddings/s.parquet, made with other settings: dtype: " in done.output
+    assert "earlier/demo/embeddings/s.parquet is not used: made with other settings: dtype: " in done.output
     assert "layers: [3] / [6]" in done.output
     assert sum(job["reused_sequences"] for job in project.stats()) == 0
     project.passes(*MERGE)

@@ -1,7 +1,7 @@
 rule chunk_fasta:
     input:
         fasta=files.proteins.values(),
-        stamp=STAMPS["chunk"],
+        stamp=stamp("chunk"),
     output:
         chunks=scatter.chunk("<results>/chunks/{scatteritem}.fasta"),
         manifest="<results>/manifest.parquet",

@@ -19,6 +19,7 @@ from packed_esm.planning.plan import Plan
 from packed_esm.planning.programs import put_running_python_first
 from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
+from packed_esm.variants.table import check_variants
 
 if Path("config/config.yaml").exists():
 
@@ -43,6 +44,14 @@ def read_metadata():
     for sheet in sheets:
         check_metadata(sheet)
     return inputs.without_braces("metadata", sheets)
+
+
+def read_variants():
+    """Return the table of `variants`, if there is one."""
+    tables = [inputs.user_path(settings["variants"])] if settings["variants"] else []
+    for table in tables:
+        check_variants(table)
+    return inputs.without_braces("variants", tables)
 
 
 def literal(value):
@@ -94,6 +103,7 @@ local_samples = {sample: local(fasta) for sample, fasta in samples.items()}
 files = dataclasses.replace(results, folder="<results>", samples=local_samples)
 earlier_results = local(inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
 metadata = local(read_metadata())
+variants = local(read_variants())
 model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
 USES_CONDA = any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method)

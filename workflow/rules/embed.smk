@@ -36,7 +36,7 @@ rule embed_chunk:
     input:
         fasta="<results>/chunks/{scatteritem}.fasta",
         model=model_files,
-        stamp=STAMPS["embed"],
+        stamp=stamp("embed"),
         # Only the time of the job depends on their content, so a newer file is not a reason to embed again.
         reuse=ancient(earlier_results),
     output:

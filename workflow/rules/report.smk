@@ -8,7 +8,7 @@ rule make_report:
         validation="<results>/validation/summary.json",
         table="<results>/validation/sequences.tsv",
         metadata=metadata,
-        stamp=STAMPS["report"],
+        stamp=stamp("report"),
     output:
         html="<results>/report.html",
         pca=report(

@@ -1,5 +1,6 @@
 # Compare the existing results with the present settings.
 
+import functools
 import sys
 
 from packed_esm.planning import stages
@@ -13,12 +14,30 @@ PAGE_FILES = {
 STAGES = stages.requested_stages(results, model, PAGE_FILES)
 
 
+RECORD = stages.compare_with_record(results, STAGES) if workflow.is_main_process else None
+
+
 def runs_jobs():
-    """Return whether this call may run jobs: not if it is a dry run, only prints or lints, or another run is active."""
-    resources = workflow.resource_settings
+    """Return whether this call runs jobs: not if it only shows, prints or lints, or if another run is active.
+
+    Snakemake sets what is read here before it builds the graph of jobs, and after it reads this file.
+    """
     if any(Path(".snakemake/locks").glob("*")):
         return False
-    return not workflow.output_settings.dryrun and (resources.cores or resources.nodes) is not None
+    return workflow.execution_settings is not None and not workflow.dryrun
+
+
+@functools.cache
+def stamps():
+    """Return {stage: path of its stamp}; a run writes them."""
+    if RECORD is None:
+        return stages.stamps_of_this_run(results, STAGES)
+    return stages.stamps_of(results, RECORD, runs_jobs())
+
+
+def stamp(stage):
+    """Return an input function for the stamp of a stage, so that no stamp is written before there are jobs."""
+    return lambda wildcards: local(stamps()[stage])
 
 
 def stale_results(wildcards):
@@ -26,10 +45,5 @@ def stale_results(wildcards):
     return results.stale()
 
 
-if workflow.is_main_process:
-    stamps = stages.stamps_of(results, STAGES, runs_jobs())
-else:
-    stamps = stages.stamps_of_this_run(results, STAGES)
-STAMPS = {stage: local(path) for stage, path in stamps.items()}
 if earlier := results.first_layout():
     print(f"{', '.join(earlier)}: from version 0.3.0, kept; `reuse: [results]` uses them", file=sys.stderr)

@@ -1,7 +1,7 @@
 rule translate:
     input:
         fasta=lookup(dpath="{sample}", within=local_samples),
-        stamp=STAMPS.get("translate", []),
+        stamp=stamp("translate"),
     output:
         fasta="<results>/translated/{sample}.fasta",
         table="<results>/translated/{sample}.tsv",

@@ -7,7 +7,7 @@ rule validate:
         manifest="<results>/manifest.parquet",
         stats=gather.chunk("<results>/chunks/{scatteritem}.json"),
         model=model_files,
-        stamp=STAMPS["validate"],
+        stamp=stamp("validate"),
     output:
         table="<results>/validation/sequences.tsv",
         summary="<results>/validation/summary.json",

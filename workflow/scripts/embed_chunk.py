@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("FEATURE", "HDF5"),
-        help="also write representations, logits or contacts of each residue; repeatable",
+        help="also write representations, logits or other values of each residue; repeatable",
     )
     parser.add_argument(
         "--residue-dtype",

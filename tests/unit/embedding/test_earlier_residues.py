@@ -126,7 +126,7 @@ def test_a_file_that_is_missing_gives_nothing(earlier, new, first, caplog, own):
     earlier.file("logits").unlink()
     sources = {"own_results": earlier.folder} if own else {"reuse": [earlier.parquet]}
     assert new.run(**sources)["reused_sequences"] == 0 and new.values() == first[1]
-    assert f"nothing is taken from {earlier.parquet}, there is no {earlier.file('logits')}" in caplog.text or own
+    assert f"{earlier.parquet} is not used: {earlier.file('logits')} is missing" in caplog.text or own
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_only_what_is_wanted_must_be_there_and_with_the_same_settings(earlier, n
 def test_a_file_of_another_feature_gives_nothing(earlier, new, caplog):
     shutil.copy(earlier.file("representations"), earlier.file("logits"))
     assert new.run(reuse=[earlier.parquet])["reused_sequences"] == 0
-    assert "s.logits.h5 holds representations, not logits" in caplog.text
+    assert "s.logits.h5 contains representations, not logits" in caplog.text
 
 
 def removed(file, name):
@@ -168,7 +168,7 @@ def test_a_sequence_that_is_not_in_all_files_is_embedded(earlier, new, first, ca
     with h5py.File(earlier.file("logits"), "a") as file:
         change(file, "p4")
     assert new.run(reuse=[earlier.parquet])["reused_sequences"] == 5 and new.values() == first[1]
-    assert "1 more are there, but not all of their values of each residue" in caplog.text
+    assert "1 more sequences are in it, but not all of their values for each residue" in caplog.text
 
 
 def test_changed_values_stop_the_job_or_are_embedded_again_where_they_are_the_runs_own(earlier, new, first, caplog):

@@ -79,6 +79,11 @@ def last_bit(started, place):
 
 def one_residue(started, place):
     """Change one value of one residue, which no pooled vector shows any more."""
+    started.of_sequence(place)["representations"][1, 2, 5] += 0.25
+
+
+def one_residue_of_a_window(started, place):
+    """The same, of a window, whose outputs stay on the device until they are joined."""
     started.of_sequence(place)["representations"][2].numpy()[3, 5] += 0.25
 
 
@@ -201,7 +206,7 @@ def test_a_protein_in_windows_is_repeated_whole(job, monkeypatch):
     assert job(options, repeat=1.0)["repeated_sequences"] == len(LENGTHS)
     pieces = [len(options.windows.starts(length)) for length in LENGTHS]
     second_window_of_the_last = sum(pieces) - pieces[-1] + 1
-    wrong_once(monkeypatch, second_window_of_the_last, one_residue)
+    wrong_once(monkeypatch, second_window_of_the_last, one_residue_of_a_window)
     with pytest.raises(RepeatError, match=r"p11: .* mean_2, .*representations; 1 of 12"):
         job(options, repeat=1.0)
 

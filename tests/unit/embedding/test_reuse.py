@@ -88,7 +88,7 @@ def test_a_file_with_any_other_setting_gives_nothing_and_a_warning_says_which(tm
     path = write_sample(tmp_path / "a.parquet", [1, 2], SETTINGS | other, columns)
     assert not look_up([path], DIGESTS, SETTINGS, empty(30)).found.any()
     (key,) = other
-    assert f"nothing is taken from {path}, made with other settings: {key}: " in caplog.text
+    assert f"{path} is not used: made with other settings: {key}: " in caplog.text
 
 
 def rewritten_metadata(path, change):

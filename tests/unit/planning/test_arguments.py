@@ -12,6 +12,7 @@ from packed_esm.planning import arguments
 from packed_esm.planning.config import keys, read_config
 from packed_esm.sequences.options import LongProteins, RecordOptions, TranslationOptions
 from packed_esm.validation.tolerance import ValidationOptions
+from packed_esm.variants.options import VariantOptions
 
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 OTHERS = {  # a configuration in which no option has its default
@@ -29,6 +30,7 @@ OTHERS = {  # a configuration in which no option has its default
     "attention": "sdpa",
     "tokens_per_pack": 512,
     "on_nonfinite": "fail",
+    "variant_scores": ["pseudo_log_likelihood"],
     "validation": {
         "sequences": 4,
         "seed": 7,
@@ -47,6 +49,8 @@ READ = [
     (arguments.embedding_arguments, LongProteins(60, "split", 20)),
     (arguments.repeat_arguments, RepeatOptions(0.5)),
     (arguments.validation_arguments, ValidationOptions(4, 7, 1e-5, 0.5)),
+    (arguments.variant_arguments, VariantOptions(("pseudo_log_likelihood",))),
+    (arguments.variant_arguments, LongProteins(60, "split", 20)),
 ]
 NAMES = [f"{function.__name__}, {type(expected).__name__}" for function, expected in READ]
 
@@ -97,7 +101,7 @@ def test_those_options_are_all_but_the_keys_that_only_the_rules_read():
         "chunks",
         "residues_per_chunk",
     }
-    of_rules |= {"metadata", "color_by"}
+    of_rules |= {"metadata", "color_by", "variants"}
     assert set(arguments.keys_of(*groups)) == set(keys(yaml.safe_load(SCHEMA.read_text()))) - of_rules
     changed, default = settings(**OTHERS), settings()
     for key in arguments.keys_of(*groups):
@@ -136,3 +140,9 @@ def test_samples_and_residue_files_are_told_with_their_names_and_no_path_is_take
 def test_the_dtype_of_representations_is_told_where_they_are_kept():
     assert arguments.residue_dtype_arguments(settings()) == []
     assert arguments.residue_dtype_arguments(settings(per_residue="float32")) == ["--residue-dtype", "float32"]
+
+
+def test_scores_of_variants_are_told_the_options_of_the_model_but_not_those_of_embeddings():
+    given = arguments.variant_arguments(settings(**OTHERS))
+    assert {"--dtype=bf16", "--tokens-per-pack=512", "--model=-odd name.pt"} <= set(given)
+    assert not {"--layers", "--pooling", "--include"} & set(given)

@@ -43,6 +43,10 @@ def requested(**config):
     )
 
 
+def stamps_of(results, requested_stages, is_run):
+    return stages.stamps_of(results, stages.compare_with_record(results, requested_stages), is_run)
+
+
 def changed(**config):
     """Return the stages that a configuration changes."""
     (_, before), (_, after) = requested(), requested(**config)
@@ -85,41 +89,42 @@ def test_the_number_is_in_the_settings_of_what_computes(here, monkeypatch):
 
 def test_jobs_say_what_they_read_in_counts_and_statistics(here):
     results, _ = requested()
-    assert stages.digests_of_jobs(results) == {"translate": {}, "chunk": {}, "embed": {}}
+    assert stages.digests_of_jobs(results) == {"translate": {}, "chunk": {}, "embed": {}, "variants": {}}
     for path, content in (
         ("counts.json", {"fasta_sha256": {"s": "of proteins"}}),
         ("translated/s.json", {"fasta_sha256": "of nucleotides"}),
         ("chunks/1-of-1.json", {"settings": {"model_sha256": "of the model"}}),
+        ("variants.json", {"settings": {"model_sha256": "of the scores"}}),
     ):
         (here / "results/demo" / path).parent.mkdir(parents=True, exist_ok=True)
         (here / "results/demo" / path).write_text(json.dumps(content))
     made = stages.digests_of_jobs(results)
     assert made["chunk"] == {"FASTA of sample s": "of proteins"} and made["embed"] == {"checkpoint": "of the model"}
+    assert made["variants"] == {"checkpoint": "of the scores"}
     made = stages.digests_of_jobs(requested(input="nucleotide")[0])
     assert made["translate"] == {"FASTA of sample s": "of nucleotides"} and made["chunk"] == {}
 
 
 def test_a_run_writes_record_and_stamps_and_a_dry_run_neither(here, capsys):
     results, first = requested()
-    dry = stages.stamps_of(results, first, is_run=False)
+    dry = stamps_of(results, first, is_run=False)
     assert not (here / "results").exists() and all(Path(path).is_file() for path in dry.values())
-    stamps = stages.stamps_of(results, first, is_run=True)
+    stamps = stamps_of(results, first, is_run=True)
     assert stamps == stages.stamps_of_this_run(results, first)
     assert stages.record_path(results).is_file() and not capsys.readouterr().err
-    kept = stages.stamps_of(results, first, is_run=False)
+    kept = stamps_of(results, first, is_run=False)
     assert kept == stamps
     results, other = requested(layers=[0])
-    assert {name for name, path in stages.stamps_of(results, other, is_run=False).items() if path != stamps[name]} == {
-        "embed"
-    }
+    shown = stamps_of(results, other, is_run=False)
+    assert {name for name, path in shown.items() if path != stamps[name]} == {"embed"}
     assert "results/demo: embed runs again; layers: [-1] / [0]\n" in capsys.readouterr().err
 
 
 def test_once_all_is_done_what_was_asked_for_before_is_forgotten(here):
     results, first = requested()
-    stages.stamps_of(results, first, is_run=True)
+    stamps_of(results, first, is_run=True)
     results, other = requested(layers=[0])
-    stages.stamps_of(results, other, is_run=True)
+    stamps_of(results, other, is_run=True)
     for done, kept in ((False, True), (True, False)):
         stages.record_digests(results, other, done)
         assert ("previous" in json.loads(stages.record_path(results).read_text())["embed"]) == kept
@@ -127,17 +132,37 @@ def test_once_all_is_done_what_was_asked_for_before_is_forgotten(here):
 
 def test_a_record_that_cannot_be_read_is_said_and_all_runs_again(here, capsys):
     results, first = requested()
-    stamps = stages.stamps_of(results, first, is_run=True)
+    stamps = stamps_of(results, first, is_run=True)
     stages.record_path(results).write_text("{")
-    again = stages.stamps_of(results, first, is_run=False)
+    again = stamps_of(results, first, is_run=False)
     assert not set(again.values()) & set(stamps.values())
     assert "settings.json: incomplete record of the settings; everything runs again" in capsys.readouterr().err
+
+
+def test_scores_of_variants_have_a_stage_of_their_own_where_there_is_a_table(here):
+    def of_variants(**config):
+        return requested(**{"variants": "v.tsv"} | config)[1]["variants"]
+
+    (here / "v.tsv").write_text("sample\tid\tmutations\n")
+    assert "variants" not in requested()[1] and requested(variants="v.tsv")[1].keys() - requested()[1].keys() == {
+        "variants"
+    }
+    for key in ("layers", "pooling", "include"):
+        assert of_variants(**{key: EMBEDDING[key]}) == of_variants()
+    for key in ("dtype", "attention", "device", "tokens_per_pack", "on_nonfinite"):
+        assert of_variants(**{key: EMBEDDING[key]}) != of_variants()
+    assert of_variants(variant_scores=["pseudo_log_likelihood"]) != of_variants()
+    assert of_variants(long_proteins={"max_length": 60}) != of_variants()
+    assert {name: source.paths for name, source in of_variants().sources.items()}["table of variants"] == (
+        Path("v.tsv"),
+    )
 
 
 def test_every_key_is_of_a_stage_or_known_to_be_of_none(here):
     """A key of none: Snakemake's own, of parameters alone, or of where things are."""
     schema = yaml.safe_load(SCHEMA.read_text())
-    _, known = requested(input="nucleotide")
+    (here / "v.tsv").touch()
+    _, known = requested(input="nucleotide", variants="v.tsv")
     of_stages = {key for stage in known.values() for key in stage.settings}
     of_none = {
         "name",

@@ -279,6 +279,23 @@ def test_numbers_of_the_metadata_reach_the_page_as_they_are(tmp_path):
     assert values.dtype == np.float64 and list(values) == [float(numbers[i % 7]) for i in range(120)]
 
 
+def test_the_rest_of_a_header_is_whole_where_the_id_got_a_suffix():
+    descriptions = ["a protein kinase", "a rotor thing", "sp|P12345|AATM_RABIT Aspartate  transaminase ", "b"]
+    proteins = pd.DataFrame({"id": ["a", "a_2", "sp|P12345|AATM_RABIT", "b"], "sample": "s", "length": 3})
+    proteins["description"] = descriptions
+    drawn = points.Points("mean_6", np.zeros((4, 1), np.float32), np.arange(4), 4, [], None)
+    found = neighbours.Neighbours(np.zeros((4, 1), np.int64), np.zeros((4, 1), np.float32), True)
+    colouring = colours.choose_colouring(proteins, "")
+    data = explorer.explorer_data(drawn, found, proteins, colouring, None)
+    columns = {column["name"]: column for column in data["columns"]}
+    shown = {
+        name: [columns[name]["values"][code] for code in decoded(columns[name]["codes"])]
+        for name in ("accession", "description")
+    }
+    assert shown["description"] == ["protein kinase", "rotor thing", "Aspartate  transaminase", ""]
+    assert shown["accession"] == ["a", "a_2", "P12345", "b"] and data["colourings"] == 2
+
+
 def test_the_data_of_the_page_are_those_of_the_run(tmp_path):
     count = 120
     (tmp_path / "meta.tsv").write_text("id\tplace\tmass\n" + "".join(f"p{i}\tt{i % 3}\t{i / 8}\n" for i in range(100)))

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from packed_esm.errors import SheetError
@@ -103,3 +104,33 @@ def test_mistakes_in_the_metadata_are_named(tmp_path, text, message):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
         read_metadata(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "numeric"),
+    [
+        (["1", "-2.5", "+.5", "1e-6", "3.", "0", "0.0"], True),
+        (["1", "", "NA", "nan"], True),
+        (["9007199254740992"], True),
+        (["007", "12"], False),  # the zeros are part of the name
+        (["9007199254740993"], False),  # a float64 has not all of its digits
+        (["1e999"], False),
+        (["inf"], False),
+        (["0x1F"], False),
+        (["1_000"], False),
+        (["", "NA"], False),
+        (["1", "one"], False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_column_has_numbers_only_if_no_cell_changes_as_a_number(tmp_path, cells, numeric):
+    names = [f"p{i}" for i in range(len(cells))]
+    (tmp_path / "m.tsv").write_text(
+        "id\tx\tend\n" + "".join(f"{n}\t{c}\t.\n" for n, c in zip(names, cells, strict=True))
+    )
+    values = match_metadata(proteins(sample=["a"] * len(names), id=names), tmp_path / "m.tsv").values("x")
+    assert (values.dtype.kind == "f") == numeric
+    if numeric:
+        assert [float(cell) for cell in cells if cell not in ("", "NA", "nan")] == list(values[~np.isnan(values)])
+    else:
+        assert list(values) == cells

@@ -383,7 +383,7 @@ def test_a_number_a_record_goes_where_there_is_a_place_for_it(tmp_path, caplog, 
     made.export()
     assert np.array_equal(anndata.read_h5ad(made.out / "s.h5ad").obs["log_likelihood"], made.scalar)
     assert made.pt(3)["log_likelihood"] == made.scalar[3]
-    assert "log_likelihood: one number a record, so in no .h5 or .npy file of its own" in caplog.text
+    assert "log_likelihood: one number per record, so it gets no .h5 or .npy file" in caplog.text
 
 
 def test_equal_work_gives_equal_bytes_and_replaces_what_was_there(awkward):

@@ -322,7 +322,7 @@ def residue_run(run):
     for i, path in enumerate(paths):
         with ResidueWriter({"logits": path}) as writer:
             for n in range(4 * i, 4 * i + 4):
-                writer.write(DIGESTS[n], {"logits": np.full((n + 1, 33), n, "f4")})
+                writer.write(DIGESTS[n], {"logits": np.full((n + 1, 33), n, "f4")}, str(n))
             writer.finish(SETTINGS)
     (folder / "other" / "disk" / "residues").mkdir(parents=True)
     (folder / "project" / "residues").symlink_to(folder / "other" / "disk" / "residues")
@@ -391,7 +391,7 @@ def changed_schema(path, change):
         (lambda t: t.set_column(2, "digest", pa.nulls(10, pa.string())), "values of its column digest are missing"),
         (
             lambda t: t.drop_columns(["max_6"]),
-            "its columns are id, accession, digest, length, mean_6, checksum, but of",
+            "its columns are id, accession, digest, length, mean_6, checksum, but its settings give",
         ),
     ],
     ids=["type", "type of values", "values", "digests", "column"],

@@ -16,9 +16,11 @@ from checkpoint_files import save_fair_esm
 from conftest import ROOT, fair_esm_alone, random_esm2
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.host_copies import stored_arrays
 from packed_esm.embedding.job import embed_fasta
+from packed_esm.embedding.kept_residues import KeptResidues
 from packed_esm.embedding.options import EmbedOptions
-from packed_esm.embedding.residue_arrays import residue_arrays
+from packed_esm.embedding.reading import Sequences
 from packed_esm.errors import EmbeddingFileError, ValidationError
 from packed_esm.outputs.table import RESIDUES, SCALARS
 from packed_esm.sequences.alphabet import refget_digest
@@ -165,7 +167,17 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
     ids=["shifted", "shifted", "other-tokens", "other", "not-numbers", "backwards", "backwards"],
 )
 def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch, feature, change, error):
-    monkeypatch.setattr(RESIDUES[feature].layout, "stored", lambda values: change({feature: values}).numpy(force=True))
+    """The job and the second run of the validation cut the values by different functions; both are wrong."""
+
+    def from_host(on_host, rows, place):
+        if feature == "contacts":
+            return change({feature: on_host[place][0]}).numpy()
+        values = on_host[:, rows]
+        return change({feature: dict(enumerate(values)) if feature == "representations" else values[0]}).numpy()
+
+    layout = RESIDUES[feature].layout
+    monkeypatch.setattr(layout, "stored", lambda values: change({feature: values}).numpy(force=True))
+    monkeypatch.setattr(layout, "stored_from_host", from_host)
     paths = run()
     with pytest.raises(ValidationError, match=f"{feature}_{error} to fair-esm is"):
         run.check(paths)
@@ -231,7 +243,7 @@ def test_chunks_of_other_settings_and_missing_records_are_refused(run):
     embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", run.options, (), {"logits": feature}, "float32")
     with pytest.raises(
         EmbeddingFileError,
-        match=r"2.logits.h5, dataset 'SQ\.\S+': it should hold SQ\.\S+ \(s\|.*but it is not there; remove",
+        match=r"2.logits.h5, dataset 'SQ\.\S+': it should contain SQ\.\S+ \(s\|.*but it is missing; remove",
     ):
         run.merge("logits")
 
@@ -243,7 +255,7 @@ def test_a_dataset_of_another_length_is_refused(run):
         first, second = list(file)[:2]
         del file[first]
         file.copy(second, first)
-    with pytest.raises(EmbeddingFileError, match=r"logits.h5, .*: it should hold SQ\.\S+ \(s\|.*, but it holds SQ"):
+    with pytest.raises(EmbeddingFileError, match=r"logits.h5, .*: it should contain SQ.*, but it contains SQ"):
         run.merge("logits")
 
 
@@ -253,7 +265,7 @@ def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, wai
     with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
         for value in (1.0, 2.0):
             writer.restart()
-            writer.write("SQ.x", {"representations": np.full((3, 4), value, np.float32)})
+            writer.write("SQ.x", {"representations": np.full((3, 4), value, np.float32)}, "x")
         writer.finish({})
     with h5py.File(tmp_path / "a.h5") as file:
         assert list(file) == ["SQ.x"] and (file["SQ.x"][...] == 2).all()
@@ -301,7 +313,7 @@ def without_checksum(place, _):
         del dataset.attrs["checksum"]
 
 
-CHANGED = "its values were changed: they do not give its checksum"
+CHANGED = "its values were changed: they do not match its checksum"
 FAULTS = {
     "nan": (changed(lambda values: values * np.nan), CHANGED),
     "one-nan": (changed(lambda values: np.where(values == values[-1, -1], np.nan, values)), CHANGED),
@@ -309,8 +321,8 @@ FAULTS = {
     "plus-one": (changed(lambda values: values + 1), CHANGED),
     "values-exchanged": (exchanged(), CHANGED),
     "values-and-checksums-exchanged": (exchanged("checksum"), CHANGED),
-    "datasets-exchanged": (exchanged("checksum", "digest"), "it holds SQ."),
-    "linked-to-another-record": (linked, "it holds SQ."),
+    "datasets-exchanged": (exchanged("checksum", "digest"), "it contains SQ."),
+    "linked-to-another-record": (linked, "it contains SQ."),
     "no-checksum": (without_checksum, "it has no checksum"),
 }
 
@@ -362,7 +374,7 @@ def test_a_dataset_that_is_not_as_it_was_computed_fails_validation(run, fault, s
 def test_a_link_of_the_merged_file_to_another_record_is_noticed(run):
     merged = run(features=["logits"])["logits"]
     linked((merged, "twin"), places(run)[1])
-    with pytest.raises(EmbeddingFileError, match=r"s.logits.h5, dataset 'twin': it should hold .*, but it holds SQ"):
+    with pytest.raises(EmbeddingFileError, match=r"s.logits.h5, dataset .twin.: it should .*, but it contains SQ"):
         run.check({"logits": merged}, sequences=2)
 
 
@@ -373,7 +385,9 @@ def test_a_link_to_the_same_sequence_of_a_run_with_other_settings_is_noticed(run
     options = replace(run.options, tokens_per_pack=512, dtype="bf16")
     embed_fasta(chunk, run.folder / "o", run.folder / "p", options, (), {"logits": foreign}, "float32")
     linked((merged, "twin"), (foreign, digest))
-    with pytest.raises(EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, of other settings \(dtype: 'bf16'"):
+    with pytest.raises(
+        EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, which has other settings \(dtype: 'bf16'"
+    ):
         run.check({"logits": merged}, sequences=2)
 
 
@@ -385,7 +399,7 @@ def test_a_link_to_another_feature_of_the_same_sequence_is_noticed(run):
         link = file.get(name, getlink=True)
         del file[name]
         file[name] = h5py.ExternalLink(link.filename.replace("representations", "logits"), link.path)
-    with pytest.raises(EmbeddingFileError, match="but it holds logits, not representations; remove"):
+    with pytest.raises(EmbeddingFileError, match="but it contains logits, not representations; remove"):
         run.check(paths | {"representations": merged})
 
 
@@ -396,7 +410,7 @@ def test_the_checksum_is_that_of_the_values_as_numpy_and_h5py_have_them(tmp_path
     for size in (1000, 2**22):
         monkeypatch.setattr(residues, "BLOCK_BYTES", size)
         with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
-            writer.write("SQ.x", {"representations": values})
+            writer.write("SQ.x", {"representations": values}, "x")
             writer.finish({})
         with h5py.File(tmp_path / "a.h5") as file:
             assert file["SQ.x"].attrs["checksum"] == residue_checksum("SQ.x", file["SQ.x"]) == want
@@ -420,7 +434,7 @@ def test_two_datasets_of_equal_length_that_changed_places_are_noticed(run):
         first = next(iter(file))
         other = file[first].attrs["digest"]
         file[first].attrs["digest"] = "SQ.of-another"
-    with pytest.raises(EmbeddingFileError, match=rf"it should hold {other} .*, but it holds SQ.of-another; remove"):
+    with pytest.raises(EmbeddingFileError, match=rf"it should contain {other}.*but it contains SQ.of-another; remove"):
         run.merge("logits")
 
 
@@ -433,7 +447,7 @@ def test_a_dataset_of_another_length_is_noticed(run):
         del file[first]
         file.create_dataset(first, data=longer).attrs.update({"digest": first, "feature": "logits"})
         file[first].attrs["checksum"] = residue_checksum(first, longer)
-    with pytest.raises(EmbeddingFileError, match=rf"logits.h5, .*: it should hold {first} .*, but its shape is \("):
+    with pytest.raises(EmbeddingFileError, match=rf"logits.h5, .*: it should contain {first} .*, but its shape is \("):
         run.merge("logits")
 
 
@@ -448,33 +462,36 @@ def test_layers_stand_in_the_order_in_which_they_are_asked_for(run, attention):
     assert run.check({"representations": path}, options)["passed"]
 
 
-def test_values_beyond_float16_are_refused_with_the_remedy():
-    out = {"representations": {6: torch.full((5, 4), 1e5)}}
-    with pytest.raises(ValueError, match=r"s\|x: representations has a value beyond float16; use per_residue: float32"):
-        residue_arrays(out, {"representations": "float16"}, "s|x")
-    assert residue_arrays(out, {"representations": "float32"}, "s|x")["representations"].max() == 1e5
-
-
-def test_what_fails_midway_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match="no more"), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
-        writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)})
-        raise ValueError("no more")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("value", [65504.0, -65504.0, 6e-8, 0.0])
-def test_the_extreme_values_of_float16_are_stored(value):
-    out = {"representations": {6: torch.full((5, 4), value)}}
-    assert (residue_arrays(out, {"representations": "float16"}, "x")["representations"] == np.float16(value)).all()
+def kept_from(tmp_path, values, dtype="float16"):
+    """Return what is stored of a sequence whose rows, cls and eos included, have these values in one place each."""
+    rows = torch.zeros(len(values), 4)
+    rows[:, 2] = torch.tensor(values)
+    sequences = Sequences(["SQ.x"], ["s|x"], [np.zeros(len(values), np.uint8)])
+    with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
+        keep = KeptResidues(writer, sequences, ["representations"], dtype)
+        keep.write(0, stored_arrays({"representations": {6: rows}}, keep.dtypes))
+        return keep.kept(0, "representations")[:, 2].tolist()
 
 
 @pytest.mark.parametrize("value", [65520.0, -65520.0, np.inf, np.nan])
 @pytest.mark.parametrize("place", [1, 3])
-def test_one_value_beyond_float16_is_noticed(value, place):
-    rows = torch.zeros(5, 4)
-    rows[place, 2] = value
-    with pytest.raises(ValueError, match="beyond float16"):
-        residue_arrays({"representations": {6: rows}}, {"representations": "float16"}, "x")
+def test_one_value_beyond_float16_is_refused_with_the_remedy(tmp_path, value, place):
+    values = [0.0] * 5
+    values[place] = value
+    with pytest.raises(ValueError, match=r"s\|x: representations has a value beyond float16; use per_residue: float32"):
+        kept_from(tmp_path, values)
+
+
+def test_the_extreme_values_of_each_dtype_are_stored(tmp_path):
+    assert kept_from(tmp_path, [1e9, 65504, -65504, 2.0**-24, 0, 1e9]) == [65504, -65504, 2.0**-24, 0]
+    assert kept_from(tmp_path, [1, 1e9, -1e9, 1], "float32") == [1e9, -1e9]
+
+
+def test_what_fails_midway_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no more"), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
+        writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)}, "x")
+        raise ValueError("no more")
+    assert not list(tmp_path.iterdir())
 
 
 def test_plain_h5py_reads_layers_and_rows(tmp_path, monkeypatch):
@@ -483,7 +500,7 @@ def test_plain_h5py_reads_layers_and_rows(tmp_path, monkeypatch):
     one, two = (torch.from_numpy(rng.normal(size=(103, 20)).astype("f4")) for _ in range(2))
     with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
         for digest, out in (("SQ.x", {1: one, 2: two}), ("SQ.y", {2: two})):
-            writer.write(digest, residue_arrays({"representations": out}, {"representations": "float32"}, digest))
+            writer.write(digest, stored_arrays({"representations": out}, {"representations": "float32"}), digest)
         writer.finish({"tokens_per_pack": 1})
     with h5py.File(tmp_path / "a.h5") as file:
         assert not file["SQ.x"].compression and not file["SQ.y"].compression
@@ -494,7 +511,7 @@ def test_plain_h5py_reads_layers_and_rows(tmp_path, monkeypatch):
 def test_an_error_of_the_writing_thread_ends_the_job_and_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="name already exists"), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
         for _ in range(2):
-            writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)})
+            writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)}, "x")
         writer.finish({})
     assert not list(tmp_path.iterdir())
 
@@ -516,14 +533,14 @@ CHILD = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from packed_esm.embedding.residue_arrays import residue_arrays
+from packed_esm.embedding.host_copies import stored_arrays
 from packed_esm.store.residues import ResidueWriter
 rows = torch.randn(402, 1280)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ResidueWriter({"representations": __import__("pathlib").Path(sys.argv[2])}) as writer:
     for i in range(1500):
         out = {"representations": {33: rows}}
-        writer.write(f"SQ.{i}", residue_arrays(out, {"representations": "float16"}, str(i)))
+        writer.write(f"SQ.{i}", stored_arrays(out, {"representations": "float16"}), "x")
     writer.finish({})
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """

@@ -25,7 +25,7 @@ keys that people set most (all keys: {keys}):
   model=esm2_t33_650M_UR50D   a published model, or the path of a checkpoint (default: demo, small, for trying)
   layers=-1  pooling=mean     which vectors: layers=0,20,-1 pooling=mean,max,std,bos,eos
   per_residue=float16         also a vector for each residue
-  include=log_likelihood      also log_likelihood, logits, contacts
+  include=log_likelihood      also logits, contacts, wildtype_marginals, masked_marginals ...
   formats=h5ad                also h5, npy, h5ad, skbio, pt
   device=cuda  dtype=auto     default: a GPU if there is one, in fp16; else the CPU in fp32
   long_proteins.max_length=1022 long_proteins.action=split

@@ -16,7 +16,7 @@ from ..system.progress import QUIET
 from ..system.tree import tree
 
 _SETTING = re.compile(r"([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?=(.*)", re.DOTALL)
-PATH_KEYS = ("samples", "metadata", "model", "reuse")  # their values may be paths
+PATH_KEYS = ("samples", "metadata", "model", "reuse", "variants")  # their values may be paths
 
 
 def run(args: argparse.Namespace, for_snakemake: Sequence[str]) -> NoReturn:

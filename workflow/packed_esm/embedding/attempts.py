@@ -1,18 +1,20 @@
 """Embed the sequences of a job; if the GPU memory is full, start again with smaller packs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
+from ..outputs.table import needs_masked_copies
 from ..system.progress import progress_bar
 from .clock import Clock
 from .earlier import Earlier
 from .embedder import Embedder
+from .masked import MaskedCopies, add_masked
 from .reading import Sequences
 from .repeat import Repeat
 from .results import Embeddings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MIN_TOKENS_PER_PACK = 1024
+Result = TypeVar("Result")
 
 
 class Embedded(NamedTuple):
@@ -89,42 +92,65 @@ class Attempts:
 
         After an out-of-memory all sequences start again with half the budget, so that all have the same budget.
         """
-        while True:
-            self.clock.restart()
-            try:
-                return self._attempt(indices)
-            except torch.OutOfMemoryError as error:
-                self._halve_budget(error)
-            torch.cuda.empty_cache()
-            if self.residues:
-                self.residues.writer.restart()
+        self.clock.restart()
+        return with_smaller_packs(self.embedder, self.sequences, lambda: self._attempt(indices), self._restart)
+
+    def _restart(self) -> None:
+        self.clock.restart()
+        if self.residues:
+            self.residues.writer.restart()
 
     def _attempt(self, indices: np.ndarray) -> tuple[Embeddings, int]:
         some = self.sequences.take(indices)
         residues = replace(self.residues, sequences=some) if self.residues else None
         tokens, names = some.tokens, some.names
-        write, dtypes = (residues.write, residues.host_dtypes) if residues else (None, None)
+        write, dtypes = (residues.write, residues.dtypes) if residues else (None, None)
         if tokens:
             self.embedder.warm_up()
         self.clock.lap("warm_up")
         with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
-            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update, host_dtypes=dtypes)
+            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update, stored=dtypes)
+        copies = MaskedCopies(self.embedder, tokens, names)
+        if needs_masked_copies(self.embedder.options.include):
+            with progress_bar(copies.count, "masked copies", self.title) as bar:
+                add_masked(copies, embeddings, write, bar.update)
         self.clock.lap("embed")
         repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, residues)
         self.clock.lap("repeat")
-        self.embedder.recompute(embeddings, tokens, names, each_sequence=write)
+        self.embedder.recompute(embeddings, tokens, names, each_sequence=write, stored=dtypes)
         self.clock.lap("embed")
         return embeddings, repeated
 
-    def _halve_budget(self, error: Exception) -> None:
-        """Halve the budget of tokens; if it is too small, raise MemoryError, which names the longest sequence."""
-        budget, tokens = self.embedder.tokens_per_pack, self.sequences.tokens
-        if budget // 2 < MIN_TOKENS_PER_PACK:
-            longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
-            raise MemoryError(
-                f"out of GPU memory even with {budget} tokens per pack; the longest sequence is "
-                f"{self.sequences.names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, or "
-                "device: cpu"
-            ) from error
-        log.warning("out of GPU memory with %d tokens per pack; retrying with %d", budget, budget // 2)
-        self.embedder.tokens_per_pack = budget // 2
+
+def with_smaller_packs(
+    embedder: Embedder,
+    sequences: Sequences,
+    work: Callable[[], Result],
+    restart: Callable[[], object] = lambda: None,
+) -> Result:
+    """Return the result of `work`; after each out-of-memory call `restart` and do it again with half the budget.
+
+    Raises:
+        MemoryError: the budget is too small to halve; the message names the longest of `sequences`.
+    """
+    while True:
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            _halve_budget(embedder, sequences, error)
+        torch.cuda.empty_cache()
+        restart()
+
+
+def _halve_budget(embedder: Embedder, sequences: Sequences, error: Exception) -> None:
+    """Halve the budget of tokens; if it is too small, raise MemoryError, which names the longest sequence."""
+    budget, tokens = embedder.tokens_per_pack, sequences.tokens
+    if budget // 2 < MIN_TOKENS_PER_PACK:
+        longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
+        raise MemoryError(
+            f"out of GPU memory even with {budget} tokens per pack; the longest sequence is "
+            f"{sequences.names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, or "
+            "device: cpu"
+        ) from error
+    log.warning("out of GPU memory with %d tokens per pack; retrying with %d", budget, budget // 2)
+    embedder.tokens_per_pack = budget // 2

@@ -10,12 +10,12 @@ from ..store.embeddings import row_checksums
 
 @dataclass
 class Earlier:
-    """What earlier results have of some sequences.
+    """Embeddings that earlier results have for some sequences.
 
     Attributes:
-        found: bool [n], which of the sequences.
-        columns: {"mean_33": float32 [n, E], ...}; rows that were not found are not set.
-        checksums: uint32 [n], as they were made where the values were computed.
+        found: bool [n], whether each sequence was found.
+        columns: {"mean_33": float32 [n, E], ...}; the rows of other sequences are not set.
+        checksums: uint32 [n], from the job that computed the values.
     """
 
     found: np.ndarray
@@ -35,9 +35,9 @@ class Earlier:
     def completed(
         self, digests: Sequence[str], columns: dict[str, np.ndarray]
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return (columns, checksums) of all sequences, `columns` being those of the missing ones.
+        """Return (columns, checksums) of all sequences; `columns` has the rows of the missing ones.
 
-        What was found keeps the checksum that it came with.
+        Rows that were found keep their checksums.
         """
         if not self.found.any():
             return columns, row_checksums(digests, columns)

@@ -1,4 +1,4 @@
-"""Take values of each residue from a sample's files of an earlier run, as copies of their compressed datasets."""
+"""Copy values for each residue from earlier results, as they are stored."""
 
 import logging
 from collections.abc import Iterable
@@ -17,24 +17,24 @@ log = logging.getLogger(__name__)
 
 
 class EarlierResidues:
-    """The files for each residue that belong to a Parquet file of a sample; a context manager that opens them.
+    """The residue files that belong to a Parquet file of a sample; a context manager that opens them.
 
     `embeddings/{sample}.parquet` has `residues/{sample}.{feature}.h5` beside it.
 
     Args:
         parquet: of the sample.
-        features: that are wanted.
-        settings: with which the values must have been made.
-        kind: of the files, with what to do with a damaged one.
-        is_own: they are of this run itself, which writes them anew. Then values that were changed are no error. Values
-            in another file, which a link leads to, are not taken: a chunk's file is removed before its job begins.
+        features: the wanted features.
+        settings: the values must have been made with these settings.
+        kind: of the files; its errors name the remedy for a damaged one.
+        is_own: whether the files belong to this run, which writes them again. Then changed values are not an error.
+            Values behind a link are not copied, because the linked file of a chunk is removed before its job begins.
     """
 
     def __init__(self, parquet: Path, features: Iterable[str], settings: dict, kind: FileKind, is_own: bool) -> None:
         folder = parquet.parent.parent / "residues"
         self._paths = {feature: folder / f"{parquet.stem}.{feature}.h5" for feature in features}
         self._settings, self._kind, self._is_own = settings, kind, is_own
-        self.without = 0  # sequences that one of the files does not have
+        self.without = 0  # number of sequences that one of the files lacks
 
     def __enter__(self) -> "EarlierResidues":
         self._stack = ExitStack()
@@ -46,14 +46,14 @@ class EarlierResidues:
         return self._stack.__exit__(*error)
 
     def why_not(self) -> str:
-        """Return why nothing can be taken from these files; empty where something can.
+        """Return why these files cannot be used; empty if they can.
 
         Raises:
-            EmbeddingFileError: a file that is damaged.
+            EmbeddingFileError: a file is damaged.
         """
         for feature, path in self._paths.items():
             if not path.is_file():
-                return f"there is no {path}"
+                return f"{path} is missing"
             with open_residues(path, self._kind) as file:
                 differing = differences(self._settings, file_settings(file, path, self._kind))
                 with self._kind.reading(path):
@@ -61,20 +61,20 @@ class EarlierResidues:
             if differing:
                 return f"{path} was made with other settings: {'; '.join(differing)}"
             if found != feature:
-                return f"{path} holds {found}, not {feature}"
+                return f"{path} contains {found}, not {feature}"
         return ""
 
     def take(self, digest: str, name: str, length: int, writer: ResidueWriter) -> bool:
-        """Copy what the files have of a sequence once all of it is checked; return whether all of them have it.
+        """Check the values of a sequence in all files, then copy them; return whether all files have the sequence.
 
         Args:
             digest, length: of the sequence.
             name: of its datasets.
-            writer: that takes the copies.
+            writer: the copies go to this writer.
 
         Raises:
-            EmbeddingFileError: a damaged file, or values that were changed, that are not this run's own. Of a sequence
-                that is damaged in a file of this run's own nothing is copied.
+            EmbeddingFileError: a damaged file or changed values, if the files do not belong to this run. If they do, a
+                damaged sequence is not copied.
         """
         try:
             return self._take(digest, name, length, writer)
@@ -99,10 +99,10 @@ class EarlierResidues:
         return True
 
     def _dataset(self, feature: str, name: str, digest: str) -> h5py.Dataset | None:
-        """Return the dataset of a sequence; None where there is none that may be taken."""
+        """Return the dataset of a sequence; None if there is none that may be copied."""
         file = self._files[feature]
         with self._kind.reading(self._paths[feature]):
-            dataset = file.get(name)  # None too for a link to a file that is gone
+            dataset = file.get(name)  # also None if a link leads to a file that is gone
             if not isinstance(dataset, h5py.Dataset) or dataset.attrs.get(DIGEST) != digest:
                 return None
             is_linked = dataset.file.filename != file.filename

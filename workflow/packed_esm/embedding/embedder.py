@@ -3,8 +3,9 @@
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,11 +22,11 @@ from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
 from ..outputs.columns import Column, columns_of
-from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, included
+from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, ResidueOutput, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
 from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
-from .host_copies import HostCopies, HostDtypes, in_dtypes
+from .host_copies import HostCopies, StoredDtypes, stored_arrays
 from .long_proteins import WindowJoin, cut
 from .options import EmbedOptions
 from .packing import Pack, iterate_packs
@@ -62,7 +63,7 @@ class Embedder:
         self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
             self.device, model.num_layers, model.embed_dim
         )
-        self._dtype = dtype
+        self.dtype = dtype
         self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
         self.checkpoint = digest.result()  # only here: the weights are copied to the GPU meanwhile
@@ -71,13 +72,17 @@ class Embedder:
 
     def _check_windows(self) -> None:
         """Raise OptionError for windows together with an output that cannot be joined over windows."""
-        outputs = [RESIDUES[name] for name in self.options.include if name in RESIDUES]
-        for output in outputs if self.options.windows else ():
+        for output in self._outputs if self.options.windows else ():
             if not output.layout.joins_windows:
                 raise OptionError(
                     f"include: {output.name} cannot be combined with windows; set long_proteins.action: truncate or "
                     "reject"
                 )
+
+    @property
+    def _outputs(self) -> list[ResidueOutput]:
+        """The included outputs of each residue."""
+        return [RESIDUES[name] for name in self.options.include if name in RESIDUES]
 
     def _needs(self, head: str) -> bool:
         return any(included(name).head == head for name in self.options.include)
@@ -99,7 +104,7 @@ class Embedder:
             "include": list(self.options.include),
             "windows": asdict(self.options.windows) if self.options.windows else None,
             **({"contact_head_sha256": self._contact_head} if self._contact_head else {}),
-            "dtype": self._dtype,
+            "dtype": self.dtype,
             "attention": backend_version(self.model.attention),
             "device": self.device.type,
             "kernels": self.model.kernels,
@@ -115,7 +120,14 @@ class Embedder:
 
     def empty_columns(self, rows: int) -> dict[str, np.ndarray]:
         """Return an uninitialised matrix for each column, float32 [rows, width]."""
-        return {x.name: np.empty((rows, x.width(self.model.embed_dim)), np.float32) for x in self.columns}
+        return self._empty(self.columns, rows)
+
+    def _empty(self, columns: Sequence[Column], rows: int) -> dict[str, np.ndarray]:
+        return {x.name: np.empty((rows, x.width(self.model.embed_dim)), np.float32) for x in columns}
+
+    @property
+    def _columns_of_forward(self) -> list[Column]:
+        return [column for column in self.columns if not column.is_masked]
 
     def residues(self, tokens: Sequence[np.ndarray]) -> int:
         """Return the number of residues that `embed` runs; a residue in two windows counts twice."""
@@ -127,7 +139,7 @@ class Embedder:
         each_sequence: EachSequence | None = None,
         progress: Callable[[int], object] = lambda residues: None,
         packs: MakePacks = iterate_packs,
-        host_dtypes: HostDtypes | None = None,
+        stored: StoredDtypes | None = None,
     ) -> Embeddings:
         """Embed sequences (uint8 [L + 2] each, with cls and eos).
 
@@ -138,15 +150,16 @@ class Embedder:
                 They may be kept; in memory they are part of their pack.
             progress: called with the residues done since the last call, counted as in `residues`.
             packs: puts tokens into packs of a budget.
-            host_dtypes: {output: dtype}: give `each_sequence` only these outputs, in these dtypes, on the host. Each
-                pack is copied at once. For a protein in windows the outputs stay as they are.
+            stored: {output: dtype}: give `each_sequence` these outputs only, as arrays in the dtypes and shapes of
+                residue files. Each pack is copied to the host at once. They may be infinite in float16.
 
-        The result's `recomputed` lists the sequences whose values are not finite: call `recompute` for them.
+        The result lacks the columns that come from masked copies, see `masked.add_masked`. Its `recomputed` lists the
+        sequences whose values are not finite: call `recompute` for them.
         """
         pieces = [cut(one, self.options.windows) for one in tokens]
         if len(tokens) == sum(map(len, pieces)):
-            return self._embed_whole(tokens, each_sequence, progress, packs, host_dtypes)
-        join = self._join(tokens, pieces, each_sequence)
+            return self._embed_whole(tokens, each_sequence, progress, packs, stored)
+        join = self._join(tokens, pieces, _as_stored(each_sequence, stored))
         return join.completed(self._embed_whole([piece for one in pieces for piece in one], join.add, progress, packs))
 
     def _embed_whole(
@@ -155,13 +168,13 @@ class Embedder:
         each_sequence: EachSequence | None,
         progress: Callable[[int], object],
         packs: MakePacks,
-        host_dtypes: HostDtypes | None = None,
+        stored: StoredDtypes | None = None,
     ) -> Embeddings:
         """Embed sequences without windows, each in one forward."""
-        result = Embeddings(self.empty_columns(len(tokens)), places=np.empty(len(tokens), np.int32))
+        result = Embeddings(self._empty(self._columns_of_forward, len(tokens)), places=np.empty(len(tokens), np.int32))
         started: deque[StartedPack] = deque()
         for pack in packs(tokens, self.tokens_per_pack):
-            started.append(self._start(self.model, pack, each_sequence is not None, host_dtypes))
+            started.append(self._start(self.model, pack, each_sequence is not None, stored))
             if len(started) > PACKS_AHEAD:
                 progress(self._finish(started.popleft(), result, each_sequence))
         while started:
@@ -175,6 +188,7 @@ class Embedder:
         tokens: Sequence[np.ndarray],
         names: Sequence[str],
         each_sequence: EachSequence | None = None,
+        stored: StoredDtypes | None = None,
     ) -> None:
         """Replace embeddings that are not finite (`result.recomputed`): embed each sequence alone in fp32.
 
@@ -183,28 +197,27 @@ class Embedder:
             NonFiniteError: `on_nonfinite` is `fail`, or the values are not finite even in fp32.
         """
         for index in result.recomputed:
-            self._recompute(index, tokens, names[index], result, each_sequence)
+            self._recompute(index, tokens, names[index], result, each_sequence, stored)
 
     def _start(
         self,
         model: ESM2WithFlashAttention,
         pack: Pack,
         keep: bool = False,
-        host_dtypes: HostDtypes | None = None,
+        stored: StoredDtypes | None = None,
     ) -> StartedPack:
         """Queue the work on a pack, up to the copies of its results; on a GPU, return before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
         cu_seqlens, real = torch.from_numpy(pack.cu_seqlens), torch.from_numpy(pack.real_cu_seqlens)
-        keywords = {included(name).forward_keyword: True for name in self.options.include}
+        keywords = {keyword: True for name in self.options.include if (keyword := included(name).forward_keyword)}
         out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **keywords)
+        out |= {x.name: x.of_logits(out["logits"], input_ids) for x in self._outputs if x.of_logits}
         vectors, nonfinite = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
-        on_host = keep and host_dtypes is not None
-        if on_host:
-            out = in_dtypes(out, host_dtypes)
         with self._copies.after_queued_work():
-            pooled, nonfinite = [self._copies.copy(x) for x in vectors], self._copies.copy(nonfinite)
-            outputs = self._copies.copy_outputs(out) if on_host else out
-        return StartedPack(pack, pooled, nonfinite, outputs if keep else None, self._copies.event())
+            pooled = [self._copies.copy([x], x.dtype)[0] for x in (*vectors, nonfinite)]
+            residues = self._copies.residues(out, stored) if keep and stored is not None else None
+        outputs = out if keep and stored is None else None
+        return StartedPack(pack, pooled[:-1], pooled[-1], outputs, residues, self._copies.event())
 
     def pooled(
         self, out: dict, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, count: int, kernels: bool = False
@@ -217,7 +230,7 @@ class Embedder:
             cu_seqlens, count, kernels: see `pool_packed`.
         """
         parts = [(out["representations"][layer], self.options.poolings) for layer in self.layers]
-        scalars = [SCALARS[column.scalar] for column in self.columns if column.scalar]
+        scalars = [SCALARS[column.scalar] for column in self._columns_of_forward if column.scalar]
         parts += [(scalar.per_token(out, input_ids), ["mean"]) for scalar in scalars]
         by_part = [pool_packed(rows, cu_seqlens, count, poolings, kernels) for rows, poolings in parts]
         return [x for pools, _ in by_part for x in pools], torch.stack([x for _, x in by_part]).any(0)
@@ -245,10 +258,11 @@ class Embedder:
         name: str,
         result: Embeddings,
         each_sequence: EachSequence | None,
+        stored: StoredDtypes | None,
     ) -> None:
         """Embed one sequence in fp32 and replace its values that were not finite; of a long protein, all windows."""
         pieces = cut(tokens[index], self.options.windows)
-        each = (lambda _, out: each_sequence(index, out)) if each_sequence else None
+        each = (lambda _, out: as_stored(index, out)) if (as_stored := _as_stored(each_sequence, stored)) else None
         if len(pieces) == 1:
             alone = self._recompute_alone(tokens[index], name, each)
         else:
@@ -262,25 +276,40 @@ class Embedder:
 
     def _recompute_alone(self, tokens: np.ndarray, name: str, each_sequence: EachSequence | None) -> Embeddings:
         """Embed one sequence, or window, in fp32, alone in a pack."""
-        problem = f"{name}: values that are not finite in {self.settings['dtype']}"
-        if self.options.on_nonfinite == "fail" or self.settings["dtype"] == "fp32":
+        problem = f"{name}: values that are not finite in {self.dtype}"
+        (pack,) = iterate_packs([tokens], len(tokens))
+        alone = Embeddings(self._empty(self._columns_of_forward, 1), places=np.empty(1, np.int32))
+        with self.in_fp32(problem, len(tokens) - 2) as model:
+            self._finish(self._start(model, pack, keep=each_sequence is not None), alone, each_sequence)
+        if alone.recomputed:
+            raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
+        return alone
+
+    @contextmanager
+    def in_fp32(self, problem: str, residues: int) -> Iterator[ESM2WithFlashAttention]:
+        """Give the model in fp32 to a block that recomputes one sequence.
+
+        Args:
+            problem: which sequence, and what is wrong with it, for messages.
+            residues: of the sequence.
+
+        Raises:
+            NonFiniteError: `on_nonfinite` is `fail`, or the embedder computes in fp32 already.
+            MemoryError: the GPU memory is too small.
+        """
+        if self.options.on_nonfinite == "fail" or self.dtype == "fp32":
             raise NonFiniteError(f"{problem}; use dtype: fp32, or check the checkpoint")
         log.warning("%s; recomputed in fp32", problem)
-        (pack,) = iterate_packs([tokens], len(tokens))
-        alone = Embeddings(self.empty_columns(1), places=np.empty(1, np.int32))
         try:
             if self._exact is None:
                 base = load_esm2(self.options.model)
                 self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
-            self._finish(self._start(self._exact, pack, keep=each_sequence is not None), alone, each_sequence)
+            yield self._exact
         except torch.OutOfMemoryError as error:
             raise MemoryError(
-                f"{problem}, and the GPU memory is too small to recompute its {len(tokens) - 2} residues in fp32; "
+                f"{problem}, and the GPU memory is too small to recompute its {residues} residues in fp32; "
                 "use dtype: bf16 (the range of fp32), a larger GPU, or device: cpu"
             ) from error
-        if alone.recomputed:
-            raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
-        return alone
 
     def _join(
         self,
@@ -289,7 +318,7 @@ class Embedder:
         each_sequence: EachSequence | None,
     ) -> WindowJoin:
         """Return an object that joins `pieces`, the windows of each of `tokens`."""
-        result = Embeddings(self.empty_columns(len(tokens)))
+        result = Embeddings(self._empty(self._columns_of_forward, len(tokens)))
         return WindowJoin(self.options.windows, self._pool_joined, tokens, pieces, result, each_sequence)
 
     def _pool_joined(self, tokens: np.ndarray, out: dict) -> list[np.ndarray]:
@@ -299,6 +328,13 @@ class Embedder:
         if nonfinite.any():
             raise NonFiniteError("joined windows are not finite; use dtype: fp32, or check the checkpoint")
         return [vectors[0].cpu().numpy() for vectors in pooled]
+
+
+def _as_stored(each_sequence: EachSequence | None, stored: StoredDtypes | None) -> EachSequence | None:
+    """Return `each_sequence` as a function that takes outputs of `forward_packed`."""
+    if each_sequence is None or stored is None:
+        return each_sequence
+    return lambda index, out: each_sequence(index, stored_arrays(out, stored))
 
 
 def _contact_head_sha256(base_model: torch.nn.Module) -> str:

@@ -1,14 +1,15 @@
-"""Copies of a pack's outputs on the host."""
+"""Copies on the host of what the device computes for a pack, and the outputs for each residue as they are stored."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import torch
 
 from ..outputs.table import RESIDUES
 
-HostDtypes = Mapping[str, str]  # {output: dtype on the host}, by names of RESIDUES, torch and NumPy
+StoredDtypes = Mapping[str, str]  # {output: dtype as it is stored}, by names of RESIDUES and of dtypes
 
 
 class HostCopies:
@@ -32,25 +33,35 @@ class HostCopies:
         with torch.cuda.stream(self._stream):
             yield
 
-    def copy(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the copy of a tensor; on a GPU it is complete when `event` is."""
-        if self._stream is None:
-            return tensor.to("cpu")
-        tensor.record_stream(self._stream)  # its memory must not be used again before
-        return tensor.to("cpu", non_blocking=True)
+    def copy(self, tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+        """Return copies of n tensors of one shape, [n, ...]; on a GPU they are complete when `event` is."""
+        copies = torch.empty(len(tensors), *tensors[0].shape, dtype=dtype, pin_memory=self._stream is not None)
+        for copy, tensor in zip(copies, tensors, strict=True):
+            if self._stream is not None:
+                tensor.record_stream(self._stream)  # its memory must not be used again before
+            copy.copy_(tensor.to(dtype), non_blocking=True)
+        return copies
 
-    def copy_outputs(self, outputs: dict) -> dict:
-        """Return the copies of outputs of a pack, {name: its values}."""
-        return {name: RESIDUES[name].layout.converted(x, self.copy) for name, x in outputs.items()}
+    def residues(self, outputs: dict, dtypes: StoredDtypes) -> dict:
+        """Return copies of the outputs of a pack that `dtypes` names, for `stored_arrays_of`."""
+        return {
+            name: RESIDUES[name].layout.on_host(outputs[name], partial(self.copy, dtype=getattr(torch, dtype)))
+            for name, dtype in dtypes.items()
+        }
 
     def event(self) -> torch.cuda.Event | None:
         """Return an event that follows the copies so far; None if they are complete."""
         return None if self._stream is None else self._stream.record_event()
 
 
-def in_dtypes(outputs: dict, dtypes: HostDtypes) -> dict:
-    """Return the outputs of a pack that `dtypes` names, in these dtypes."""
-    return {
-        name: RESIDUES[name].layout.converted(outputs[name], partial(torch.Tensor.to, dtype=getattr(torch, dtype)))
-        for name, dtype in dtypes.items()
-    }
+def stored_arrays(out: dict, dtypes: StoredDtypes) -> dict[str, np.ndarray]:
+    """Return the outputs of one sequence that `dtypes` names, as `store.residues` writes them.
+
+    Args:
+        out: outputs of `forward_packed` for the sequence, on any device.
+        dtypes: {feature: dtype}.
+    """
+    with np.errstate(over="ignore"):
+        return {
+            name: RESIDUES[name].layout.stored(out[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()
+        }

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..checkpoints.digest import CheckpointDigest
 from ..errors import OptionError, check_one_of
 from ..outputs.table import RESIDUE_DTYPES, RESIDUES
@@ -97,7 +99,7 @@ def _kept_residues(paths: Mapping[str, Path], sequences: Sequences, dtype: str) 
     from ..store.residues import ResidueWriter  # HDF5, which other jobs do not need
     from .kept_residues import KeptResidues
 
-    with ResidueWriter(paths) as writer:
+    with ResidueWriter(paths, torch.get_num_threads()) as writer:
         yield KeptResidues(writer, sequences, list(paths), dtype)
 
 

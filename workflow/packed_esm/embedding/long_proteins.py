@@ -77,7 +77,24 @@ class WindowJoin:
         def join(rows: Sequence[torch.Tensor]) -> torch.Tensor:
             return joined(self.windows, rows, residues)
 
-        return {name: RESIDUES[name].layout.joined([part[name] for part in parts], join) for name in parts[0]}
+        def pick(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+            return scored(self.windows, rows, residues)
+
+        layouts = {name: RESIDUES[name].layout for name in parts[0]}
+        return {
+            name: layout.joined([part[name] for part in parts], pick if layout.is_scored else join)
+            for name, layout in layouts.items()
+        }
+
+
+def scored(windows: ResidueWindows, parts: Sequence[torch.Tensor], residues: int) -> torch.Tensor:
+    """Return the rows of one protein, fp32 [residues + 2, width], each from the window that scores its position.
+
+    cls comes from the first window, eos from the last. See `joined` for the arguments.
+    """
+    places, starts = windows.scoring(residues), windows.starts(residues)
+    inner = [part[1:-1][np.flatnonzero(places == i) - starts[i]] for i, part in enumerate(parts)]
+    return torch.cat([parts[0][:1], *inner, parts[-1][-1:]])
 
 
 def joined(windows: ResidueWindows, parts: Sequence[torch.Tensor], residues: int) -> torch.Tensor:

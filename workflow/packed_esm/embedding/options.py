@@ -41,7 +41,8 @@ class EmbedOptions(Options):
     include: Sequence[str] = option(
         (),
         "include",
-        "Further outputs; log_likelihood is a column, logits and contacts are written to residue files",
+        "Further outputs; log_likelihood, pseudo_log_likelihood and pseudo_log_likelihood_mean are columns, the others "
+        "are written to residue files; those of masked positions take one forward per residue",
         words=INCLUDE,
     )
     device: str = option(

@@ -19,7 +19,8 @@ from ..system.files import replacing
 from ..system.progress import progress_bar
 from .device import device_identity
 from .embedder import Embedder
-from .host_copies import HostDtypes
+from .host_copies import StoredDtypes
+from .masked import MaskedCopies, add_masked
 from .packing import moved_packs
 from .results import Embeddings
 
@@ -32,13 +33,13 @@ class KeptResidues(Protocol):
     """The values of each residue that a job has written.
 
     Attributes:
-        host_dtypes: of the features.
+        dtypes: of the features.
     """
 
-    host_dtypes: HostDtypes
+    dtypes: StoredDtypes
 
-    def differing(self, index: int, out: dict) -> dict[str, np.ndarray]:
-        """Return the features in `out` that differ from the written ones of a sequence."""
+    def differing(self, index: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the features in `arrays` that differ from the written ones of a sequence."""
 
     def kept(self, index: int, feature: str) -> np.ndarray:
         """Return the written values."""
@@ -116,16 +117,17 @@ class Repeat:
         order = rng.permutation(candidates[choose_repeated(len(candidates), self.share, rng)])
         other: dict[int, dict[str, np.ndarray]] = {}
 
-        def compare_residues(place: int, out: dict) -> None:
-            differing = residues.differing(order[place], out)
-            if differing and len(other) < MAX_KEPT:
-                other[order[place]] = differing
+        def compare_residues(place: int, arrays: dict[str, np.ndarray]) -> None:
+            differing = residues.differing(order[place], arrays)
+            if differing and (order[place] in other or len(other) < MAX_KEPT):
+                other.setdefault(order[place], {}).update(differing)
 
         repeated = [tokens[i] for i in order]
         packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)
         with progress_bar(embedder.residues(repeated), "residues", "repeating sequences") as bar:
-            each, dtypes = (compare_residues, residues.host_dtypes) if residues else (None, None)
-            again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs, host_dtypes=dtypes)
+            each, dtypes = (compare_residues, residues.dtypes) if residues else (None, None)
+            again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs, stored=dtypes)
+        add_masked(MaskedCopies(embedder, repeated, [names[i] for i in order], rng=rng), again, each)
         differences = _Differences(order, first, again, other)
         if len(differences.rows):
             self._raise(differences, names, residues, device_identity(embedder.device))

@@ -39,7 +39,8 @@ class StartedPack:
     Attributes:
         pooled: fp32 [n, width] of each column, on the host, to be read after `wait`.
         bad: bool [n] on the host, likewise: which sequences have values that are not finite.
-        outputs: of `forward_packed`, if they are wanted; on the device, or copies on the host, to be read after `wait`.
+        outputs: of `forward_packed`, on the device, if they are wanted.
+        stored: instead of them `HostCopies.residues` of them, likewise to be read after `wait`.
         done: an event after the last copy; None if there is nothing to wait for.
     """
 
@@ -47,6 +48,7 @@ class StartedPack:
     pooled: list[torch.Tensor]
     bad: torch.Tensor
     outputs: dict | None
+    stored: dict | None
     done: torch.cuda.Event | None
 
     def wait(self) -> None:
@@ -57,4 +59,6 @@ class StartedPack:
     def of_sequence(self, place: int) -> dict:
         """Return the outputs of the sequence that stands at `place` among the real ones of the pack."""
         rows, number = slice(*self.pack.real_cu_seqlens[place : place + 2]), self.pack.first + place
+        if self.stored is not None:
+            return {name: RESIDUES[name].layout.stored_from_host(x, rows, number) for name, x in self.stored.items()}
         return {name: RESIDUES[name].layout.of_sequence(x, rows, number) for name, x in self.outputs.items()}

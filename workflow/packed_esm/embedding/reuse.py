@@ -1,4 +1,4 @@
-"""Take embeddings from earlier results, of other runs and of this one, that were made with the same settings."""
+"""Copy embeddings from earlier results with the same settings: of other runs, and of this run."""
 
 import logging
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class _Origin(NamedTuple):
-    """Whose files these are: their kinds, with what to do with a damaged one, and whether they are this run's own."""
+    """The kinds of the files (their errors name the remedy), and whether the files belong to this run."""
 
     sample: FileKind
     residues: FileKind
@@ -50,18 +50,18 @@ def look_up(
 ) -> Earlier:
     """Look for sequences, by digest, in samples' Parquet files made with the same settings.
 
-    Of a file only the digests are read, and the row groups that have a sequence that is wanted. Where values of each
-    residue are wanted too, a sequence is found if all of them are in the files beside the Parquet file. They are copied
-    to the writer of `residues`.
+    Only the digests of a file are read, and the row groups with a sequence that is wanted. With `residues`, a sequence
+    is found only if the files beside the Parquet file have all of its values. They are copied to the writer of
+    `residues`.
 
     Args:
-        paths: Parquet files; the first that has a sequence gives it.
+        paths: Parquet files; a sequence is copied from the first file that has it.
         digests: of the sequences.
-        settings: of this run; a file with others gives nothing, and a warning says which differ.
+        settings: of this run; a file with other settings is not used, and a warning names the differences.
         empty_columns: {name: float32 [n, width]} to be filled.
-        residues: what is wanted of each residue.
-        own: Parquet files of this run itself, which it will write anew. They come first, and what is damaged there is
-            left, with a warning.
+        residues: the wanted values for each residue.
+        own: Parquet files of this run, which it will write again. They are searched first. A damaged sequence or file
+            among them is not used, and a warning names it.
 
     Raises:
         EmbeddingFileError: a damaged file of `paths`, or a row or dataset that does not belong to its checksum.
@@ -72,7 +72,7 @@ def look_up(
         try:
             search.look_into(path, OWN)
         except EmbeddingFileError as error:
-            log.warning("reuse: what else is in %s is embedded again: %s", path, error)
+            log.warning("reuse: the other sequences of %s are embedded again: %s", path, error)
     for path in paths:
         search.look_into(path, GIVEN)
     return earlier
@@ -80,11 +80,11 @@ def look_up(
 
 @dataclass(frozen=True)
 class _Search:
-    """The search for sequences in one Parquet file after the other.
+    """The search for sequences in several Parquet files.
 
     Attributes:
-        place: {digest: row of `earlier`} of what is not found yet.
-        earlier: what was found.
+        place: {digest: row of `earlier`} of the sequences that are not found yet.
+        earlier: the sequences that are found.
         settings, residues: see `look_up`.
     """
 
@@ -94,7 +94,7 @@ class _Search:
     residues: KeptResidues | None
 
     def look_into(self, path: Path, origin: _Origin) -> None:
-        """Take what a Parquet file, and the files for each residue beside it, have; say how much, or why nothing."""
+        """Copy from a Parquet file and the residue files beside it; log how many sequences, or why none."""
         before = len(self.place)
         with open_sample(path, origin.sample) as file:
             differing = differences(self.settings, schema_settings(file.schema_arrow, origin.sample, path))
@@ -102,7 +102,7 @@ class _Search:
             reason = f"made with other settings: {'; '.join(differing)}" if differing else values and values.why_not()
             if reason:
                 level = logging.INFO if origin.is_own else logging.WARNING
-                log.log(level, "reuse: nothing is taken from %s, %s", path, reason)
+                log.log(level, "reuse: %s is not used: %s", path, reason)
                 return
             sample = _Sample(path, file, origin)
             with values or nullcontext():
@@ -110,36 +110,38 @@ class _Search:
                     self._take(sample, group, values)
         log.info("reuse: %d of %d sequences are in %s", before - len(self.place), before, path)
         if values and values.without:
-            log.warning("reuse: %d more are there, but not all of their values of each residue", values.without)
+            log.warning(
+                "reuse: %d more sequences are in it, but not all of their values for each residue", values.without
+            )
 
     def _values(self, path: Path, origin: _Origin) -> EarlierResidues | None:
-        """Return the files for each residue beside a Parquet file, if any are wanted."""
+        """Return the residue files beside a Parquet file, if values for each residue are wanted."""
         if not self.residues:
             return None
         settings = self.residues.settings(self.settings)
         return EarlierResidues(path, self.residues.features, settings, origin.residues, origin.is_own)
 
     def _take(self, sample: "_Sample", group: int, values: EarlierResidues | None) -> None:
-        """Take the sequences that a row group has, and take them out of `place`."""
+        """Copy the wanted sequences of a row group, and remove them from `place`."""
         theirs = sample.row_group(group, ["digest"])["digest"]
         hits = np.flatnonzero(pc.is_in(theirs, value_set=pa.array(list(self.place), pa.string())))
         if not len(hits):
             return
-        table = sample.row_group(group, ["digest", "length", *self.earlier.columns, "checksum"])
+        table = sample.row_group(group, ["digest", *self.earlier.columns, "checksum"])
         digests = table["digest"].take(hits).to_pylist()
         columns = {name: matrix[hits] for name, matrix in embedding_columns(table).items()}
         checksums = table["checksum"].to_numpy()[hits]
         for wrong in np.flatnonzero(row_checksums(digests, columns) != checksums)[:1]:
             raise EmbeddingFileError(
-                f"{sample.path}, sequence {digests[wrong]}: values or digest do not belong to their checksum, the "
+                f"{sample.path}, sequence {digests[wrong]}: values or digest do not match their checksum, the "
                 f"file was changed; {sample.origin.sample.remedy}"
             )
-        # A sample may have a sequence twice: the last one gives it, all are equal.
+        # A sample may have a sequence twice; both are equal, and the last one is copied.
         chosen = {digest: hit for hit, digest in enumerate(digests)}
         if values:
-            names, lengths = sample.names(group)[hits], table["length"].to_numpy()[hits]
+            names, lengths = sample.names(group)[hits], self.residues.sequences.lengths
             copied = partial(values.take, writer=self.residues.writer)
-            chosen = {digest: hit for digest, hit in chosen.items() if copied(digest, names[hit], lengths[hit])}
+            chosen = {x: hit for x, hit in chosen.items() if copied(x, names[hit], lengths[self.place[x]])}
         rows, places = list(chosen.values()), [self.place.pop(digest) for digest in chosen]
         self.earlier.found[places] = True
         self.earlier.checksums[places] = checksums[rows]
@@ -163,7 +165,7 @@ class _Sample:
         return table
 
     def names(self, group: int) -> np.ndarray:
-        """Return the names that the records of a row group have in files for each residue."""
+        """Return the names of a row group's records in the residue files."""
         start = sum(self.file.metadata.row_group(i).num_rows for i in range(group))
         return self._names[start : start + self.file.metadata.row_group(group).num_rows]
 

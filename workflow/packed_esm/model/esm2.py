@@ -30,6 +30,7 @@ from .block import TransformerBlock
 from .contacts import ContactSums, contact_sums, observed
 from .padded import in_padded_batches
 
+LOGITS_ROWS = 128  # of the LM head at once where only some rows are wanted: one shape, so that all bits are equal
 MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores per head
 
 
@@ -121,6 +122,7 @@ class ESM2WithFlashAttention(nn.Module):
         repr_layers: Iterable[int] | None = None,
         need_logits: bool = False,
         return_contacts: bool = False,
+        logits_at: torch.Tensor | None = None,
     ) -> dict:
         """Return {"representations": {layer: float32 [total, E]}} of concatenated sequences.
 
@@ -132,6 +134,7 @@ class ESM2WithFlashAttention(nn.Module):
             repr_layers: as in fair-esm, 0 to N or negative; by default the last.
             need_logits: also return "logits", float32 [total, tokens of the alphabet].
             return_contacts: also return "contacts", a float32 [L, L] for each sequence of L residues.
+            logits_at: int [n] on the model's device; "logits" are then those of these rows, float32 [n, tokens].
 
         Raises:
             ValueError: an argument does not fit this description; the message names it.
@@ -139,19 +142,23 @@ class ESM2WithFlashAttention(nn.Module):
         layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
         layout = self._layout(input_ids, cu_seqlens, max_seqlen)
         if self.attention == "padded":
-            return self._forward_packed_fallback(
-                input_ids, cu_seqlens, max_seqlen, layers, need_logits, return_contacts
+            result = self._forward_packed_fallback(
+                input_ids, cu_seqlens, max_seqlen, layers, need_logits or logits_at is not None, return_contacts
             )
+            return result if logits_at is None else result | {"logits": result["logits"][logits_at]}
         maps = None
         if return_contacts:
             use_kernels = self.kernels != "torch"
             maps = contact_sums(self.contact_head.regression, self.num_layers, layout.host, use_kernels)
         positions = create_position_ids_packed(layout.device, layout.total)
         x = self._embed(input_ids, self._mask_ratio(input_ids, layout), positions)
-        wanted = [*layers, self.num_layers] if need_logits or return_contacts else layers
+        to_the_end = need_logits or return_contacts or logits_at is not None
+        wanted = [*layers, self.num_layers] if to_the_end else layers
         hidden = self._run_layers(x, self._rotation(positions), attention_over(self.attention, layout), wanted, maps)
         result = {"representations": {layer: hidden[layer] for layer in layers}}
-        if need_logits:
+        if logits_at is not None:
+            result["logits"] = self._some_logits(hidden[self.num_layers], logits_at)
+        elif need_logits:
             result["logits"] = self.lm_head(hidden[self.num_layers])
         if maps:
             result["contacts"] = maps.contacts()
@@ -183,6 +190,11 @@ class ESM2WithFlashAttention(nn.Module):
         result = in_padded_batches(partial(self.forward, repr_layers=layers), input_ids, layout, self.padding_idx)
         representations = {layer: result["representations"][layer] for layer in layers}  # fair-esm sorts them
         return {"representations": representations} | ({"logits": result["logits"]} if need_logits else {})
+
+    def _some_logits(self, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return the logits of some rows of [total, E]; none depends on how many there are."""
+        blocks = F.pad(rows, (0, -len(rows) % LOGITS_ROWS)).split(LOGITS_ROWS)
+        return torch.cat([self.lm_head(hidden[block]) for block in blocks])[: len(rows)]
 
     def _forward_padded(self, tokens: torch.Tensor, layers: list[int]) -> dict:
         """Run padded tokens [B, T] through the packed layers: B * T rows, with padding masked as keys."""

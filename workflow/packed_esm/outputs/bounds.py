@@ -12,11 +12,14 @@
 # can swap pairs of nearly equal probability. The factor is smaller where a wrong map would pass otherwise: 2 for the
 # differences in bf16 and for contacts in fp8 (differences 1.25, KL 3.5). Maps with the residues in a random order had a
 # correlation of at most 0.2 (from 11 residues on).
+# marginals_rms: of differences of two log-probabilities. For small errors d of log-probabilities the KL divergence is
+# half the variance of d, so the bound is 2 sqrt(KL), where KL is the bound of the mean KL.
 BOUNDS = {
     "relative_l2": {"fp32": 5e-6, "fp16": 3e-3, "bf16": 2.5e-2, "fp8": 6e-2},
     "residue_cosine": {"fp32": 0.99999999, "fp16": 0.9999, "bf16": 0.995, "fp8": 0.99},
     "logits_kl_max": {"fp32": 8e-9, "fp16": 2.6e-2, "bf16": 1.3, "fp8": 6.7},
     "logits_kl_mean": {"fp32": 2e-9, "fp16": 7.4e-3, "bf16": 0.15, "fp8": 0.53},
+    "marginals_rms": {"fp32": 9e-5, "fp16": 0.17, "bf16": 0.77, "fp8": 1.5},
     "contacts_abs_per_residue": {"fp32": 6e-5, "fp16": 0.19, "bf16": 0.9, "fp8": 2.0},
     "contacts_precision": {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.974, "fp8": 0.91},
     "contacts_correlation": {"fp32": 0.999999999, "fp16": 0.9995, "bf16": 0.936, "fp8": 0.81},

@@ -20,6 +20,11 @@ class Column:
         """`mean_33` and so on; the name of a scalar."""
         return self.scalar or f"{self.pooling}_{self.layer}"
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether it comes from masked copies; such columns are the last."""
+        return bool(self.scalar and SCALARS[self.scalar].of_masked)
+
     def width(self, embed_dim: int) -> int:
         """Return the number of values per protein."""
         return 1 if self.scalar else embed_dim
@@ -28,7 +33,8 @@ class Column:
 def columns_of(settings: Mapping) -> list[Column]:
     """Return the columns of results with these settings, in their order."""
     pooled = [Column(name, layer) for layer in settings["layers"] for name in settings["pooling"]]
-    return pooled + [Column(scalar=name) for name in settings.get("include", ()) if name in SCALARS]
+    scalars = [Column(scalar=name) for name in settings.get("include", ()) if name in SCALARS]
+    return pooled + sorted(scalars, key=lambda column: column.is_masked)
 
 
 def column_names(settings: Mapping) -> list[str]:

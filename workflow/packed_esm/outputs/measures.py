@@ -32,6 +32,13 @@ def root_mean_square(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
+def root_mean_square_error(got: np.ndarray, want: np.ndarray) -> float:
+    """Return the root mean square of got - want; infinite if a value is not finite."""
+    with np.errstate(invalid="ignore"):
+        difference = root_mean_square(np.subtract(got, want, dtype=np.float64))
+    return difference if np.isfinite(difference) else np.inf
+
+
 def residue_errors(got: np.ndarray, want: np.ndarray) -> dict[str, float | int]:
     """Return the errors of one layer of one sequence, both [T, E], cls and eos included.
 

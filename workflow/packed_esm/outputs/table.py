@@ -7,14 +7,23 @@ row. For an output for each residue, also make the model and the reference compu
 The formulas of the references are independent of those of the packed path, so that a mistake in one is detected.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .layouts import LAYER_ROWS, PAIRS, ROWS, Pairs, Rows
-from .measures import contacts_errors, log_softmax, logits_errors, relative_error, root_mean_square
+from .layouts import LAYER_ROWS, MASKED_ROWS, PAIRS, ROWS, SCORED_ROWS, Pairs, Rows
+from .marginals import AMINO_ACIDS, MARGINAL_TOKENS, marginals, own_log_probabilities
+from .measures import (
+    contacts_errors,
+    log_softmax,
+    logits_errors,
+    relative_error,
+    root_mean_square,
+    root_mean_square_error,
+)
 
 Tensor = Any  # of torch, which this package does not import
 Errors = dict[str, float | None]  # {name of a measure: value}; None where it cannot be measured
@@ -77,21 +86,24 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number per protein, the mean over its residues: a column.
+    """One number per protein: a column. It is a mean over tokens of one forward, or comes from masked copies.
 
     Attributes:
-        forward_keyword: the keyword of `forward_packed` that it needs.
         head: name of the head that the checkpoint must have.
+        errors: function of (value, logits of the reference fp32 [L + 2, tokens], token ids [L + 2]); from masked copies
+            the logits of each residue are those with this residue masked.
+        forward_keyword: the keyword of `forward_packed` that it needs, if any.
         per_token: function of (outputs of `forward_packed`, `input_ids`) that returns fp32 [total, 1].
-        errors: function of (value, logits of the reference fp32 [L + 2, tokens], token ids [L + 2]).
+        of_masked: function of (logits fp32 [L, tokens], each row with this residue masked, token ids [L]).
     """
 
     name: str
-    forward_keyword: str
     head: str
-    per_token: Callable[[dict, Tensor], Tensor]
     errors: Callable[[float, np.ndarray, np.ndarray], Errors]
     measures: tuple[Measure, ...]
+    forward_keyword: str | None = None
+    per_token: Callable[[dict, Tensor], Tensor] | None = None
+    of_masked: Callable[[np.ndarray, np.ndarray], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,10 @@ class ResidueOutput:
         head: name of the head that the checkpoint must have, if any.
         errors: function of (stored values, values of the reference in the same shape).
         in_include: the key `include` selects it; `representations` has its own key, `per_residue`, with a dtype.
+        of_logits: function of (logits [total, tokens], `input_ids`) for rows [total, width] that are no output of
+            `forward_packed`.
+        of_masked: function of (logits fp32 [L, tokens], each row with this residue masked, token ids [L]).
+        amino_acids: which one each column of a dataset is for, if any; an attribute of the dataset.
     """
 
     name: str
@@ -113,6 +129,9 @@ class ResidueOutput:
     forward_keyword: str | None = None
     head: str | None = None
     in_include: bool = True
+    of_logits: Callable[[Tensor, Tensor], Tensor] | None = None
+    of_masked: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    amino_acids: str = ""
 
 
 def _by_name(rows: tuple) -> dict:
@@ -136,15 +155,20 @@ POOLINGS: Mapping[str, Pooling] = _by_name(
 )
 
 
-def _log_likelihood_errors(got: float, logits: np.ndarray, tokens: np.ndarray) -> Errors:
-    """Return the relative error of a log-likelihood.
+def _mean_log_probability_errors(name: str, got: float, logits: np.ndarray, tokens: np.ndarray) -> Errors:
+    """Return the relative error of a mean log-probability of the residues.
 
-    A log-likelihood is near 0 if the model is sure of each residue, but it is a difference of numbers as large as the
-    logits. So the error is relative to the larger of both sizes.
+    It is near 0 if the model is sure of each residue, but it is a difference of numbers as large as the logits. So the
+    error is relative to the larger of both sizes.
     """
     want = log_softmax(logits)[np.arange(1, len(tokens) - 1), tokens[1:-1]].mean()
     size = max(abs(float(want)), root_mean_square(logits[1:-1]))
-    return {"log_likelihood_relative_l2": relative_error(np.array([got]), np.array([want]), size)}
+    return {f"{name}_relative_l2": relative_error(np.array([got]), np.array([want]), size)}
+
+
+def _sum_errors(name: str, got: float, logits: np.ndarray, tokens: np.ndarray) -> Errors:
+    """Return the relative error of the sum of the log-probabilities of the residues, as that of its mean."""
+    return _mean_log_probability_errors(name, got / (len(tokens) - 2), logits, tokens)
 
 
 SCALARS: Mapping[str, Scalar] = _by_name(
@@ -155,8 +179,26 @@ SCALARS: Mapping[str, Scalar] = _by_name(
             forward_keyword="need_logits",
             head=LM_HEAD,
             per_token=lambda out, input_ids: out["logits"].log_softmax(-1).gather(1, input_ids[:, None].long()),
-            errors=_log_likelihood_errors,
+            errors=partial(_mean_log_probability_errors, "log_likelihood"),
             measures=(Measure("log_likelihood_relative_l2", "log-likelihood, relative difference"),),
+        ),
+        Scalar(
+            # Salazar et al. 2020 (doi:10.18653/v1/2020.acl-main.240): the sum over positions of the log-probability of
+            # the residue with this position masked.
+            "pseudo_log_likelihood",
+            head=LM_HEAD,
+            of_masked=lambda logits, tokens: own_log_probabilities(logits, tokens).sum(),
+            errors=partial(_sum_errors, "pseudo_log_likelihood"),
+            measures=(Measure("pseudo_log_likelihood_relative_l2", "pseudo-log-likelihood, relative difference"),),
+        ),
+        Scalar(
+            "pseudo_log_likelihood_mean",
+            head=LM_HEAD,
+            of_masked=lambda logits, tokens: own_log_probabilities(logits, tokens).mean(),
+            errors=partial(_mean_log_probability_errors, "pseudo_log_likelihood_mean"),
+            measures=(
+                Measure("pseudo_log_likelihood_mean_relative_l2", "mean pseudo-log-likelihood, relative difference"),
+            ),
         ),
     )
 )
@@ -219,7 +261,37 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
             forward_keyword="return_contacts",
             head=CONTACT_HEAD,
         ),
+        ResidueOutput(
+            # Meier et al. 2021 (doi:10.1101/2021.07.09.450648): log p(a) - log p(wild type), in one pass without masks.
+            # The sum of exponentials that turns logits into probabilities is the same for both.
+            "wildtype_marginals",
+            SCORED_ROWS,
+            (Measure("wildtype_marginals_rms", "wild-type marginals, RMS difference, nats", "marginals_rms"),),
+            lambda got, want: {"wildtype_marginals_rms": root_mean_square_error(got, want)},
+            forward_keyword="need_logits",
+            head=LM_HEAD,
+            of_logits=lambda logits, ids: logits[:, MARGINAL_TOKENS] - logits.gather(1, ids[:, None].long()),
+            amino_acids=AMINO_ACIDS,
+        ),
+        ResidueOutput(
+            # The same with the position masked: the masked marginals of Meier et al.
+            "masked_marginals",
+            MASKED_ROWS,
+            (Measure("masked_marginals_rms", "masked marginals, RMS difference, nats", "marginals_rms"),),
+            lambda got, want: {"masked_marginals_rms": root_mean_square_error(got, want)},
+            head=LM_HEAD,
+            of_masked=marginals,
+            amino_acids=AMINO_ACIDS,
+        ),
     )
+)
+
+# Over positions of each compared sequence that validation also masks in fair-esm.
+MASKED_MEASURE = Measure(
+    "masked_kl_max",
+    "masked copies, KL divergence at the masked residue, nats",
+    "logits_kl_max",
+    axis="masked copies: KL divergence at the masked residue, nats",
 )
 
 INCLUDE = (*SCALARS, *(name for name, output in RESIDUES.items() if output.in_include))
@@ -235,7 +307,10 @@ LAYER_MEASURES = (
         axis="1 - cosine of its worst residue",
     ),
 )
-SEQUENCE_MEASURES = tuple(measure for output in (*SCALARS.values(), *RESIDUES.values()) for measure in output.measures)
+SEQUENCE_MEASURES = (
+    *(measure for output in (*SCALARS.values(), *RESIDUES.values()) for measure in output.measures),
+    MASKED_MEASURE,
+)
 MEASURES: Mapping[str, Measure] = _by_name(
     (*LAYER_MEASURES, *(x.measure for x in POOLINGS.values()), *SEQUENCE_MEASURES)
 )
@@ -244,3 +319,8 @@ MEASURES: Mapping[str, Measure] = _by_name(
 def included(name: str) -> Scalar | ResidueOutput:
     """Return the output with a name of the key `include`."""
     return SCALARS[name] if name in SCALARS else RESIDUES[name]
+
+
+def needs_masked_copies(include: Iterable[str]) -> bool:
+    """Return whether one of the outputs comes from masked copies."""
+    return any(included(name).of_masked for name in include)

@@ -1,12 +1,15 @@
 """The arguments of the programs, from the settings of a run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..embedding.options import EmbedOptions, RepeatOptions
 from ..options import Options, options_of
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..validation.tolerance import ValidationOptions
+from ..variants.options import VariantOptions
+
+OF_EMBEDDINGS = ("layers", "pooling", "include")  # keys that have no effect on scores of variants
 
 
 def translation_arguments(settings: Mapping[str, Any]) -> list[str]:
@@ -36,15 +39,27 @@ def repeat_arguments(settings: Mapping[str, Any]) -> list[str]:
     return arguments(settings, RepeatOptions)
 
 
+def variant_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of score_variants.py: the scores, and the options of the model without those of embeddings.
+
+    Raises:
+        OptionError: impossible windows of long proteins.
+    """
+    windows = [LongProteins] if options(settings, LongProteins).windows else []
+    return arguments(settings, EmbedOptions, *windows, VariantOptions, without=OF_EMBEDDINGS)
+
+
 def validation_arguments(settings: Mapping[str, Any]) -> list[str]:
     """Return the arguments of validate.py for validation."""
     return arguments(settings, ValidationOptions)
 
 
-def arguments(settings: Mapping[str, Any], *groups: type[Options]) -> list[str]:
-    """Return the flags of all options of these dataclasses, with their values in the settings."""
+def arguments(settings: Mapping[str, Any], *groups: type[Options], without: Collection[str] = ()) -> list[str]:
+    """Return the flags of all options of these dataclasses, except the keys `without`, with their values."""
     words = []
     for option in (option for group in groups for option, _ in options_of(group).values()):
+        if option.key in without:
+            continue
         value = setting(settings, option.key)
         words += [option.flag, *map(str, value)] if isinstance(value, tuple) else [f"{option.flag}={value}"]
     return words

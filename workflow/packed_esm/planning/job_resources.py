@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.registry import ModelShape
+from ..outputs.table import needs_masked_copies
 from . import resources as estimates
 from .inputs import fasta_bytes
 
@@ -63,7 +64,8 @@ class JobResources:
     def embedding_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of embed_chunk."""
         residues = _size(input.fasta) * self._share
-        return estimates.embedding_minutes(self.shape, residues, bool(self.gpus), threads, attempt)
+        copies = needs_masked_copies(self.settings["include"])
+        return estimates.embedding_minutes(self.shape, residues, bool(self.gpus), threads, attempt, copies)
 
     def merging_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of merge_sample and merge_residues."""
@@ -92,6 +94,18 @@ class JobResources:
         read = fasta_bytes(input.fasta) + _size(input.manifest, *input.embeddings, *input.residue_values)
         sequences = self.settings["validation"]["sequences"]
         return estimates.validation_minutes(self.shape, sequences, read, bool(self.gpus), threads, attempt)
+
+    def scoring_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
+        """Return MB of score_variants."""
+        return estimates.scoring_memory_mb(self.shape, _size(input.manifest), _size(*input.table), attempt)
+
+    def scoring_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
+        """Return minutes of score_variants."""
+        masks = "pseudo_log_likelihood" in self.settings["variant_scores"]
+        read = _size(input.manifest, *input.chunks)
+        return estimates.scoring_minutes(
+            self.shape, _size(*input.table), read, bool(self.gpus), threads, masks, attempt
+        )
 
     def report_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of make_report."""

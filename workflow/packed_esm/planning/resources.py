@@ -33,6 +33,9 @@ GPU_FLOPS = 20e12  # half precision; 408e12 were measured on an H200, the peak o
 GPU_FP32_FLOPS = 2e12  # 32e12 were measured on an H200 with fair-esm
 CPU_FLOPS = 10e9  # per thread; 23e9 were measured
 TYPICAL_LENGTH = 1000
+TYPICAL_COPIES = 500  # masked copies that a residue is in: the length of its protein, the mean over all residues
+VARIANT_BYTES = 15  # of a row of the table
+VARIANTS_FACTOR = 40  # memory / bytes of the table: its cells and mutations as objects of Python
 LONGEST_LENGTH = 35_000  # titin
 
 
@@ -63,10 +66,35 @@ def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: float, a
     return _grown(TORCH_MB + (weights + FASTA_FACTOR * chunk_bytes + vectors) / MB, attempt)
 
 
-def embedding_minutes(shape: ModelShape, chunk_bytes: float, gpu: bool, threads: int, attempt: int = 1) -> int:
-    """Return the time to embed a chunk, as if every byte were a residue."""
-    compute = forward_operations(shape, chunk_bytes, TYPICAL_LENGTH) / (GPU_FLOPS if gpu else CPU_FLOPS * threads) / 60
+def embedding_minutes(
+    shape: ModelShape, chunk_bytes: float, gpu: bool, threads: int, attempt: int = 1, masked_copies: bool = False
+) -> int:
+    """Return the time to embed a chunk, as if every byte were a residue, with or without a copy for each residue."""
+    residues = chunk_bytes * (1 + TYPICAL_COPIES) if masked_copies else chunk_bytes
+    compute = forward_operations(shape, residues, TYPICAL_LENGTH) / (GPU_FLOPS if gpu else CPU_FLOPS * threads) / 60
     return _grown(START_MINUTES + _loading_minutes(shape) + _fasta_minutes(chunk_bytes) + compute, attempt)
+
+
+def scoring_memory_mb(shape: ModelShape, manifest_bytes: float, table_bytes: float, attempt: int = 1) -> int:
+    """Return the memory to score variants: the weights, the manifest and the table."""
+    weights = EMBED_WEIGHTS_FACTOR * shape.weight_bytes
+    return _grown(TORCH_MB + (weights + MANIFEST_FACTOR * manifest_bytes + VARIANTS_FACTOR * table_bytes) / MB, attempt)
+
+
+def scoring_minutes(
+    shape: ModelShape,
+    table_bytes: float,
+    input_bytes: float,
+    gpu: bool,
+    threads: int,
+    pseudo: bool = False,
+    attempt: int = 1,
+) -> int:
+    """Return the time to score variants: a masked copy for each; `pseudo`: one for each residue of each."""
+    copies = table_bytes / VARIANT_BYTES * (TYPICAL_COPIES if pseudo else 1)
+    operations = forward_operations(shape, copies * TYPICAL_LENGTH, TYPICAL_LENGTH)
+    compute = operations / (GPU_FLOPS if gpu else CPU_FLOPS * threads) / 60
+    return _grown(tables_minutes(input_bytes + table_bytes) + _loading_minutes(shape) + compute, attempt)
 
 
 def validation_memory_mb(shape: ModelShape, manifest_bytes: float, attempt: int = 1) -> int:

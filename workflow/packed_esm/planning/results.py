@@ -103,6 +103,12 @@ class Results:
         return f"{self.folder}/validation/summary.json"
 
     @property
+    def variants(self) -> list[str]:
+        """The scores of variants and their summary, if there is a table."""
+        names = ("variants.tsv", "variants.json") if self.settings["variants"] else ()
+        return [f"{self.folder}/{name}" for name in names]
+
+    @property
     def page(self) -> str:
         """The report."""
         return f"{self.folder}/report.html"
@@ -110,7 +116,14 @@ class Results:
     def final(self) -> list[str]:
         """Return the final files of a run."""
         exported = [path for sample in self.samples for *_, path in self.exports(sample)]
-        return [*self.embeddings.values(), *self.residues.values(), *exported, self.validation, self.page]
+        return [
+            *self.embeddings.values(),
+            *self.residues.values(),
+            *exported,
+            *self.variants,
+            self.validation,
+            self.page,
+        ]
 
     def statistics(self) -> list[str]:
         """Return the paths of the statistics of the embed jobs."""

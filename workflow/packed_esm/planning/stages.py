@@ -13,9 +13,11 @@ from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..store.settings import BITS
 from ..system.files import value_in
 from ..validation.tolerance import ValidationOptions
-from .arguments import keys_of, setting
+from ..variants.options import VariantOptions
+from .arguments import OF_EMBEDDINGS, keys_of, setting
 from .checkpoint import Checkpoint
 from .config import plain
+from .inputs import user_path
 from .record import Source, Stage, compare, read_record, write_record, write_stamps
 from .results import Results
 
@@ -46,9 +48,18 @@ def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str
         "validate": Stage(_values(settings, *keys_of(ValidationOptions))),
         "report": Stage(_values(settings, "color_by", "metadata"), page_files),
     }
+    if settings["variants"]:
+        stages["variants"] = _of_variants(settings, weights["checkpoint"])
     if results.translated:
         return stages | {"chunk": Stage(stages["chunk"].settings)}
     return {name: stage for name, stage in stages.items() if name != "translate"}
+
+
+def _of_variants(settings: Mapping[str, Any], checkpoint: Source) -> Stage:
+    model = (key for key in keys_of(EmbedOptions) if key not in ("model", *OF_EMBEDDINGS))
+    values = _values(settings, "variants", *keys_of(VariantOptions), *model, *keys_of(LongProteins))
+    table = Source((user_path(settings["variants"]),), small=True)
+    return Stage({"bits": BITS} | values, {"checkpoint": checkpoint, "table of variants": table})
 
 
 def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
@@ -59,19 +70,17 @@ def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
         for sample in results.samples
     }
     checkpoint = value_in(Path(results.statistics()[0]), "settings", "model_sha256")
+    scored_with = value_in(Path(results.folder, "variants.json"), "settings", "model_sha256")
     return {
         "translate": {_fasta_of(sample): digest for sample, digest in translated.items() if digest},
         "chunk": {} if results.translated else {_fasta_of(sample): digest for sample, digest in chunked.items()},
         "embed": {"checkpoint": checkpoint} if checkpoint else {},
+        "variants": {"checkpoint": scored_with} if scored_with else {},
     }
 
 
-def stamps_of(results: Results, stages: Mapping[str, Stage], is_run: bool) -> dict[str, str]:
-    """Compare the record of the existing results with the present stages; return {stage: path of its stamp}.
-
-    Changes are printed on stderr. A run updates the record and the stamps. A call that only shows what would be done
-    (`is_run` is false) gets new stamps in a temporary folder.
-    """
+def compare_with_record(results: Results, stages: Mapping[str, Stage]) -> dict:
+    """Return the record of the present stages; print what differs from the record of the existing results on stderr."""
     path = record_path(results)
     recorded = read_record(path)
     if path.exists() and not recorded:
@@ -79,6 +88,16 @@ def stamps_of(results: Results, stages: Mapping[str, Stage], is_run: bool) -> di
     record, changes = compare(recorded, stages, digests_of_jobs(results))
     for stage, sentences in changes.items():
         print(f"{results.folder}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
+    return record
+
+
+def stamps_of(results: Results, record: Mapping, is_run: bool) -> dict[str, str]:
+    """Return {stage: path of its stamp} for a record from `compare_with_record`.
+
+    A run updates the record and the stamps. A call that only shows something (`is_run` is false) gets new stamps in a
+    temporary folder.
+    """
+    path = record_path(results)
     if is_run:
         write_record(path, record)
         return write_stamps(path.with_suffix(""), record)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from ..sequences.accessions import accession_of
 from ..sequences.metadata import Metadata
 from .colours import Colouring, metadata_colourings
 from .figures import GREY, PALETTE, View, group_sizes, scales
@@ -13,7 +14,6 @@ from .neighbours import Neighbours
 from .points import Points
 
 STEPS = 2**16 - 1  # places in a view are numbers from 0 to this: finer than any screen
-TITLE = "description"  # the column with the rest of the FASTA header
 # Of JavaScript.
 TYPES = {"uint16": "Uint16Array", "uint32": "Uint32Array", "float32": "Float32Array", "float64": "Float64Array"}
 
@@ -36,10 +36,12 @@ def explorer_data(
     """
     shown = proteins.iloc[points.rows]
     columns = _columns(proteins, colouring, metadata)
+    texts = [text for text in _texts(proteins) if text.name not in {column.name for column in columns}]
     return {
         "ids": shown["id"].tolist(),
         "views": [_encode_view(view) for view in points.views],
-        "columns": [_encode_column(column.of(points.rows)) for column in columns],
+        "columns": [_encode_column(column.of(points.rows)) for column in columns + texts],
+        "colourings": len(columns),  # the first columns: the page colours and lists by them
         "colour": next(i for i, column in enumerate(columns) if column.name == colouring.name),
         "neighbours": _encode_neighbours(neighbours),
         "palette": PALETTE,
@@ -54,19 +56,27 @@ def as_json(data: dict) -> str:
 
 
 def _columns(proteins: pd.DataFrame, colouring: Colouring, metadata: Metadata | None) -> list[Colouring]:
-    """Return length, sample, the column of the colours, the metadata and the rest of the headers, once each."""
-    titles = [text[len(name) :].strip() for name, text in zip(proteins["id"], proteins["description"], strict=True)]
+    """Return length, sample, the column of the colours and the metadata, once each."""
     columns = [
         Colouring("length", proteins["length"].to_numpy(np.float64)),
         Colouring("sample", proteins["sample"].to_numpy(object)),
         colouring,
         *(metadata_colourings(metadata) if metadata else []),
-        Colouring(TITLE, np.array(titles, dtype=object)),
     ]
     first: dict[str, Colouring] = {}
     for column in columns:
         first.setdefault(column.name, column)
     return list(first.values())
+
+
+def _texts(proteins: pd.DataFrame) -> list[Colouring]:
+    """Return what the page shows and searches beside the colours: accessions that are not ids, the rest of headers."""
+    ids = proteins["id"].tolist()
+    accessions = [accession_of(name) for name in ids]
+    # After the first word of the header, not after the id: a repeated id got a suffix.
+    titles = [" ".join(text.split(maxsplit=1)[1:]).strip() for text in proteins["description"]]
+    texts = {"accession": accessions if accessions != ids else [], "description": titles}
+    return [Colouring(name, np.array(values, dtype=object)) for name, values in texts.items() if values]
 
 
 def _encode_view(view: View) -> dict:

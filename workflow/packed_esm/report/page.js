@@ -36,6 +36,7 @@
   const views = data.views.map(view => ({ ...view, axes: view.axes.map(axis => ({ ...axis, places: decode(axis.places) })) }));
   const columns = data.columns.map(column =>
     column.numbers ? { ...column, numbers: decode(column.numbers) } : { ...column, codes: decode(column.codes) });
+  const colourings = columns.slice(0, data.colourings); // the others have a value of its own for each protein
   const neighbours = { ...data.neighbours, rows: decode(data.neighbours.rows), cosines: decode(data.neighbours.cosines) };
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -332,7 +333,7 @@
 
   // ---- search and list --------------------------------------------------------------------------------------------
 
-  const listed = columns.filter(column => column.name !== "description").slice(0, LIST_COLUMNS);
+  const listed = colourings.slice(0, LIST_COLUMNS);
   let lowerIds, lowerValues, sorted = null, sorting = { column: null, down: false }, rows = PAGE_ROWS;
 
   // Every word must be in the id or in one of the texts, or numbers as they are shown, of a protein.
@@ -377,9 +378,14 @@
   }
 
   function listRow(i) {
-    const row = element("tr", { className: i === state.chosen ? "chosen" : "" }, element("td", {}, nameButton(i)));
+    const row = element("tr", { protein: i }, element("td", {}, nameButton(i)));
+    mark(row);
     row.append(...listed.map(column => element("td", { className: column.numbers ? "number" : "", textContent: cell(column, i) })));
     return row;
+  }
+
+  function mark(row) {
+    row.className = row.protein === state.chosen ? "chosen" : "";
   }
 
   function nameButton(i) {
@@ -413,8 +419,10 @@
   function choose(i, bringIntoView = false) {
     state.chosen = i;
     if (i >= 0 && bringIntoView && canvas) bringToMap(i);
+    const inDetails = $("details").contains(document.activeElement);
     showDetails();
-    showList();
+    if (inDetails) $("details").focus(); // what had the focus is gone
+    for (const row of $("list").tBodies[0].rows) mark(row); // the list stays, and with it the focus
     redraw();
   }
 
@@ -506,9 +514,8 @@
   }
 
   function startMap() {
-    const colourable = columns.map((column, value) => ({ column, value })).filter(({ column }) => column.name !== "description");
-    fill($("colour"), colourable.map(({ column }) => column.name), data.colour, chosen => {
-      Object.assign(state, { colour: colourable[chosen].value, group: null });
+    fill($("colour"), colourings.map(column => column.name), data.colour, chosen => {
+      Object.assign(state, { colour: chosen, group: null });
       choosePaints();
       showKey();
       showDetails();

@@ -1,6 +1,8 @@
-"""Metadata of the proteins: a sheet of the user, whose rows are matched to records by id or accession."""
+"""Metadata of the proteins: match the rows of a user's sheet to the records, by id or accession."""
 
 import logging
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from .accessions import accession_of
 
 log = logging.getLogger(__name__)
 
-NAMES = ("id", "accession", "Entry")  # columns with the key of a row, the first one that is there; Entry is UniProt's
+NAMES = ("id", "accession", "Entry")  # the first of these columns has the keys of the rows; UniProt calls it Entry
 NO_VALUE = ("", "NA", "NaN", "nan")  # in a column of numbers
+# 007 is not a number: it would lose its zeros.
+NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 SHOWN_COLUMNS, SHOWN_IDS = 10, 2  # in a message
 
 
@@ -34,7 +38,7 @@ class Sheet:
 
     @property
     def keys(self) -> pd.DataFrame:
-        """`id` of each row, and `sample` before it where the sheet has samples; no two rows have the same."""
+        """`id` of each row, and `sample` before it if the sheet has that column; all rows differ."""
         samples = ["sample"] if "sample" in self.rows else []
         return self.rows[[*samples, self.name]].rename(columns={self.name: "id"})
 
@@ -62,12 +66,15 @@ class Metadata:
         return cells[self.places]
 
     def values(self, name: str) -> np.ndarray:
-        """Return the cells as numbers, float64 [n], nan for empty ones, if all others are finite numbers."""
+        """Return the cells of a column: as numbers, float64 [n], nan for empty ones, if all others are numbers.
+
+        A column stays text if it has an integer that a float64 cannot hold: it is an identifier.
+        """
         cells = self.column(name)
-        numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").to_numpy(np.float64, copy=True)
-        numbers[~np.isfinite(numbers)] = np.nan
-        empty = np.isin(cells.astype(str), NO_VALUE)
-        return numbers if np.isfinite(numbers[~empty]).all() and not empty.all() else cells
+        given = set(cells) - set(NO_VALUE)
+        if not given or not all(map(_is_number, given)):
+            return cells
+        return np.array([math.nan if cell in NO_VALUE else float(cell) for cell in cells])
 
     def matches(self) -> str:
         """Return a sentence on how many proteins have a row, and how many rows belong to none."""
@@ -100,8 +107,7 @@ def read_metadata(path: Path) -> Sheet:
     """Return a metadata sheet.
 
     Raises:
-        SheetError: no such file, none of the columns NAMES, or an id (of a sample, where the sheet has samples) that
-            repeats.
+        SheetError: no such file, none of the columns NAMES, or a repeated id (in a sample, if the sheet has samples).
     """
     check_metadata(path)
     rows = read_sheet(path)
@@ -134,6 +140,13 @@ def match_metadata(proteins: pd.DataFrame, path: Path) -> Metadata:
         )
     log.log(logging.INFO if (found.places >= 0).all() else logging.WARNING, "metadata: %s", found.matches())
     return found
+
+
+def _is_number(cell: str) -> bool:
+    """Return whether a cell is a number that keeps its digits as float64."""
+    if not NUMBER.fullmatch(cell) or not math.isfinite(float(cell)):
+        return False
+    return not cell.lstrip("+-").isdigit() or int(float(cell)) == int(cell)
 
 
 def _places(rows: pd.DataFrame, wanted: pd.DataFrame) -> np.ndarray:

@@ -27,6 +27,14 @@ class ResidueWindows:
         step = self.size - self.overlap
         return [*range(0, residues - self.size, step), residues - self.size]
 
+    def scoring(self, residues: int) -> np.ndarray:
+        """Return the number of the window that scores each position, int [residues].
+
+        It is the window whose centre is nearest to the position; of two at the same distance, the earlier one.
+        """
+        centres = np.array(self.starts(residues)) * 2 + min(self.size, residues) - 1  # doubled, so that they are whole
+        return np.abs(2 * np.arange(residues)[:, None] - centres).argmin(1)
+
     def cut(self, tokens: np.ndarray) -> list[np.ndarray]:
         """Cut the tokens of a protein, uint8 [L + 2], into those of its windows, each with cls and eos."""
         size, cls, eos = self.size, tokens[:1], tokens[-1:]

@@ -2,8 +2,8 @@
 
 Both have `digest`, `length`, one fixed-size list of float32 for each pooling and layer (`mean_33`), a
 float32 `log_likelihood` where it is included, and `checksum`: the crc32 of the digest and the row's
-values, made where the values were computed and carried on, so that a value changed or a row shifted
-later is noticed. The file of a sample begins with the record's `id` and its `accession`.
+values. The job that computes the values makes the checksum, and every later file copies it, so that a
+changed value or a shifted row is noticed. The file of a sample begins with the record's `id` and `accession`.
 """
 
 import zlib
@@ -25,7 +25,7 @@ from .settings import from_metadata, to_metadata
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
 CHUNK_FILE = FileKind("file of chunk embeddings", ARROW_ERRORS, EmbeddingFileError)
 SAMPLE_FILE = FileKind("Parquet file of embeddings", ARROW_ERRORS, EmbeddingFileError)
-NAMES = ("id", "accession")  # of a record, in the file of a sample; files of before have no accession
+NAMES = ("id", "accession")  # of a record, in the file of a sample; files of older versions have no accession
 FIXED_TYPES = {
     **dict.fromkeys((*NAMES, "digest"), pa.string()),
     "length": pa.int32(),
@@ -85,12 +85,12 @@ def schema_settings(schema: pa.Schema, kind: FileKind, path: Path) -> dict:
     """Return the settings in the metadata of a file of embeddings.
 
     Raises:
-        EmbeddingFileError: none there, changed ones, or columns that are not theirs.
+        EmbeddingFileError: the settings are missing or changed, or the columns do not match them.
     """
     settings = from_metadata(schema.metadata, kind, path)
     wanted = ["digest", "length", *column_names(settings), "checksum"]
     if [name for name in schema.names if name not in NAMES] != wanted:
-        why = f"its columns are {', '.join(schema.names)}, but of its settings {', '.join(wanted)}"
+        why = f"its columns are {', '.join(schema.names)}, but its settings give {', '.join(wanted)}"
         raise kind.damaged(path, why)
     for field in schema:
         if not _is_right_type(field):
@@ -138,12 +138,12 @@ class ChunkFile:
         return self._digests.take(pa.array(rows)).to_pylist()
 
     def check_rows(self, rows: np.ndarray) -> None:
-        """Raise EmbeddingFileError for the first of `rows` whose values or digest are not those that were computed."""
+        """Raise EmbeddingFileError for the first of `rows` whose values or digest do not match their checksum."""
         digests = self.digests(rows)
         seen = row_checksums(digests, {name: matrix[rows] for name, matrix in self.columns.items()})
         for wrong in np.flatnonzero(seen != self.checksums[rows])[:1]:
             raise EmbeddingFileError(
-                f"{self.path}, row {rows[wrong]}, sequence {digests[wrong]}: values or digest do not belong to "
+                f"{self.path}, row {rows[wrong]}, sequence {digests[wrong]}: values or digest do not match "
                 "their checksum, the file was changed; remove it and run again"
             )
 
@@ -237,10 +237,10 @@ def sample_schema(path: Path) -> pa.Schema:
 
 
 def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the rows of a sample's Parquet file in order, BATCH_ROWS at a time; all columns, or those asked for.
+    """Yield the rows of a sample's Parquet file in order, BATCH_ROWS at a time; all columns, or the given ones.
 
     Raises:
-        EmbeddingFileError: bytes that make no sense.
+        EmbeddingFileError: the file is damaged.
     """
     with open_sample(path) as file:
         schema_settings(file.schema_arrow, SAMPLE_FILE, path)

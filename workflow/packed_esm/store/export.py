@@ -1,4 +1,4 @@
-"""Files for other programs, made of a sample's Parquet file and the manifest, in one pass of checked batches."""
+"""Write a sample in the formats of other programs, in one pass over its Parquet file; each row is checked."""
 
 import logging
 from collections.abc import Sequence
@@ -52,10 +52,11 @@ def export_sample(
         others: further formats, as `embedding.pt_files` has one.
 
     Raises:
-        ValidationError, EmbeddingFileError: a file that is damaged or not the manifest's; file and record are named.
-        FastaError: a chunk that cannot be read, or lacks a sequence.
-        OptionError: a column that is not there, or no chunks where they are needed.
-        SheetError: a mistake in the metadata, or none of the run's proteins is in it.
+        ValidationError, EmbeddingFileError: a file is damaged or does not match the manifest; the message names file
+            and record.
+        FastaError: a chunk cannot be read, or lacks a sequence.
+        OptionError: a column is missing, or chunks are needed and not given.
+        SheetError: a mistake in the metadata, or it has none of the run's proteins.
     """
     rows, known = _read_rows(manifest_path, name, metadata)
     sample = _sample(embeddings, rows, _read_sequences(rows, chunks) if h5 or skbio else [], known)
@@ -83,9 +84,9 @@ def export_sample(
 
 
 def _read_rows(manifest_path: Path, name: str, sheet: Path | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Return a sample's rows of the manifest that have an embedding, and what the sheet says of them.
+    """Return a sample's rows of the manifest that have an embedding, and their metadata.
 
-    The sheet is matched to the proteins of all samples: it need not have some of each.
+    The sheet is matched to the proteins of all samples, because it may have none of one sample.
     """
     rows = embedded(read_manifest(manifest_path, None if sheet else name)).sort_values("position")
     chosen = (rows["sample"] == name).to_numpy()
@@ -122,4 +123,4 @@ def _check_columns(embeddings: Path, sample: Sample, wanted: Sequence[str]) -> N
         if column not in sample.widths:
             raise OptionError(f"{embeddings}: no column {column!r} of embeddings; there are {', '.join(sample.widths)}")
     if wanted and sample.scalars:
-        log.info("%s: one number a record, so in no .h5 or .npy file of its own", ", ".join(sample.scalars))
+        log.info("%s: one number per record, so it gets no .h5 or .npy file", ", ".join(sample.scalars))

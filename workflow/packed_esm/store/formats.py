@@ -1,6 +1,6 @@
 """Formats in which other programs read the embeddings of a sample.
 
-Each is a context manager that yields what takes a batch; its file stands under its name when all is written.
+Each is a context manager that yields a function that writes a batch. The file gets its name when all is written.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ MAX_OBS = 4000  # columns: their names are one attribute, of at most 64 KiB, 16 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of a sample before its embeddings are read.
+    """A sample, before its embeddings are read.
 
     Attributes:
         rows: of the manifest, those with an embedding, in input order.
         widths: {"mean_33": E, ...} of the columns of embeddings.
-        scalars: names of the columns with one float32 a record.
+        scalars: names of the columns with one float32 per record.
         metadata: settings and fingerprint, as JSON.
-        sequences: of the rows, as they were embedded; empty where no format has them.
-        known: {column: float64 or object [n]} of what the user's sheet says of the rows.
+        sequences: of the rows, as they were embedded; empty if no format needs them.
+        known: {column: float64 or object [n]} from the user's sheet, for the rows.
     """
 
     rows: pd.DataFrame
@@ -62,10 +62,10 @@ Format = Callable[[Sample], AbstractContextManager[Write]]
 
 @contextmanager
 def h5_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
-    """Write a column as UniProt does (https://www.uniprot.org/help/embeddings): one dataset [E] an accession.
+    """Write a column as UniProt does (https://www.uniprot.org/help/embeddings): one dataset [E] per accession.
 
-    float32, where UniProt's are float16; in input order, which h5py follows when it reads. Attributes of a dataset:
-    `original_id`, the record's whole id, and `biotrainer_hash`, the key that biotrainer would give the dataset.
+    The values are float32 (UniProt's are float16), in input order, which h5py keeps when it reads. A dataset has the
+    attributes `original_id`, the record's id, and `biotrainer_hash`, the key that biotrainer would give the dataset.
     """
     ids = sample.rows["id"].tolist()
     records = list(zip(dataset_names(ids), ids, sample.sequences, strict=True))
@@ -91,11 +91,11 @@ def biotrainer_hash(sequence: str) -> str:
 
 @contextmanager
 def skbio_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
-    """Write a column in scikit-bio's `embed` format 1.0, of which its ProteinVector objects are read.
+    """Write a column in scikit-bio's `embed` format 1.0, from which it reads ProteinVector objects.
 
     https://scikit.bio/docs/latest/generated/skbio.io.format.embed.html: `id` has the sequences one after the other,
-    `idptr` where each ends, `embedding` the vectors, float32 [n, E], and `embedding_ptr` where each one's rows end. A
-    protein of scikit-bio knows no masks: they become X. The dataset `original_id` is ours, and has the records' ids.
+    `idptr` where each ends, `embedding` the vectors, float32 [n, E], and `embedding_ptr` where the rows of each end. A
+    protein of scikit-bio has no masks: they become X. We add the dataset `original_id`, with the ids of the records.
     """
     ends = np.cumsum([0, *map(residue_count, sample.sequences)], dtype=np.int64)
     count, width = len(sample.sequences), sample.widths[column]
@@ -128,7 +128,7 @@ def npy_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
 
 @contextmanager
 def ids_file(path: Path, sample: Sample) -> Iterator[Write]:
-    """Write the ids, one a line (UTF-8); an id has no white space."""
+    """Write the ids, one per line (UTF-8); an id has no white space."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
         yield lambda batch: handle.writelines(f"{record_id}\n" for record_id in sample.rows["id"].iloc[batch.rows])
 
@@ -137,12 +137,12 @@ def ids_file(path: Path, sample: Sample) -> Iterator[Write]:
 def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
     """Write an AnnData file: X is the first column, obsm the others, uns the settings.
 
-    obs has the manifest, accessions, scalars, and what the user's sheet says of the records.
+    obs has the manifest, accessions, scalars, and the columns of the user's sheet.
 
     Matrices are written batch by batch, as anndata's own on-disk format has them
     (https://anndata.readthedocs.io/en/stable/fileformat-prose.html), because an AnnData would hold all in memory.
-    What has no value is left out: anndata before 0.12 cannot read the `null` that stands for it since. Nor can it read
-    the strings that it makes of pandas' own type; so all texts are objects.
+    Keys without a value are left out, because anndata before 0.12 cannot read `null`. It cannot read pandas' own type
+    of strings either, so all texts are objects.
     """
     from anndata.io import write_elem
 
@@ -170,7 +170,7 @@ def h5ad_file(path: Path, sample: Sample) -> Iterator[Write]:
 
 
 def _observations(sample: Sample) -> pd.DataFrame:
-    """Return obs: manifest, accessions, room for the scalars, and the user's columns; none takes another's name."""
+    """Return obs: manifest, accessions, empty scalars, and the user's columns, which are renamed if a name is used."""
     rows = sample.rows.drop(columns="id")
     columns = {name: values.to_numpy(object if values.dtype.kind in "OU" else None) for name, values in rows.items()}
     columns["accession"] = np.array([accession_of(record_id) for record_id in sample.rows["id"]], dtype=object)
@@ -185,7 +185,7 @@ def _observations(sample: Sample) -> pd.DataFrame:
             "that an h5ad file has room for; leave some out of the sheet, or leave h5ad out of formats"
         )
     index = pd.Index(sample.rows["id"], dtype=object, name="id")
-    # Each with its dtype, or pandas 3 makes strings of its own type.
+    # Each keeps its dtype; otherwise pandas 3 would make strings of its own type.
     return pd.DataFrame({name: pd.Series(values, index, values.dtype) for name, values in columns.items()}, index)
 
 

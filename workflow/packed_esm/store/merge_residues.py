@@ -22,7 +22,7 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
         manifest_path: of all samples.
         sample: which to write.
         chunk_paths: files of the feature, in the order of the manifest's `chunk`.
-        out: HDF5 file. It holds copies of the datasets, as they are compressed, and needs no other file.
+        out: HDF5 file. It holds copies of the datasets, and needs no other file.
         link: write links to the datasets of the chunks instead. They are relative: they work as long as the chunks stay
             where they are beside it.
 

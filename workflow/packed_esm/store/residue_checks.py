@@ -1,4 +1,4 @@
-"""Check datasets of residues: whose they are, and that no value changed since it was computed."""
+"""Check datasets of residues: that each belongs to its sequence, and that no value was changed."""
 
 import os
 from pathlib import Path
@@ -31,14 +31,14 @@ class ResidueCheck:
 
     Args:
         path: of the file that names them.
-        settings: that all files must have been made with, also those that a link leads to.
-        feature: whose values all must be.
+        settings: all files must have been made with these settings, also files behind links.
+        feature: all datasets must contain this feature.
     """
 
     def __init__(self, path: Path, settings: dict, feature: str | None) -> None:
         self._path, self._feature = path, feature
         self._settings = settings
-        self._homes: dict[str, tuple[h5py.File, list[str]]] = {}  # open, else HDF5 opens it for each link anew
+        self._homes: dict[str, tuple[h5py.File, list[str]]] = {}  # open; HDF5 would open one again for each link
 
     def check(self, file: h5py.File, name: str, digest: str, length: int, record: str) -> None:
         """Check one dataset.
@@ -46,47 +46,47 @@ class ResidueCheck:
         Args:
             file: the open file.
             name: of the dataset.
-            digest, length: of the sequence whose values it should hold.
+            digest, length: of the sequence to which the values should belong.
             record: sample and id, for the message.
 
         Raises:
-            EmbeddingFileError: it is not there, of another sequence, linked to a foreign file, or changed.
+            EmbeddingFileError: it is missing, belongs to another sequence, leads to a foreign file, or was changed.
         """
         with RESIDUE_FILE.reading(self._path):
             dataset = file.get(name)
         if problem := self.problem(dataset, digest, length):
             remedy = f"remove {self._path}"
             if isinstance(dataset, h5py.Dataset) and dataset.file.filename != str(self._path):
-                remedy += f", and {os.path.normpath(dataset.file.filename)} where its values lie,"
+                remedy += f", and {os.path.normpath(dataset.file.filename)} with its values,"
             raise EmbeddingFileError(
-                f"{self._path}, dataset {name!r}: it should hold {digest} ({record}, {length} residues), but "
+                f"{self._path}, dataset {name!r}: it should contain {digest} ({record}, {length} residues), but "
                 f"{problem}; {remedy} and run again"
             )
 
     def problem(self, dataset: object, digest: str, length: int) -> str | None:
-        """Return what is wrong with what stands under a name, or None; `digest`, `length` as of `check`."""
+        """Return what is wrong with a dataset, or None; `digest` and `length` as in `check`."""
         if not isinstance(dataset, h5py.Dataset):
-            return "it is not there" if dataset is None else "it is no dataset"
+            return "it is missing" if dataset is None else "it is not a dataset"
         with RESIDUE_FILE.reading(self._path):
             attributes = dict(dataset.attrs)
         if (found := attributes.get(DIGEST)) != digest:
-            return f"it holds {found}"
+            return f"it contains {found}"
         if attributes.get(FEATURE) != self._feature:
-            return f"it holds {attributes.get(FEATURE)}, not {self._feature}"
+            return f"it contains {attributes.get(FEATURE)}, not {self._feature}"
         if dataset.ndim < 2 or dataset.shape[-2] != length or not dataset.size:
             return f"its shape is {dataset.shape}"
         if differing := self._differences(dataset.file):
-            return f"its values are those of {dataset.file.filename}, of other settings ({'; '.join(differing)})"
+            return f"it links to {dataset.file.filename}, which has other settings ({'; '.join(differing)})"
         if CHECKSUM not in attributes:
             return "it has no checksum"
         try:
             checksum = residue_checksum(digest, dataset)
         except (OSError, RuntimeError) as error:  # bytes that cannot be inflated
             return f"its values cannot be read ({error})"
-        return None if checksum == attributes[CHECKSUM] else "its values were changed: they do not give its checksum"
+        return None if checksum == attributes[CHECKSUM] else "its values were changed: they do not match its checksum"
 
     def _differences(self, home: h5py.File) -> list[str]:
-        """Return in which settings the file differs that the values lie in."""
+        """Return the settings in which the file with the values differs."""
         if home.filename not in self._homes:
             budget = {key: self._settings.get(key) for key in MAY_DIFFER}
             settings = file_settings(home, Path(home.filename)) if SETTINGS_ATTRIBUTE in home.attrs else {}
@@ -100,12 +100,12 @@ def check_residues(path: Path, sample: str, rows: "pd.DataFrame", feature: str) 
     Args:
         path: HDF5 file.
         sample: its name.
-        rows: of the manifest, those of the sample that have an embedding.
+        rows: of the manifest, for the records of the sample that have an embedding.
         feature: name of `outputs.table.RESIDUES`.
 
     Raises:
-        ValidationError: a dataset that is missing, or one too many.
-        EmbeddingFileError: see `ResidueCheck.check`; or not a whole file.
+        ValidationError: a dataset is missing, or one is too many.
+        EmbeddingFileError: see `ResidueCheck.check`; or the file is damaged.
     """
     names = dataset_names(rows["id"].tolist())
     check = ResidueCheck(path, residue_settings(path), feature)

@@ -5,6 +5,7 @@
 | representations | [L, E], or [layers, L, E] where several layers are kept; float16 or float32 |
 | logits | float32 [L, 33], in the order of fair-esm's alphabet |
 | contacts | float32 [L, L], probabilities |
+| wildtype_marginals, masked_marginals | float32 [L, 20], log p(a) - log p(wild type), in the order of `amino_acids` |
 
 In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
 id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets; by choice it holds links to the files
@@ -14,23 +15,27 @@ A dataset is not compressed: gzip makes float16 values 13 % smaller and takes fi
 (tests/benchmarks/storage.py). Any HDF5 library reads it.
 
 Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values as they come
-from the model. A copy keeps them; `residue_checks` compares them. In the file of a sample a copy also has
-`original_id`, the id of its record.
+from the model. Marginals have `amino_acids`, the letters of their columns. A copy keeps them; `residue_checks` compares
+them. In the file of a sample a copy also has `original_id`, the id of its record.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import xxhash
 
-from ..errors import EmbeddingFileError
+from ..errors import EmbeddingFileError, NonFiniteError
+from ..outputs.table import RESIDUES
 from ..system.files import FileKind
-from .hdf5 import new_hdf5
+from .hdf5 import new_dataset, new_hdf5, write_attribute
 from .settings import SETTINGS_KEY, from_metadata, to_metadata
 
 # What h5py raises for bytes that make no sense; an OSError of HDF5's own has no number.
@@ -39,31 +44,51 @@ RESIDUE_FILE = FileKind(
 )
 
 BLOCK_BYTES = 4 * 2**20  # of a dataset, in memory at the same time to be checked
+MOST_THREADS = 4  # that write: two fill a RAM disk
 WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too
+COLUMNS = "amino_acids"  # attribute of a dataset of marginals
 ORIGINAL_ID = "original_id"  # attribute of a dataset in the file of a sample
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A dataset whose values a thread writes.
+
+    Attributes:
+        size: in bytes.
+        checksum: attribute of the dataset.
+        written: the work of the thread, which returns the checksum.
+    """
+
+    size: int
+    checksum: h5py.h5a.AttrID
+    written: Future
 
 
 class ResidueWriter:
     """Write the features of sequences; a context manager that renames the files at the end.
 
-    A thread of its own writes the datasets, in the order of the calls, while the caller computes the next ones.
+    HDF5 allots the place of a dataset in the file. Threads hash its values and write them there, while the caller
+    computes the next ones; HDF5 itself would let only one thread write at a time.
 
     Args:
         paths: {feature: path}, names of `outputs.table.RESIDUES`.
+        threads: that write, at most MOST_THREADS.
     """
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
+    def __init__(self, paths: Mapping[str, Path], threads: int = 1) -> None:
         self._paths = dict(paths)
-        self._waiting: deque[tuple[int, Future]] = deque()  # (bytes, the writing)
+        self._thread_count = max(1, min(threads, MOST_THREADS))
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
 
     def __enter__(self) -> "ResidueWriter":
         self._stack = ExitStack()
         self._files = {feature: self._stack.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
-        self._thread = ThreadPoolExecutor(1)
-        self._stack.callback(self._thread.shutdown, cancel_futures=True)
+        self._threads = ThreadPoolExecutor(self._thread_count)
+        self._stack.callback(self._threads.shutdown, cancel_futures=True)
         return self
 
     def __exit__(self, *error: object) -> bool | None:
@@ -76,15 +101,33 @@ class ResidueWriter:
             for digest in list(file):
                 del file[digest]
 
-    def write(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take the features of one sequence, {feature: dataset}; its digest names the datasets.
+    def write(self, digest: str, arrays: Mapping[str, np.ndarray], name: str) -> None:
+        """Take the features of one sequence.
 
         The arrays must not change afterwards. The call waits while more than WAITING_BYTES are not written yet.
+
+        Args:
+            digest: of the sequence; it names the datasets.
+            arrays: {feature: dataset}.
+            name: of the sequence, for messages.
+
+        Raises:
+            NonFiniteError: a value of this or an earlier sequence is beyond float16.
         """
-        size = sum(array.nbytes for array in arrays.values())
-        self._waiting.append((size, self._thread.submit(self._write, digest, arrays)))
-        self._waiting_bytes += size
-        while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0][1].done()):
+        for feature, array in arrays.items():
+            file = self._files[feature]
+            dataset = new_dataset(file, digest, array.shape, array.dtype)
+            write_attribute(dataset, DIGEST, digest)
+            write_attribute(dataset, FEATURE, feature)
+            if amino_acids := RESIDUES[feature].amino_acids:
+                write_attribute(dataset, COLUMNS, amino_acids)
+            checksum = write_attribute(
+                dataset, CHECKSUM, np.uint64(0)
+            )  # its place, so that equal work gives equal bytes
+            write = partial(_write_values, digest, array, file.descriptor, dataset.get_offset(), f"{name}: {feature}")
+            self._waiting.append(_Waiting(array.nbytes, checksum, self._threads.submit(write)))
+            self._waiting_bytes += array.nbytes
+        while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].written.done()):
             self._wait_for_oldest()
 
     def copy(self, datasets: Mapping[str, h5py.Dataset]) -> None:
@@ -122,16 +165,35 @@ class ResidueWriter:
             self._wait_for_oldest()
 
     def _wait_for_oldest(self) -> None:
-        size, writing = self._waiting.popleft()
-        self._waiting_bytes -= size
-        writing.result()
+        oldest = self._waiting.popleft()
+        self._waiting_bytes -= oldest.size
+        oldest.checksum.write(np.array(oldest.written.result(), np.uint64))
 
-    def _write(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
-        for feature, array in arrays.items():
-            dataset = self._files[feature].create_dataset(digest, data=array)
-            dataset.attrs[DIGEST] = digest
-            dataset.attrs[CHECKSUM] = np.uint64(residue_checksum(digest, array))
-            dataset.attrs[FEATURE] = feature
+
+def _write_values(digest: str, values: np.ndarray, file: int, offset: int, name: str) -> int:
+    """Write the values of a dataset, [..., L, width], to their place in the file; return the checksum.
+
+    Args:
+        digest: of the sequence.
+        values: of its dataset.
+        file: descriptor.
+        offset: of the place, in bytes.
+        name: of sequence and feature, for messages.
+    """
+    if values.dtype == np.float16 and not _is_finite(values):
+        raise NonFiniteError(f"{name} has a value beyond float16; use per_residue: float32")
+    for place in np.ndindex(values.shape[:-2]):
+        rest = memoryview(np.ascontiguousarray(values[place]).reshape(-1).view(np.uint8))
+        while rest:
+            written = os.pwrite(file, rest, offset)
+            offset, rest = offset + written, rest[written:]
+    return residue_checksum(digest, values)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Return whether all values, float16, are finite; np.isfinite takes eight times as long."""
+    without_sign = values.view(np.uint16) << 1
+    return bool(without_sign.max() < 0xF800)  # the exponent of infinity and NaN
 
 
 def copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str, original_id: str | None = None) -> None:

@@ -5,19 +5,27 @@ import pandas as pd
 import torch
 
 from ..embedding.embedder import Embedder
-from ..embedding.residue_arrays import residue_arrays, stored_dtypes
+from ..embedding.host_copies import stored_arrays
+from ..embedding.kept_residues import stored_dtypes
+from ..embedding.masked import MaskedCopies
 from ..outputs.layouts import LAYER_ROWS, PAIRS
 from ..outputs.measures import residue_errors
 from ..outputs.table import POOLINGS, RESIDUES, SCALARS
 from ..sequences.tokens import tokenize
 from ..system.progress import progress_bar
-from .reference import reference_in_windows, reference_outputs
+from .masked import compare_masked, windows_of
+from .reference import reference_in_windows, reference_outputs, substitution_marginals
 from .reference_model import load_reference, reference_tokens
 from .stored import Stored
 
 
-def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder: Embedder) -> pd.DataFrame:
-    """Run the chosen sequences again, packed and with fair-esm; return a row for each sequence and layer."""
+def compare(
+    chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder: Embedder, seed: int = 0
+) -> pd.DataFrame:
+    """Run the chosen sequences again, packed and with fair-esm; return a row for each sequence and layer.
+
+    `seed` chooses the positions that are masked in fair-esm too, where outputs come from masked copies.
+    """
     reference = load_reference(embedder.options.model).to(embedder.device)
     reference_ids = [reference_tokens(sequence) for sequence in sequences]
     tokens = [tokenize(sequence) for sequence in sequences]
@@ -27,7 +35,7 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
 
     def compare_one(index: int, out: dict) -> None:
         truth = _reference(reference, reference_ids[index], embedder)
-        again = residue_arrays(out, stored_dtypes(list(stored.residues[index]), residue_dtype), names[index])
+        again = stored_arrays(out, stored_dtypes(list(stored.residues[index]), residue_dtype))
         errors = compare_stored(stored, index, truth, reference_ids[index])
         errors["bit_equal"] = all(
             array.tobytes() == stored.residues[index][feature].tobytes() for feature, array in again.items()
@@ -47,35 +55,49 @@ def compare(chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder
     with progress_bar(sum(map(len, sequences)), "residues", "comparing with fair-esm") as bar:
         again = embedder.embed(tokens, each_sequence=compare_one)
         embedder.recompute(again, tokens, names, each_sequence=compare_one)
+    copies = MaskedCopies(embedder, tokens, names)
+    of_masked = compare_masked(reference, reference_ids, stored, copies, again, seed)
     for row in measured:
         index = row.pop("index")
+        is_equal = row["bit_equal"] and of_masked[index].get("bit_equal", True)
+        row |= of_masked[index] | {"bit_equal": is_equal}
         own = [column.name for column in columns if column.layer in (None, row["layer"])]
         row["bit_equal"] &= all(again.columns[c][index].tobytes() == stored.columns[c][index].tobytes() for c in own)
     return pd.DataFrame(measured, columns=None if measured else ["sample", "id", "length", "layer"])
 
 
+def _of_forward(stored: Stored, index: int) -> list[str]:
+    """Return the stored features of a sequence that come from one forward, not from masked copies."""
+    return [feature for feature in stored.residues[index] if not RESIDUES[feature].of_masked]
+
+
 def _reference(model: torch.nn.Module, tokens: np.ndarray, embedder: Embedder) -> dict:
     """Return the outputs of fair-esm for one protein, as arrays; in windows if the packed path uses windows."""
-    contacts, windows = "contacts" in embedder.options.include, embedder.options.windows
-    if windows is None or len(tokens) - 2 <= windows.size:
-        truth = reference_outputs(model, tokens, embedder.layers, contacts)
+    size, starts = windows_of(embedder, len(tokens) - 2)
+    if len(starts) == 1:
+        truth = reference_outputs(model, tokens, embedder.layers, "contacts" in embedder.options.include)
+        scored = truth["logits"][1:-1]
     else:
-        truth = reference_in_windows(model, tokens, embedder.layers, windows.starts(len(tokens) - 2), windows.size)
+        truth = reference_in_windows(model, tokens, embedder.layers, starts, size)
+        scored = truth.pop("scored_logits")
+    if "wildtype_marginals" in embedder.options.include:
+        marginals = substitution_marginals(scored.numpy(force=True), tokens[1:-1])
+        truth["wildtype_marginals"] = torch.from_numpy(np.pad(marginals, ((1, 1), (0, 0))))
     layers = {layer: rows.numpy(force=True) for layer, rows in truth.pop("representations").items()}
     return {"representations": layers} | {name: values.numpy(force=True) for name, values in truth.items()}
 
 
 def compare_stored(stored: Stored, index: int, truth: dict, tokens: np.ndarray) -> dict:
-    """Return the errors of the stored values of one sequence, other than its pooled vectors.
+    """Return the errors of the stored values of one sequence, other than pooled vectors and those of masked copies.
 
     An error is None if the reference has no such output: fair-esm's attention maps of a long sequence are too large.
     """
     errors: dict = {}
     for name, scalar in SCALARS.items():
-        if name in stored.columns:
+        if name in stored.columns and not scalar.of_masked:
             errors |= scalar.errors(float(stored.columns[name][index][0]), truth["logits"], tokens)
-    for feature, got in stored.residues[index].items():
-        output = RESIDUES[feature]
+    for feature in _of_forward(stored, index):
+        output, got = RESIDUES[feature], stored.residues[index][feature]
         if feature in truth:
             errors |= output.errors(got, _residues_only(feature, truth[feature]).reshape(got.shape))
         else:

@@ -65,12 +65,51 @@ def reference_outputs(
     return one | ({"contacts": out["contacts"][0]} if contacts else {})
 
 
+@torch.inference_mode()
+def masked_logits(
+    model: torch.nn.Module, tokens: np.ndarray, positions: Sequence[int], starts: Sequence[int], size: int
+) -> np.ndarray:
+    """Return the logits of fair-esm at some residues, each with this residue alone masked, fp32 [positions, tokens].
+
+    Args:
+        model: see `reference_outputs`.
+        tokens: integer [T], with cls and eos.
+        positions: residues, from 0.
+        starts, size: windows of the protein, of `size` residues each; `scoring_window` says which one is run.
+    """
+    rows = []
+    for position in positions:
+        start = starts[scoring_window(position, starts, size)]
+        window = tokens[[0, *range(1 + start, 1 + start + size), -1]]
+        place = position - start + 1
+        window[place] = model.mask_idx
+        rows.append(reference_outputs(model, window, [])["logits"][place])
+    return torch.stack(rows).numpy(force=True)
+
+
+def scoring_window(position: int, starts: Sequence[int], size: int) -> int:
+    """Return the number of the window whose centre is nearest to a residue; of two, the earlier one."""
+    return min(range(len(starts)), key=lambda i: (abs(starts[i] + (size - 1) / 2 - position), i))
+
+
+def substitution_marginals(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Return log p(a) - log p(wild type) for a of ACDEFGHIKLMNPQRSTVWY, fp64 [n, 20]; logits and tokens of n rows."""
+    from esm import Alphabet
+
+    alphabet = Alphabet.from_architecture("ESM-1b")
+    log_p = torch.log_softmax(torch.from_numpy(logits).double(), -1)
+    own = torch.stack([row[int(token)] for row, token in zip(log_p, tokens, strict=True)])
+    letters = [log_p[:, alphabet.get_idx(letter)] for letter in "ACDEFGHIKLMNPQRSTVWY"]
+    return (torch.stack(letters, -1) - own[:, None]).numpy()
+
+
 def reference_in_windows(
     model: torch.nn.Module, tokens: np.ndarray, layers: Sequence[int], starts: Sequence[int], size: int
 ) -> dict:
     """Return representations and logits of a protein from windows of `size` residues that begin at `starts`.
 
     A residue gets the mean over the windows that contain it. cls comes from the first window, eos from the last.
+    "scored_logits", fp32 [L, tokens], are those of one window for each residue, see `scoring_window`.
     """
     windows = [tokens[[0, *range(1 + start, 1 + start + size), -1]] for start in starts]
     parts = [reference_outputs(model, window, layers) for window in windows]
@@ -84,7 +123,13 @@ def reference_in_windows(
         return torch.stack([rows_of(parts[0])[0], *inner, rows_of(parts[-1])[-1]])
 
     representations = {layer: mean(lambda part, layer=layer: part["representations"][layer]) for layer in layers}
-    return {"representations": representations, "logits": mean(lambda part: part["logits"])}
+    scoring = [scoring_window(i, starts, size) for i in range(len(tokens) - 2)]
+    scored = torch.stack([parts[number]["logits"][1 + i - starts[number]] for i, number in enumerate(scoring)])
+    return {
+        "representations": representations,
+        "logits": mean(lambda part: part["logits"]),
+        "scored_logits": scored,
+    }
 
 
 @contextlib.contextmanager

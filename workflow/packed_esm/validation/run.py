@@ -66,7 +66,7 @@ def validate(
     sequences = read_sequences(samples, chosen)
     check_sources({sample: fasta for sample, fasta, _ in samples}, manifest_path)
     stored = read_stored(samples, residues, rows, chosen)
-    table = compare(chosen, sequences, stored, embedder)
+    table = compare(chosen, sequences, stored, embedder, options.seed)
     tolerance = options.tolerance(embedder.settings["dtype"])
     bounds = bounds_of(table, tolerance, stored.residue_dtype)
     failures = find_failures(table, bounds, _bits_can_be_equal(embedder, stats))

@@ -1,0 +1,124 @@
+"""Find the proteins of variants among those of a run, and check that the mutations fit them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..embedding.reading import Sequences
+from ..errors import DamagedFileError, SheetError
+from ..sequences.alphabet import MASKED, RESIDUES, refget_digest
+from ..sequences.fasta import read_records
+from ..sequences.manifest import embedded, read_manifest
+from ..sequences.tokens import FIRST_RESIDUE, MASK, tokenize
+from .table import Variant, VariantTable
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The proteins that have variants.
+
+    Attributes:
+        proteins: each sequence once, in the order in which the table first has it.
+        owners: int [variants], the protein of each variant.
+        samples, ids: of the record of each variant.
+    """
+
+    proteins: Sequences
+    owners: np.ndarray
+    samples: list[str]
+    ids: list[str]
+
+
+def find_targets(table: VariantTable, manifest_path: Path, chunks: Sequence[Path]) -> Targets:
+    """Return the proteins of the variants.
+
+    Args:
+        table: the variants.
+        manifest_path: of the run.
+        chunks: FASTA files of its embed jobs, which have each sequence once, named by its digest.
+
+    Raises:
+        SheetError: an unknown sample, id or sequence, or a mutation that does not fit; the message names the line.
+        DamagedFileError: a file of the run.
+    """
+    rows = embedded(read_manifest(manifest_path))
+    records = _Records(table.path, rows)
+    found = [records.of(variant) for variant in table.variants]
+    digests = list(dict.fromkeys(digest for _, _, digest in found))
+    sequences = _read_sequences(digests, chunks)
+    names = {digest: f"{sample}|{name}" for sample, name, digest in reversed(found)}
+    proteins = Sequences(digests, [names[x] for x in digests], [tokenize(sequences[x]) for x in digests])
+    number = {digest: i for i, digest in enumerate(digests)}
+    owners = np.array([number[digest] for _, _, digest in found], dtype=np.int64)
+    for variant, owner in zip(table.variants, owners, strict=True):
+        _check(table.path, variant, proteins.names[owner], proteins.tokens[owner])
+    return Targets(proteins, owners, [sample for sample, _, _ in found], [name for _, name, _ in found])
+
+
+class _Records:
+    """The records of a run, found by sample and id, or by their sequence."""
+
+    def __init__(self, path: Path, rows: pd.DataFrame) -> None:
+        self._path = path
+        self._samples = set(rows["sample"])
+        keys = zip(rows["sample"], rows["id"], rows["digest"], strict=True)
+        self._by_id = {(sample, name): (sample, name, digest) for sample, name, digest in keys}
+        self._by_digest = {record[2]: record for record in reversed(self._by_id.values())}
+
+    def of(self, variant: Variant) -> tuple[str, str, str]:
+        """Return (sample, id, digest) of a variant's protein; of several with its sequence, the first."""
+        where = f"{self._path}, line {variant.line}"
+        if variant.digest:
+            if variant.digest not in self._by_digest:
+                raise SheetError(
+                    f"{where}: mutated_sequence with its mutations undone is no sequence that was embedded "
+                    f"({variant.digest}); add it to the samples, whole"
+                )
+            return self._by_digest[variant.digest]
+        if variant.sample not in self._samples:
+            known = ", ".join(sorted(self._samples)[:5])
+            raise SheetError(f"{where}: there is no sample {variant.sample!r} with proteins; there are {known}")
+        if (variant.sample, variant.id) not in self._by_id:
+            raise SheetError(
+                f"{where}: sample {variant.sample} has no protein {variant.id!r} that was embedded; give its id as in "
+                "the FASTA file (rejected.tsv lists those that were left out)"
+            )
+        return self._by_id[variant.sample, variant.id]
+
+
+def _read_sequences(digests: Sequence[str], chunks: Sequence[Path]) -> dict[str, str]:
+    """Return {digest: sequence} from the FASTA files of the chunks."""
+    wanted = set(digests)
+    found = {}
+    for path in chunks:
+        for record in read_records(path) if len(found) < len(wanted) else ():
+            if record.id in wanted:
+                if refget_digest(record.sequence) != record.id:
+                    raise DamagedFileError(
+                        f"{path}, line {record.line}: the sequence does not match its digest; the file was changed, "
+                        "remove it and run again"
+                    )
+                found[record.id] = record.sequence
+    if missing := wanted - found.keys():
+        raise DamagedFileError(f"{chunks[0]}: sequence {min(missing)} is in no chunk; remove the chunks and run again")
+    return found
+
+
+def _check(path: Path, variant: Variant, name: str, tokens: np.ndarray) -> None:
+    """Raise SheetError if a mutation does not fit a protein."""
+    for mutation in variant.mutations:
+        if mutation.position > len(tokens) - 2:
+            raise SheetError(
+                f"{path}, line {variant.line}: {mutation} is beyond the end of {name}, of which {len(tokens) - 2} "
+                "residues were embedded"
+            )
+        token = int(tokens[mutation.position])
+        found = MASKED if token == MASK else RESIDUES[token - FIRST_RESIDUE]
+        if found != mutation.wild_type:
+            raise SheetError(
+                f"{path}, line {variant.line}: {mutation} does not fit {name}, which has {found} at position "
+                f"{mutation.position}; positions count from 1"
+            )
