@@ -386,10 +386,10 @@ def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed
             if 7 in pack.indices and not done:
                 place = pack.indices.index(7)
                 done.append(place)
+                started.wait()
                 if feature:
-                    started.of_sequence(place)[feature][3][5, 3] += 1
+                    started.of_sequence(place)[feature][4, 3] += 1
                 else:
-                    started.wait()
                     started.pooled[0].numpy().view(np.uint32)[place, 3] ^= 1
             return started
 
