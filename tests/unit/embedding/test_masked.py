@@ -214,3 +214,16 @@ def test_values_that_are_not_finite_are_recomputed_in_fp32_or_refused(options, m
     with pytest.raises(NonFiniteError, match=r"^p\d: values of masked copies that are not finite in bf16; use dtype"):
         of_embedder(embedder)
     hook.remove()
+
+
+def test_with_a_seed_copies_have_other_places_and_packs_are_not_longer(options, monkeypatch):
+    from packed_esm.embedding import masked
+
+    packs, build = [], masked.build_pack
+    monkeypatch.setattr(masked, "build_pack", lambda *a: packs.append(build(*a)) or packs[-1])
+    embedder = Embedder(options)
+    of_embedder(embedder)
+    assert all(pack.first == 0 for pack in packs)
+    packs.clear()
+    of_embedder(embedder, rng=np.random.default_rng(0))
+    assert all(pack.first > 0 and len(pack.input_ids) == options.tokens_per_pack for pack in packs)
