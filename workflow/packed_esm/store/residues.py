@@ -11,7 +11,7 @@ In the file of a chunk a dataset is named by the digest of its sequence. The fil
 id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets; by choice it holds links to the files
 of the chunks.
 
-A dataset is not compressed: gzip makes float16 values 13 % smaller and takes five times as long as the model
+A dataset is not compressed: gzip makes float16 values some 10 % smaller and writes at a twentieth of the rate
 (tests/benchmarks/storage.py). Any HDF5 library reads it.
 
 Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values as they come
