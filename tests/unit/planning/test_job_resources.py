@@ -51,7 +51,10 @@ def test_more_columns_and_files_for_each_residue_take_more_memory(file):
     chunk = SimpleNamespace(fasta=file)
     few, many = needed(), needed(layers=[0, 1, -1], pooling=["mean", "max"])
     assert few.embedding_mb(None, chunk, 1) < many.embedding_mb(None, chunk, 1)
-    assert needed(residue_files=True).embedding_mb(None, chunk, 2) == few.embedding_mb(None, chunk, 2) + 2 * 2000
+    cpu, gpu = ({"device": device, "layers": [0, -1]} for device in ("cpu", "cuda"))
+    for config, more in ((cpu, 2000), (gpu, 2000 + 4 * 2 * 4 * 63)):  # MB: 4 packs of 63 million values, for 2 layers
+        without = needed(**config).embedding_mb(None, chunk, 2)
+        assert needed(residue_files=True, **config).embedding_mb(None, chunk, 2) == without + 2 * more
 
 
 def test_a_file_that_is_not_there_yet_is_left_to_snakemake(tmp_path):

@@ -59,7 +59,10 @@ class JobResources:
     def embedding_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of embed_chunk; a sequence that is embedded twice has two vectors."""
         base = estimates.embedding_memory_mb(self.shape, _size(input.fasta), self._columns * self._share, attempt)
-        return base + (estimates.RESIDUES_MB * attempt if self.residue_files else 0)
+        if not self.residue_files:
+            return base
+        layers = len(self.settings["layers"])
+        return base + estimates.residues_memory_mb(self.shape, layers, bool(self.gpus), attempt)
 
     def embedding_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of embed_chunk."""

@@ -12,7 +12,9 @@ MB = 1e6
 PROGRAM_MB = 1000  # Python and pyarrow; 100 were measured
 TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
 REPORT_MB = 4000  # 1,800 were measured of 100,000 points; 512 MiB of embeddings, twice, at most
-RESIDUES_MB = 2000  # values of residues before they are written: 64 MiB, and those of three packs
+RESIDUES_MB = 2000  # values of residues before they are written: 256 MiB; logits and contacts of packs
+PACKS_ON_HOST = 4  # whose values of residues are in page-locked memory at the same time
+PACK_VALUES = 63e6, 32768  # of a layer in a pack on a GPU: at most the first, or the second for each dimension
 MERGE_MB = 2000  # batches of 64 MiB, and the mapped parts of chunk files; 250 were measured
 EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
 EXPORT_BATCH_BYTES = 3 * 4096 * 4  # per number of an embedding; it is in memory three times: file, batch, copy
@@ -64,6 +66,13 @@ def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: float, a
     weights = EMBED_WEIGHTS_FACTOR * shape.weight_bytes
     vectors = chunk_bytes / RECORD_BYTES * columns * 4 * shape.embed_dim
     return _grown(TORCH_MB + (weights + FASTA_FACTOR * chunk_bytes + vectors) / MB, attempt)
+
+
+def residues_memory_mb(shape: ModelShape, layers: int, gpu: bool, attempt: int = 1) -> int:
+    """Return the memory for the values of residues of `layers` layers before they are written."""
+    least, for_each_dimension = PACK_VALUES
+    packs = PACKS_ON_HOST * layers * 4 * max(least, for_each_dimension * shape.embed_dim) if gpu else 0
+    return _grown(RESIDUES_MB + packs / MB, attempt)
 
 
 def embedding_minutes(
