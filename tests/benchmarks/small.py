@@ -93,7 +93,7 @@ def main() -> None:
             rows.append(row)
             print(f"{count:>8,}  {name:<11}{row['cpu_seconds']:>7}{row['seconds']:>8}{row['lines']:>7}", flush=True)
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        args.json.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
