@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 import time
+from concurrent.futures import Future
 
 import pytest
-from checkpoint_files import save_hugging_face
+from checkpoint_files import save_fair_esm, save_hugging_face
 from conftest import random_esm2
 from packed_esm.checkpoints import digest as module
 from packed_esm.checkpoints.digest import checkpoint_digest, read_digests, records_in, start_digest
@@ -115,11 +116,28 @@ def test_statistics_and_settings_record_a_digest_and_damaged_files_none(tmp_path
     stages = {"embed": Stage({}, {"checkpoint": Source((checkpoint,), fixed=True)})}
     record, _ = compare({}, stages, {})
     write_record(tmp_path / "settings.json", record)
-    assert read_digests(records_in(tmp_path)) == [digest]  # no job has told the sha256 yet
-    record, _ = compare(record, stages, {"embed": {"checkpoint": digest.sha256}})
-    write_record(tmp_path / "settings.json", record)
-    assert read_digests(records_in(tmp_path)) == [digest, digest]
+    assert read_digests(records_in(tmp_path)) == [digest]
     assert read_digests(records_in(tmp_path / "nowhere")) == []
+
+
+def test_a_record_with_one_changed_digit_is_not_used(tmp_path, checkpoint):
+    path, digest = tmp_path / "1-of-1.json", checkpoint_digest(checkpoint)
+    write_json(path, {"checkpoint": digest._asdict()})
+    assert read_digests([path]) == [digest]
+    other = "0" if digest.sha256[0] != "0" else "1"
+    path.write_text(path.read_text().replace(digest.sha256, other + digest.sha256[1:]))
+    assert read_digests([path]) == []
+
+
+def test_a_checkpoint_that_changes_while_it_is_loaded_is_an_error(tmp_path):
+    path = tmp_path / "esm2_small.pt"
+    save_fair_esm(random_esm2(2, 32, 2), path)
+    before = checkpoint_digest(path)
+    save_fair_esm(random_esm2(2, 32, 2), tmp_path / "new.pt").replace(path)
+    future = Future()
+    future.set_result(before)
+    with pytest.raises(CheckpointError, match=f"{path}: it was changed while it was loaded; run again"):
+        Embedder(EmbedOptions(path, device="cpu"), future)
 
 
 def test_a_missing_checkpoint_raises_where_its_digest_is_asked_for(tmp_path):

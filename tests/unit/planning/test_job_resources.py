@@ -52,7 +52,8 @@ def test_more_columns_and_files_for_each_residue_take_more_memory(file):
     few, many = needed(), needed(layers=[0, 1, -1], pooling=["mean", "max"])
     assert few.embedding_mb(None, chunk, 1) < many.embedding_mb(None, chunk, 1)
     cpu, gpu = ({"device": device, "layers": [0, -1]} for device in ("cpu", "cuda"))
-    for config, more in ((cpu, 2000), (gpu, 2000 + 4 * 2 * 4 * 63)):  # MB: 4 packs of 63 million values, for 2 layers
+    packs = 4 * 2 * 2 * 4 * 63  # MB: 4 packs of 63 million values, for 2 layers, in powers of two
+    for config, more in ((cpu, 2000), (gpu, 2000 + packs), (gpu | {"include": ["contacts"]}, 6000 + packs)):
         without = needed(**config).embedding_mb(None, chunk, 2)
         assert needed(residue_files=True, **config).embedding_mb(None, chunk, 2) == without + 2 * more
 

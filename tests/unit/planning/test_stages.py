@@ -89,19 +89,22 @@ def test_the_number_is_in_the_settings_of_what_computes(here, monkeypatch):
 
 def test_jobs_say_what_they_read_in_counts_and_statistics(here):
     results, _ = requested()
-    assert stages.digests_of_jobs(results) == {"translate": {}, "chunk": {}, "embed": {}, "variants": {}}
+    recorded = {"embed": {"sources": {"checkpoint": {"identity": [[1, 2, 3]]}}}}
+    assert stages.digests_of_jobs(results, recorded) == {"translate": {}, "chunk": {}, "embed": {}, "variants": {}}
     for path, content in (
         ("counts.json", {"fasta_sha256": {"s": "of proteins"}}),
         ("translated/s.json", {"fasta_sha256": "of nucleotides"}),
-        ("chunks/1-of-1.json", {"settings": {"model_sha256": "of the model"}}),
+        ("chunks/1-of-1.json", {"checkpoint": {"identity": [[1, 2, 3]], "sha256": "of the model"}}),
         ("variants.json", {"settings": {"model_sha256": "of the scores"}}),
     ):
         (here / "results/demo" / path).parent.mkdir(parents=True, exist_ok=True)
         (here / "results/demo" / path).write_text(json.dumps(content))
-    made = stages.digests_of_jobs(results)
+    made = stages.digests_of_jobs(results, recorded)
     assert made["chunk"] == {"FASTA of sample s": "of proteins"} and made["embed"] == {"checkpoint": "of the model"}
     assert made["variants"] == {"checkpoint": "of the scores"}
-    made = stages.digests_of_jobs(requested(input="nucleotide")[0])
+    recorded["embed"]["sources"]["checkpoint"]["identity"] = [[1, 2, 4]]  # of a file that the job did not read
+    assert stages.digests_of_jobs(results, recorded)["embed"] == {}
+    made = stages.digests_of_jobs(requested(input="nucleotide")[0], {})
     assert made["translate"] == {"FASTA of sample s": "of nucleotides"} and made["chunk"] == {}
 
 

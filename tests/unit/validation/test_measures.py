@@ -48,6 +48,17 @@ def test_values_that_are_not_finite_are_as_far_as_can_be(value):
     }
 
 
+def test_contacts_that_are_not_numbers_have_the_worst_value_of_each_measure():
+    want = np.random.default_rng(0).random((30, 30))
+    got = want.copy()
+    got[3, 20] = np.nan
+    assert contacts_errors(got, want) == {
+        "contacts_abs_per_residue": np.inf,
+        "contacts_precision": 0.0,
+        "contacts_correlation": 0.0,
+    }
+
+
 def test_a_masked_residue_of_layer_0_is_compared_though_it_is_zero():
     want = np.ones((4, 8))
     want[2] = 0

@@ -1,9 +1,9 @@
-"""The sha256 of a checkpoint: computed in a thread, or taken from files of the run while the checkpoint is the same.
+"""The sha256 of a checkpoint: computed in a thread, or taken from other jobs of the run.
 
-`settings.json` of a run and the statistics of its embed jobs record the sha256 with the identity of the files: device,
-inode, size, and the times of the last change of content and of inode. While all of them are the same, the sha256 is not
-computed again. Not noticed: a change of bytes that the file system does not see (on the disk itself, or within one tick
-of its clock, some milliseconds), and a change on another machine that a network file system does not show yet.
+The statistics of an embed job record the sha256 with the identity of the files: device, inode, size, and the times of
+the last change of content and of inode. While all of them are the same, the sha256 is not computed again. Not noticed:
+a change of bytes that the file system does not see (on the disk itself, or within one tick of its clock, some
+milliseconds), and a change on another machine that a network file system does not show yet.
 """
 
 import logging
@@ -13,12 +13,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
-from ..system.files import file_identity, value_in
+from ..errors import CheckpointError, DamagedFileError
+from ..system.files import file_identity, read_json
 from .headers import checkpoint_files, checkpoint_sha256
 
 log = logging.getLogger(__name__)
-
-_RECORDED_UNDER = (("checkpoint",), ("embed", "sources", "checkpoint"))  # in statistics, and in settings.json
 
 
 class CheckpointDigest(NamedTuple):
@@ -36,16 +35,21 @@ class CheckpointDigest(NamedTuple):
 
 
 def records_in(results: Path) -> list[Path]:
-    """Return the files in a folder of results that may record the sha256 of the checkpoint."""
-    return [results / "settings.json", *sorted((results / "chunks").glob("*.json"))]
+    """Return the statistics of embed jobs in a folder of results."""
+    return sorted((results / "chunks").glob("*.json"))
 
 
 def read_digests(records: Iterable[Path]) -> list[CheckpointDigest]:
-    """Return what the files record; nothing of a file that is missing or damaged, which its own reader reports."""
-    entries = [value_in(path, *keys) for path in records for keys in _RECORDED_UNDER]
-    wanted = CheckpointDigest._fields
-    found = [entry for entry in entries if isinstance(entry, dict) and entry.keys() >= set(wanted)]
-    return [CheckpointDigest(*(entry[name] for name in wanted)) for entry in found if entry["sha256"]]
+    """Return what statistics record; nothing of a file that is missing or damaged, which its own reader reports."""
+    found = []
+    for path in records:
+        try:
+            entry = read_json(path).get("checkpoint")
+        except (OSError, DamagedFileError):
+            continue
+        if isinstance(entry, dict) and entry.keys() == set(CheckpointDigest._fields):
+            found.append(CheckpointDigest(**entry))
+    return found
 
 
 def checkpoint_digest(checkpoint: Path, known: Sequence[CheckpointDigest] = ()) -> CheckpointDigest:
@@ -54,13 +58,24 @@ def checkpoint_digest(checkpoint: Path, known: Sequence[CheckpointDigest] = ()) 
     Raises:
         CheckpointError: there is no checkpoint at this path.
     """
-    files = checkpoint_files(checkpoint)
-    path, identity = str(files[0]), [file_identity(file) for file in files]
+    path, identity = _identity(checkpoint)
     for one in known:
         if (one.path, one.identity) == (path, identity):
             log.info("%s: sha256 as recorded, the file has not changed", checkpoint)
             return one
     return CheckpointDigest(path, identity, checkpoint_sha256(checkpoint))
+
+
+def require_unchanged(checkpoint: Path, digest: CheckpointDigest) -> None:
+    """Raise CheckpointError if the files are not those of the digest any more."""
+    if _identity(checkpoint) != (digest.path, digest.identity):
+        raise CheckpointError(f"{checkpoint}: it was changed while it was loaded; run again")
+
+
+def _identity(checkpoint: Path) -> tuple[str, list[list[int]]]:
+    """Return the path of the first file of a checkpoint, and the identity of each file."""
+    files = checkpoint_files(checkpoint)
+    return str(files[0]), [file_identity(file) for file in files]
 
 
 def start_digest(checkpoint: Path, known: Sequence[CheckpointDigest] = ()) -> Future[CheckpointDigest]:

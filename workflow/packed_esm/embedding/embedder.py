@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoints.digest import CheckpointDigest, start_digest
+from ..checkpoints.digest import CheckpointDigest, require_unchanged, start_digest
 from ..checkpoints.heads import require_heads
 from ..checkpoints.loading import load_esm2
 from ..checkpoints.registry import ModelShape, check_published, model_name
@@ -67,6 +67,7 @@ class Embedder:
         self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
         self.checkpoint = digest.result()  # only here: the weights are copied to the GPU meanwhile
+        require_unchanged(Path(options.model), self.checkpoint)
         shape = ModelShape(model.num_layers, model.embed_dim, model.attention_heads, self.checkpoint.sha256)
         check_published(Path(options.model), shape)
 
@@ -303,6 +304,7 @@ class Embedder:
         try:
             if self._exact is None:
                 base = load_esm2(self.options.model)
+                require_unchanged(Path(self.options.model), self.checkpoint)
                 self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
             yield self._exact
         except torch.OutOfMemoryError as error:

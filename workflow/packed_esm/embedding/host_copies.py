@@ -1,5 +1,6 @@
 """Copies on the host of what the device computes for a pack, and the outputs for each residue as they are stored."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -9,6 +10,8 @@ import torch
 
 from ..outputs.table import RESIDUES
 
+# Bytes of a page-locked copy whose size varies: torch keeps such memory for each size that there was, in powers of two.
+MOST_PINNED = 4 * 2**20
 StoredDtypes = Mapping[str, str]  # {output: dtype as it is stored}, by names of RESIDUES and of dtypes
 
 
@@ -33,9 +36,17 @@ class HostCopies:
         with torch.cuda.stream(self._stream):
             yield
 
-    def copy(self, tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
-        """Return copies of n tensors of one shape, [n, ...]; on a GPU they are complete when `event` is."""
-        copies = torch.empty(len(tensors), *tensors[0].shape, dtype=dtype, pin_memory=self._stream is not None)
+    def copy(self, tensors: Sequence[torch.Tensor], dtype: torch.dtype, most_pinned: int | None = None) -> torch.Tensor:
+        """Return copies of n tensors of one shape, [n, ...]; on a GPU they are complete when `event` is.
+
+        Args:
+            tensors: on the device.
+            dtype: of the copies.
+            most_pinned: of more bytes, the memory is not page-locked; such copies are waited for. None: no limit.
+        """
+        shape = (len(tensors), *tensors[0].shape)
+        small = most_pinned is None or math.prod(shape) * dtype.itemsize <= most_pinned
+        copies = torch.empty(shape, dtype=dtype, pin_memory=self._stream is not None and small)
         for copy, tensor in zip(copies, tensors, strict=True):
             if self._stream is not None:
                 tensor.record_stream(self._stream)  # its memory must not be used again before
@@ -44,10 +55,13 @@ class HostCopies:
 
     def residues(self, outputs: dict, dtypes: StoredDtypes) -> dict:
         """Return copies of the outputs of a pack that `dtypes` names, for `stored_arrays_of`."""
-        return {
-            name: RESIDUES[name].layout.on_host(outputs[name], partial(self.copy, dtype=getattr(torch, dtype)))
-            for name, dtype in dtypes.items()
-        }
+        copies = {}
+        for name, dtype in dtypes.items():
+            layout = RESIDUES[name].layout
+            most_pinned = None if layout.has_one_size else MOST_PINNED
+            copy = partial(self.copy, dtype=getattr(torch, dtype), most_pinned=most_pinned)
+            copies[name] = layout.on_host(outputs[name], copy)
+        return copies
 
     def event(self) -> torch.cuda.Event | None:
         """Return an event that follows the copies so far; None if they are complete."""

@@ -86,7 +86,7 @@ class TritonContacts:
         if len(self._pairs):
             heads, total = self._weights.numel(), self._row_sums.shape[-1]
             shares = torch.empty(heads, len(self._residues), device=self._sums.device)
-            _shares[(heads, len(self._residues))](
+            _shares[(len(self._residues), heads)](
                 self._row_sums, self._weights, self._bounds, shares, total, 1024, num_warps=4
             )
             _finish[(len(self._pairs),)](
@@ -226,7 +226,7 @@ def _add_maps(
 @triton.jit(do_not_specialize=["total"])
 def _shares(rows_ptr, weights_ptr, bounds_ptr, shares_ptr, total, TOKENS: tl.constexpr):
     """Of each head and sequence: w / s, with s the sum of the row sums."""
-    head, sequence = tl.program_id(0), tl.program_id(1)
+    sequence, head = tl.program_id(0), tl.program_id(1)
     start = tl.load(bounds_ptr + sequence).to(tl.int64)
     end = tl.load(bounds_ptr + sequence + 1).to(tl.int64)
     sums = tl.zeros((TOKENS,), tl.float32)
@@ -234,7 +234,7 @@ def _shares(rows_ptr, weights_ptr, bounds_ptr, shares_ptr, total, TOKENS: tl.con
         token = first + tl.arange(0, TOKENS)
         sums += tl.load(rows_ptr + head.to(tl.int64) * total + token, mask=token < end - 1, other=0.0)
     total_sum = tl.where(end - start > 2, tl.sum(sums, 0), 1.0)
-    tl.store(shares_ptr + head * tl.num_programs(1) + sequence, tl.load(weights_ptr + head) / total_sum)
+    tl.store(shares_ptr + head * tl.num_programs(0) + sequence, tl.load(weights_ptr + head) / total_sum)
 
 
 @triton.jit(do_not_specialize=["total", "sequences"])

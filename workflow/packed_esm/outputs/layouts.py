@@ -14,6 +14,7 @@ class Rows:
     """One row per token: [total, width] in a pack, [L + 2, width] for a sequence, [L, width] as stored."""
 
     joins_windows = True
+    has_one_size = True  # in all packs of a run
     is_scored = False  # over windows: each row from the window that scores it, not the mean
 
     def of_sequence(self, of_pack: Tensor, rows: slice, place: int) -> Tensor:
@@ -75,6 +76,7 @@ class Pairs:
     """A value for each pair of residues: a list of [L, L], one per sequence of the pack; stored unchanged."""
 
     joins_windows = False
+    has_one_size = False
 
     def of_sequence(self, of_pack: Sequence[Tensor], rows: slice, place: int) -> Tensor:
         """See `Rows.of_sequence`."""

@@ -61,8 +61,8 @@ class JobResources:
         base = estimates.embedding_memory_mb(self.shape, _size(input.fasta), self._columns * self._share, attempt)
         if not self.residue_files:
             return base
-        layers = len(self.settings["layers"])
-        return base + estimates.residues_memory_mb(self.shape, layers, bool(self.gpus), attempt)
+        layers, contacts = len(self.settings["layers"]), "contacts" in self.settings["include"]
+        return base + estimates.residues_memory_mb(self.shape, layers, contacts, bool(self.gpus), attempt)
 
     def embedding_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of embed_chunk."""

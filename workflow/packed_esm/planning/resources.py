@@ -13,7 +13,8 @@ PROGRAM_MB = 1000  # Python and pyarrow; 100 were measured
 TORCH_MB = 3000  # with CUDA's libraries and a pack; 260 were measured on a CPU
 REPORT_MB = 4000  # 1,800 were measured of 100,000 points; 512 MiB of embeddings, twice, at most
 RESIDUES_MB = 2000  # values of residues before they are written: 256 MiB; logits and contacts of packs
-PACKS_ON_HOST = 4  # whose values of residues are in page-locked memory at the same time
+CONTACTS_MB = 4000  # maps of packs whose proteins have 5,000 residues; twice as much with each attempt
+PACKS_ON_HOST = 4  # with values of residues in page-locked memory, of which torch takes up to twice as much
 PACK_VALUES = 63e6, 32768  # of a layer in a pack on a GPU: at most the first, or the second for each dimension
 MERGE_MB = 2000  # batches of 64 MiB, and the mapped parts of chunk files; 250 were measured
 EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
@@ -68,11 +69,11 @@ def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: float, a
     return _grown(TORCH_MB + (weights + FASTA_FACTOR * chunk_bytes + vectors) / MB, attempt)
 
 
-def residues_memory_mb(shape: ModelShape, layers: int, gpu: bool, attempt: int = 1) -> int:
-    """Return the memory for the values of residues of `layers` layers before they are written."""
+def residues_memory_mb(shape: ModelShape, layers: int, contacts: bool, gpu: bool, attempt: int = 1) -> int:
+    """Return the memory for the values of residues of `layers` layers, and contacts, before they are written."""
     least, for_each_dimension = PACK_VALUES
-    packs = PACKS_ON_HOST * layers * 4 * max(least, for_each_dimension * shape.embed_dim) if gpu else 0
-    return _grown(RESIDUES_MB + packs / MB, attempt)
+    packs = PACKS_ON_HOST * layers * 2 * 4 * max(least, for_each_dimension * shape.embed_dim) if gpu else 0
+    return _grown(RESIDUES_MB + packs / MB + (CONTACTS_MB if contacts else 0), attempt)
 
 
 def embedding_minutes(

@@ -62,14 +62,20 @@ def _of_variants(settings: Mapping[str, Any], checkpoint: Source) -> Stage:
     return Stage({"bits": BITS} | values, {"checkpoint": checkpoint, "table of variants": table})
 
 
-def digests_of_jobs(results: Results) -> dict[str, dict[str, str]]:
-    """Return {stage: {source: sha256}} of the inputs of jobs, as far as their outputs record it."""
+def digests_of_jobs(results: Results, recorded: Mapping) -> dict[str, dict[str, str]]:
+    """Return {stage: {source: sha256}} of the inputs of jobs, as far as their outputs record it.
+
+    The statistics of a job may be older than the record. They tell the sha256 of the checkpoint only if the job read
+    the files of which the record has the identity.
+    """
     chunked = value_in(Path(results.folder, "counts.json"), "fasta_sha256") or {}
     translated = {
         sample: value_in(Path(results.folder, "translated", f"{sample}.json"), "fasta_sha256")
         for sample in results.samples
     }
-    checkpoint = value_in(Path(results.statistics()[0]), "settings", "model_sha256")
+    read = value_in(Path(results.statistics()[0]), "checkpoint") or {}
+    known = recorded.get("embed", {}).get("sources", {}).get("checkpoint", {})
+    checkpoint = read["sha256"] if read and read["identity"] == known.get("identity") else None
     scored_with = value_in(Path(results.folder, "variants.json"), "settings", "model_sha256")
     return {
         "translate": {_fasta_of(sample): digest for sample, digest in translated.items() if digest},
@@ -85,7 +91,7 @@ def compare_with_record(results: Results, stages: Mapping[str, Stage]) -> dict:
     recorded = read_record(path)
     if path.exists() and not recorded:
         print(f"{path}: incomplete record of the settings; everything runs again", file=sys.stderr)
-    record, changes = compare(recorded, stages, digests_of_jobs(results))
+    record, changes = compare(recorded, stages, digests_of_jobs(results, recorded))
     for stage, sentences in changes.items():
         print(f"{results.folder}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
     return record
@@ -114,7 +120,8 @@ def stamps_of_this_run(results: Results, stages: Iterable[str]) -> dict[str, str
 
 def record_digests(results: Results, stages: Mapping[str, Stage], done: bool) -> None:
     """Add the digests of the inputs of jobs to the record; if all are done, remove the previous settings from it."""
-    record, _ = compare(read_record(record_path(results)), stages, digests_of_jobs(results))
+    recorded = read_record(record_path(results))
+    record, _ = compare(recorded, stages, digests_of_jobs(results, recorded))
     if done:
         record = {stage: {key: entry[key] for key in entry if key != "previous"} for stage, entry in record.items()}
     write_record(record_path(results), record)

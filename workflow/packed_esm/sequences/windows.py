@@ -33,7 +33,8 @@ class ResidueWindows:
         It is the window whose centre is nearest to the position; of two at the same distance, the earlier one.
         """
         centres = np.array(self.starts(residues)) * 2 + min(self.size, residues) - 1  # doubled, so that they are whole
-        return np.abs(2 * np.arange(residues)[:, None] - centres).argmin(1)
+        limits = (centres[:-1] + centres[1:]) / 2  # a position up to the limit is nearer to the first, or as near
+        return np.searchsorted(limits, 2 * np.arange(residues))
 
     def cut(self, tokens: np.ndarray) -> list[np.ndarray]:
         """Cut the tokens of a protein, uint8 [L + 2], into those of its windows, each with cls and eos."""

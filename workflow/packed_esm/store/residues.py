@@ -67,6 +67,10 @@ class _Waiting:
     written: Future
 
 
+class _Restart(Exception):  # noqa: N818 - no error
+    """Ends the block of a new file, so that it is discarded."""
+
+
 class ResidueWriter:
     """Write the features of sequences; a context manager that renames the files at the end.
 
@@ -86,7 +90,8 @@ class ResidueWriter:
 
     def __enter__(self) -> "ResidueWriter":
         self._stack = ExitStack()
-        self._files = {feature: self._stack.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
+        self._open()
+        self._stack.push(lambda *error: self._opened.__exit__(*error))
         self._threads = ThreadPoolExecutor(self._thread_count)
         self._stack.callback(self._threads.shutdown, cancel_futures=True)
         return self
@@ -95,11 +100,16 @@ class ResidueWriter:
         return self._stack.__exit__(*error)
 
     def restart(self) -> None:
-        """Discard the datasets."""
+        """Discard the datasets: begin with new files, because HDF5 would fill the gaps of removed datasets."""
         self._wait()
-        for file in self._files.values():
-            for digest in list(file):
-                del file[digest]
+        if any(len(file) for file in self._files.values()):
+            restart = _Restart()
+            self._opened.__exit__(_Restart, restart, None)
+            self._open()
+
+    def _open(self) -> None:
+        self._opened = ExitStack()
+        self._files = {feature: self._opened.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
 
     def write(self, digest: str, arrays: Mapping[str, np.ndarray], name: str) -> None:
         """Take the features of one sequence.
@@ -112,7 +122,7 @@ class ResidueWriter:
             name: of the sequence, for messages.
 
         Raises:
-            NonFiniteError: a value of this or an earlier sequence is beyond float16.
+            NonFiniteError: a value of this or an earlier sequence is beyond float16, or not finite.
         """
         for feature, array in arrays.items():
             file = self._files[feature]
@@ -182,6 +192,8 @@ def _write_values(digest: str, values: np.ndarray, file: int, offset: int, name:
     """
     if values.dtype == np.float16 and not _is_finite(values):
         raise NonFiniteError(f"{name} has a value beyond float16; use per_residue: float32")
+    if values.dtype == np.float32 and not np.isfinite(values).all():
+        raise NonFiniteError(f"{name} has a value that is not finite; use dtype: fp32, or check the checkpoint")
     for place in np.ndindex(values.shape[:-2]):
         rest = memoryview(np.ascontiguousarray(values[place]).reshape(-1).view(np.uint8))
         while rest:
