@@ -186,3 +186,26 @@ def worst_residue_cosine(got: torch.Tensor, want: torch.Tensor) -> float:
 
 
 __all__ = ["PROGRAMS", "RESIDUES", "ROOT", "SHARED", "STANDARD"]
+
+
+@pytest.fixture
+def one_thread():
+    """One thread of torch: in a pack that is small, more would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small_card(monkeypatch):
+    """Let masked copies in packs of more than 1,100 tokens run out of memory."""
+    from packed_esm.embedding.masked import MaskedCopies
+
+    start = MaskedCopies._start
+
+    def start_small(self, model, sources, shares, budget):
+        if budget > 1100:
+            raise torch.OutOfMemoryError("simulated")
+        return start(self, model, sources, shares, budget)
+
+    monkeypatch.setattr(MaskedCopies, "_start", start_small)

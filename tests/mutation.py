@@ -219,7 +219,7 @@ MUTATIONS = [
     ("digest", "not recorded by jobs", "embedding/statistics.py", '        "checkpoint": embedder.checkpoint._asdict(),\n', ""),
     ("digest", "change of the inode not in the identity", "system/files.py", "s.st_mtime_ns, s.st_ctime_ns]", "s.st_mtime_ns, 0]"),
     ("digest", "a change while it is loaded not noticed", "embedding/embedder.py", "        require_unchanged(Path(options.model), self.checkpoint)\n", ""),
-    ("digest", "sha256 of a job that read another file", "planning/stages.py", "if read and read[\"identity\"] == known.get(\"identity\") else None", "if read else None"),
+    ("digest", "sha256 of a job that read another file", "planning/stages.py", " if read == known else None", ""),
     ("loading", "weights on a CPU stay in the file", "checkpoints/hugging_face.py", "return tensors if mapped else {name: tensor.clone() for name, tensor in tensors.items()}", "return tensors"),
     ("malformed", "layers not counted before they are built", "checkpoints/shape.py", "if found != list(range(shape.num_layers)):", "if False:"),
     ("malformed", "any number passes", "checkpoints/shape.py", "not 1 <= value <= largest", "False"),

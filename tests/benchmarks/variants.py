@@ -12,7 +12,6 @@ done as fair-esm's examples/variant-prediction/predict.py does it: one masked se
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,12 +24,12 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
+from card import card  # noqa: E402
 from checkpoint_files import save_fair_esm  # noqa: E402
 from conftest import random_esm2, random_tokens  # noqa: E402
 from forward import versions  # noqa: E402
 from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
 from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
-from packed_esm.embedding.device import device_name  # noqa: E402
 from packed_esm.embedding.embedder import Embedder  # noqa: E402
 from packed_esm.embedding.masked import MaskedCopies  # noqa: E402
 from packed_esm.embedding.options import EmbedOptions  # noqa: E402
@@ -117,9 +116,7 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> list[dict]:
         {
             "model": name,
             "what": f"masked copies, {args.residues} residues: {what}",
-            "card": device_name(torch.device(device)),
-            "clock_mhz": clock_mhz() if device == "cuda" else None,
-            "commit": args.commit,
+            **card(device),
             "seconds_per_protein": statistics.median(times),
             "residues_per_second": args.residues / statistics.median(times),
             "residues_of_copies_per_second": args.residues**2 / statistics.median(times),
@@ -130,18 +127,6 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> list[dict]:
     ]
 
 
-def clock_mhz() -> int:
-    """Return the present clock of the first GPU's multiprocessors."""
-    query = ["nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader,nounits"]
-    return int(subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()[0])
-
-
-def commit() -> str:
-    """Return the commit of the clone; empty if this is none."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["demo"], choices=MODELS)
@@ -150,7 +135,6 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--loop", action="store_true", help="also on a GPU: fair-esm's way, in fp32")
-    parser.add_argument("--commit", default=commit())
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []

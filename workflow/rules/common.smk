@@ -4,8 +4,6 @@ import runpy
 import sys
 from pathlib import Path
 
-from snakemake import __version__ as snakemake_version
-
 tree = runpy.run_path(workflow.source_path("tree.py"))
 FOLDER = tree["workflow_folder"](workflow.current_basedir, Path.cwd() / ".snakemake" / "packed-esm")
 tree["import_library_from"](FOLDER)
@@ -38,20 +36,12 @@ pathvars:
     benchmarks=f"benchmarks/{model.results_name}",
 
 
-def read_metadata():
-    """Return the sheet of `metadata` after checking its header, so that the last job does not fail because of it."""
-    sheets = [inputs.user_path(settings["metadata"])] if settings["metadata"] else []
-    for sheet in sheets:
-        check_metadata(sheet)
-    return inputs.without_braces("metadata", sheets)
-
-
-def read_variants():
-    """Return the table of `variants`, if there is one."""
-    tables = [inputs.user_path(settings["variants"])] if settings["variants"] else []
+def checked_table(key, check):
+    """Return the table that a key names, if any, after checking it, so that no late job fails because of it."""
+    tables = [inputs.user_path(settings[key])] if settings[key] else []
     for table in tables:
-        check_variants(table)
-    return inputs.without_braces("variants", tables)
+        check(table)
+    return local(inputs.without_braces(key, tables))
 
 
 def literal(value):
@@ -102,8 +92,8 @@ results = plan.results(workflow.pathvars.apply(workflow.modifier.path_modifier.r
 local_samples = {sample: local(fasta) for sample, fasta in samples.items()}
 files = dataclasses.replace(results, folder="<results>", samples=local_samples)
 earlier_results = local(inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
-metadata = local(read_metadata())
-variants = local(read_variants())
+metadata = checked_table("metadata", check_metadata)
+variants = checked_table("variants", check_variants)
 model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
 USES_CONDA = any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method)

@@ -1,3 +1,6 @@
+from snakemake import __version__ as snakemake_version
+
+
 rule make_report:
     input:
         embeddings=files.embeddings.values(),

@@ -36,7 +36,8 @@ def score(args: argparse.Namespace) -> None:
     from packed_esm.system.gpu_lease import leased_gpu
 
     with leased_gpu([] if args.device == "cpu" else None):  # before torch looks at the GPUs
-        from packed_esm.variants.score import score_variants
+        with _program.importing():
+            from packed_esm.variants.score import score_variants
 
         score_variants(
             args.table,

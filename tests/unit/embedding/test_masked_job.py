@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from checkpoint_files import save_fair_esm
-from conftest import random_esm2
+from conftest import random_esm2, small_card
 from packed_esm.embedding import attempts, masked
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
@@ -30,14 +30,7 @@ from packed_esm.validation.tolerance import ValidationOptions
 FEATURES = ("wildtype_marginals", "masked_marginals")
 COLUMNS = ("pseudo_log_likelihood", "pseudo_log_likelihood_mean")
 SEQUENCES = {"a": "MVLSPADKTN", "b": "MKVXA" * 8, "c": "G", "twin": "MVLSPADKTN", "d": "ACDEFGHIKL" * 6}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -225,14 +218,7 @@ def test_earlier_results_are_reused_with_all_of_them(run, tmp_path, monkeypatch)
 def test_out_of_memory_of_masked_copies_starts_again_with_half_the_budget(run, tmp_path, monkeypatch, caplog):
     small = replace(run.options, tokens_per_pack=1024)
     _, want, _ = run(small, folder=tmp_path / "small")
-    start = MaskedCopies._start
-
-    def small_card(self, model, sources, shares, budget):
-        if budget > 1100:
-            raise torch.OutOfMemoryError("simulated")
-        return start(self, model, sources, shares, budget)
-
-    monkeypatch.setattr(MaskedCopies, "_start", small_card)
+    small_card(monkeypatch)
     _, found, statistics = run(replace(run.options, tokens_per_pack=4096), folder=tmp_path / "large")
     assert statistics[0]["settings"]["tokens_per_pack"] == 1024 and "retrying with 1024" in caplog.text
     for feature, path in found.items():

@@ -20,15 +20,7 @@ from packed_esm.sequences.windows import ResidueWindows
 
 LENGTHS = [40, 250, 1, 9, 120, 88, 2, 44, 300, 9, 61, 250]
 FEATURES = ("representations", "logits")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """A pack is so small here that threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from checkpoint_files import save_fair_esm
-from conftest import ROOT, random_esm2
+from conftest import ROOT, random_esm2, small_card
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.masked import MaskedCopies
@@ -180,14 +180,7 @@ def test_long_proteins_are_scored_in_the_window_of_each_position(run):
 
 def test_out_of_memory_starts_again_with_half_the_budget(run, monkeypatch, caplog):
     want = run(table(*ROWS), replace(run.options, tokens_per_pack=1024))
-    start = MaskedCopies._start
-
-    def small_card(self, model, sources, shares, budget):
-        if budget > 1100:
-            raise torch.OutOfMemoryError("simulated")
-        return start(self, model, sources, shares, budget)
-
-    monkeypatch.setattr(MaskedCopies, "_start", small_card)
+    small_card(monkeypatch)
     found = run(table(*ROWS), replace(run.options, tokens_per_pack=4096))
     assert "retrying with 1024" in caplog.text and run.summary["settings"]["tokens_per_pack"] == 1024
     assert found.equals(want)

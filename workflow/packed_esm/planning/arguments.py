@@ -7,9 +7,7 @@ from ..embedding.options import EmbedOptions, RepeatOptions
 from ..options import Options, options_of
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..validation.tolerance import ValidationOptions
-from ..variants.options import VariantOptions
-
-OF_EMBEDDINGS = ("layers", "pooling", "include")  # keys that have no effect on scores of variants
+from ..variants.options import OF_EMBEDDINGS, VariantOptions
 
 
 def translation_arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -13,8 +13,8 @@ from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..store.settings import BITS
 from ..system.files import value_in
 from ..validation.tolerance import ValidationOptions
-from ..variants.options import VariantOptions
-from .arguments import OF_EMBEDDINGS, keys_of, setting
+from ..variants.options import OF_EMBEDDINGS, VariantOptions
+from .arguments import keys_of, setting
 from .checkpoint import Checkpoint
 from .config import plain
 from .inputs import user_path
@@ -73,9 +73,10 @@ def digests_of_jobs(results: Results, recorded: Mapping) -> dict[str, dict[str, 
         sample: value_in(Path(results.folder, "translated", f"{sample}.json"), "fasta_sha256")
         for sample in results.samples
     }
-    read = value_in(Path(results.statistics()[0]), "checkpoint") or {}
-    known = recorded.get("embed", {}).get("sources", {}).get("checkpoint", {})
-    checkpoint = read["sha256"] if read and read["identity"] == known.get("identity") else None
+    statistics = Path(results.statistics()[0])
+    read = value_in(statistics, "checkpoint", "identity")
+    known = recorded.get("embed", {}).get("sources", {}).get("checkpoint", {}).get("identity")
+    checkpoint = value_in(statistics, "checkpoint", "sha256") if read == known else None
     scored_with = value_in(Path(results.folder, "variants.json"), "settings", "model_sha256")
     return {
         "translate": {_fasta_of(sample): digest for sample, digest in translated.items() if digest},

@@ -44,7 +44,7 @@ RESIDUE_FILE = FileKind(
 )
 
 BLOCK_BYTES = 4 * 2**20  # of a dataset, in memory at the same time to be checked
-MOST_THREADS = 4  # that write: two fill a RAM disk
+MOST_THREADS = 4  # that write; more were not measured
 WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too

@@ -7,6 +7,7 @@ from ..options import Options, option
 
 MASKED, WILD_TYPE, PSEUDO = "masked_marginal", "wildtype_marginal", "pseudo_log_likelihood"
 SCORES = (MASKED, WILD_TYPE, PSEUDO)
+OF_EMBEDDINGS = ("layers", "pooling", "include")  # keys and settings of embeddings that have no effect on scores
 
 
 @dataclass(frozen=True)

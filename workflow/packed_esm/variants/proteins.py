@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..embedding.reading import Sequences
-from ..errors import DamagedFileError, SheetError
-from ..sequences.alphabet import MASKED, RESIDUES, refget_digest
-from ..sequences.fasta import read_records
+from ..errors import SheetError
+from ..sequences.alphabet import MASKED, RESIDUES
+from ..sequences.chunk_sequences import read_sequences
 from ..sequences.manifest import embedded, read_manifest
 from ..sequences.tokens import FIRST_RESIDUE, MASK, tokenize
 from .table import Variant, VariantTable
@@ -42,15 +42,15 @@ def find_targets(table: VariantTable, manifest_path: Path, chunks: Sequence[Path
 
     Raises:
         SheetError: an unknown sample, id or sequence, or a mutation that does not fit; the message names the line.
-        DamagedFileError: a file of the run.
+        FastaError: a chunk that was changed, or lacks a sequence.
     """
     rows = embedded(read_manifest(manifest_path))
     records = _Records(table.path, rows)
     found = [records.of(variant) for variant in table.variants]
     digests = list(dict.fromkeys(digest for _, _, digest in found))
-    sequences = _read_sequences(digests, chunks)
+    sequences = read_sequences(chunks, digests)
     names = {digest: f"{sample}|{name}" for sample, name, digest in reversed(found)}
-    proteins = Sequences(digests, [names[x] for x in digests], [tokenize(sequences[x]) for x in digests])
+    proteins = Sequences(digests, [names[x] for x in digests], [tokenize(sequence) for sequence in sequences])
     number = {digest: i for i, digest in enumerate(digests)}
     owners = np.array([number[digest] for _, _, digest in found], dtype=np.int64)
     for variant, owner in zip(table.variants, owners, strict=True):
@@ -87,24 +87,6 @@ class _Records:
                 "the FASTA file (rejected.tsv lists those that were left out)"
             )
         return self._by_id[variant.sample, variant.id]
-
-
-def _read_sequences(digests: Sequence[str], chunks: Sequence[Path]) -> dict[str, str]:
-    """Return {digest: sequence} from the FASTA files of the chunks."""
-    wanted = set(digests)
-    found = {}
-    for path in chunks:
-        for record in read_records(path) if len(found) < len(wanted) else ():
-            if record.id in wanted:
-                if refget_digest(record.sequence) != record.id:
-                    raise DamagedFileError(
-                        f"{path}, line {record.line}: the sequence does not match its digest; the file was changed, "
-                        "remove it and run again"
-                    )
-                found[record.id] = record.sequence
-    if missing := wanted - found.keys():
-        raise DamagedFileError(f"{chunks[0]}: sequence {min(missing)} is in no chunk; remove the chunks and run again")
-    return found
 
 
 def _check(path: Path, variant: Variant, name: str, tokens: np.ndarray) -> None:

@@ -25,15 +25,13 @@ from ..outputs.marginals import AMINO_ACIDS, marginals, own_log_probabilities
 from ..sequences.tokens import tokenize
 from ..system.files import replacing, sha256, write_json
 from ..system.progress import progress_bar
-from .options import MASKED, PSEUDO, WILD_TYPE, VariantOptions
+from .options import MASKED, OF_EMBEDDINGS, PSEUDO, WILD_TYPE, VariantOptions
 from .proteins import Targets, find_targets
 from .table import Mutation, VariantTable, read_variants
 
 log = logging.getLogger(__name__)
 
 Marginals = list[np.ndarray]  # float32 [positions, 20] of each protein
-# Settings that have no effect on scores of variants.
-_OF_EMBEDDINGS = ("layers", "pooling", "include")
 
 
 def score_variants(
@@ -78,7 +76,7 @@ def score_variants(
         "proteins": len(targets.proteins.tokens),
         "table_sha256": sha256(table_path),
         "scores": list(scores.scores),
-        "settings": {key: value for key, value in embedder.settings.items() if key not in _OF_EMBEDDINGS},
+        "settings": {key: value for key, value in embedder.settings.items() if key not in OF_EMBEDDINGS},
     }
     write_json(summary_path, summary)
     return summary

@@ -8,6 +8,7 @@ positions count from 1.
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -161,7 +162,7 @@ def _read(path: Path) -> pd.DataFrame:
             raise SheetError(f"{path}: cannot be read as CSV ({error}); give UTF-8 text, plain or gzip") from error
 
 
-def _rows_of_csv(path: Path, handle) -> pd.DataFrame:  # noqa: ANN001 - a text file
+def _rows_of_csv(path: Path, handle: Iterable[str]) -> pd.DataFrame:
     reader = csv.reader(handle)
     header = [cell.strip().removeprefix("\ufeff") for cell in next(reader)]
     if repeated := [name for name, count in Counter(header).items() if count > 1]:
