@@ -120,6 +120,13 @@ def test_the_summary_says_what_was_done_and_what_is_stale(finished):
     )
 
 
+def test_the_summary_names_residue_files_and_scores_only_if_there_are_some(finished):
+    plain = summary.end(finished)
+    more = summary.end(results(per_residue="float16", variants="v.tsv"))
+    assert f"Residues:   {FOLDER}/residues/" in more and f"Variants:   {FOLDER}/variants.tsv" in more
+    assert "Residues:" not in plain and "Variants:" not in plain
+
+
 @pytest.mark.parametrize("missing", ["counts.json", "chunks/2-of-2.json", "validation/summary.json"])
 def test_a_run_that_did_not_come_to_its_end_has_no_summary(finished, missing):
     Path(FOLDER, missing).unlink()

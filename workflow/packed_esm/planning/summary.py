@@ -40,6 +40,8 @@ def end(results: Results) -> str:
         "Rate": summary.rate([read_json(path) for path in results.statistics()]),
         "Validation": summary.verdict(read_json(results.validation)),
         "Embeddings": f"{results.folder}/embeddings/",
+        **({"Residues": f"{results.folder}/residues/"} if results.features else {}),
+        **({"Variants": results.variants[0]} if results.variants else {}),
         "Rejected": f"{results.folder}/rejected.tsv",
         "Report": results.page,
     }
