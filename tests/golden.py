@@ -6,14 +6,16 @@ Writes tests/golden.json anew. It refuses where bits differ from those in the fi
 (workflow/packed_esm/store/settings.py) is the same.
 
 What a CPU computes depends on its vector instructions and on the number of threads, so all is computed in a process
-that uses AVX2 and one thread. Bits also depend on torch's version: the file has digests for each version that was at
-hand, and some values of each output, with which any other version is compared.
+that uses AVX2 and one thread. Bits also depend on torch's version and on the maker of the processor, for which MKL has
+code of its own: the file has digests for those that were at hand, and some values of each output, with which all others
+are compared.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -37,23 +39,32 @@ LAYERS = ("0", "3", "6")
 WINDOWS = ("--max-length", "100", "--action", "split", "--overlap", "20")
 VALUES = 32  # of each output, in the file
 TOLERANCE = 1e-6  # relative, over the values of an output
+INTEL = "GenuineIntel"
 ENVIRONMENT = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_CBWR": "AVX2",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
 
 
 def arrays() -> tuple[str, dict[str, np.ndarray]]:
-    """Return (torch's version and its vector instructions, {output: its values}), computed in a process of its own."""
+    """Return (versions and processor that the bits depend on, {output: its values}), computed in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--into", folder]
-        subprocess.run(command, env=os.environ | ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+        # MKL has the same bits with AVX2 on processors of Intel only, and on others with its oldest instructions only.
+        same_bits = {"MKL_CBWR": "AVX2" if _vendor() == INTEL else "COMPATIBLE"}
+        subprocess.run(command, env=os.environ | ENVIRONMENT | same_bits, check=True, stdout=subprocess.DEVNULL)
         with np.load(Path(folder) / "outputs.npz") as outputs:
             made_with = str(outputs["made_with"])
             return made_with, {name: outputs[name] for name in outputs.files if name != "made_with"}
+
+
+def _vendor() -> str:
+    """Return the maker of the processor, as Linux names it; elsewhere its architecture."""
+    cpus = Path("/proc/cpuinfo")
+    found = re.search(r"^vendor_id\s*: (\S+)", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
+    return found[1] if found else platform.machine()
 
 
 def digests_of(outputs: dict[str, np.ndarray]) -> dict[str, str]:
@@ -67,7 +78,7 @@ def values_of(outputs: dict[str, np.ndarray]) -> dict[str, list[float]]:
 
 
 def differing_bits(golden: dict, made_with: str, outputs: dict[str, np.ndarray]) -> list[str] | None:
-    """Return the outputs whose bits are not those of the file; None where it knows no digest of this torch."""
+    """Return the outputs whose bits are not those of the file; None where it knows no digests for `made_with`."""
     known = golden["digests"].get(made_with)
     if known is None:
         return None
@@ -141,7 +152,7 @@ def _compute(folder: Path) -> None:
     whole = [name for name in INCLUDE if name != "contacts"]  # which windows do not have
     in_windows = _embed(folder, model, whole, [name for name in RESIDUES if name != "contacts"], *WINDOWS)
     outputs |= {f"{name} in windows": values for name, values in in_windows.items()}
-    made_with = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+    made_with = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()} {_vendor()}"
     np.savez(folder / "outputs.npz", made_with=made_with, **outputs)
 
 
