@@ -31,21 +31,29 @@ from conftest import random_esm2  # noqa: E402
 from forward import synchronise, uniprot_like, versions  # noqa: E402
 from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.embedder import Embedder  # noqa: E402
-from packed_esm.embedding.kept_residues import KeptResidues  # noqa: E402
-from packed_esm.embedding.options import EmbedOptions  # noqa: E402
+from packed_esm.embedding.kept_residues import KeptResidues, forms_of  # noqa: E402
+from packed_esm.embedding.options import EmbedOptions, StorageOptions  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.embedding.reading import Sequences  # noqa: E402
 from packed_esm.store.residues import ResidueWriter  # noqa: E402
 
-# {name: (features, layers, dtype of representations)}
+# {name: (features, layers, how they are stored)}
 OUTPUTS = {
-    "mean vectors": ((), (-1,), "float16"),
-    "float16 of each residue": (("representations",), (-1,), "float16"),
-    "float32 of each residue": (("representations",), (-1,), "float32"),
-    "float16 of each residue, 3 layers": (("representations",), (-1, -2, -3), "float16"),
-    "logits": (("logits",), (-1,), "float16"),
-    "contacts": (("contacts",), (-1,), "float16"),
-    "residues, logits and contacts": (("representations", "logits", "contacts"), (-1,), "float16"),
+    "mean vectors": ((), (-1,), StorageOptions()),
+    "float16 of each residue": (("representations",), (-1,), StorageOptions("float16")),
+    "float32 of each residue": (("representations",), (-1,), StorageOptions("float32")),
+    "int8 of each residue": (("representations",), (-1,), StorageOptions("int8")),
+    "float16 of each residue, 3 layers": (("representations",), (-1, -2, -3), StorageOptions("float16")),
+    "int8 of each residue, 3 layers": (("representations",), (-1, -2, -3), StorageOptions("int8")),
+    "logits": (("logits",), (-1,), StorageOptions()),
+    "contacts": (("contacts",), (-1,), StorageOptions()),
+    "contacts, triangle in float16": (("contacts",), (-1,), StorageOptions("float16", "float16", "triangle")),
+    "residues, logits and contacts": (("representations", "logits", "contacts"), (-1,), StorageOptions()),
+    "residues, logits and contacts, small": (
+        ("representations", "logits", "contacts"),
+        (-1,),
+        StorageOptions("int8", "float16", "triangle"),
+    ),
 }
 
 
@@ -72,15 +80,18 @@ def forward_alone(embedder: Embedder, tokens: Sequence[np.ndarray]) -> Callable[
     return run
 
 
-def embed(embedder: Embedder, sequences: Sequences, features: Sequence[str], dtype: str, folder: Path) -> int:
+def embed(
+    embedder: Embedder, sequences: Sequences, features: Sequence[str], storage: StorageOptions, folder: Path
+) -> int:
     """Embed, with files of each residue, as a job does; return the bytes of the files."""
     paths = {feature: folder / f"{feature}.h5" for feature in features}
     if not paths:
         embedder.embed(sequences.tokens)
         return 0
-    with ResidueWriter(paths, torch.get_num_threads()) as writer:
-        keep = KeptResidues(writer, sequences, list(features), dtype)
-        embedder.embed(sequences.tokens, each_sequence=keep.write, stored=keep.dtypes)
+    forms = forms_of(features, storage)
+    with ResidueWriter(paths, forms, torch.get_num_threads()) as writer:
+        keep = KeptResidues(writer, sequences, forms)
+        embedder.embed(sequences.tokens, each_sequence=keep.write, stored=keep.of_forward)
         writer.finish(embedder.settings)
     for path in paths.values():
         sync(path)
@@ -109,12 +120,12 @@ def write_plainly(folder: Path, size: int) -> None:
 
 def measure(model: str, what: str, checkpoint: Path, tokens: list, folder: Path, args: argparse.Namespace) -> dict:
     """Return the row of one output."""
-    features, layers, dtype = OUTPUTS[what]
+    features, layers, storage = OUTPUTS[what]
     include = tuple(feature for feature in features if feature != "representations")
     embedder = Embedder(EmbedOptions(checkpoint, layers=layers, include=include, device=args.device))
     sequences = Sequences([f"SQ.{i}" for i in range(len(tokens))], [str(i) for i in range(len(tokens))], tokens)
     run_forward = forward_alone(embedder, tokens)
-    run_output = partial(embed, embedder, sequences, features, dtype, folder)
+    run_output = partial(embed, embedder, sequences, features, storage, folder)
     run_forward()
     size = run_output()
     if args.device == "cuda":

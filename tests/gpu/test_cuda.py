@@ -25,7 +25,7 @@ from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding.device import default_tokens_per_pack
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.masked import MaskedCopies
-from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.embedding.packing import iterate_packs
 from packed_esm.kernels import dispatch
 from packed_esm.kernels.fp8 import FP8, activation_dtype, why_no_fp8
@@ -35,9 +35,14 @@ from packed_esm.model.esm2 import ESM2WithFlashAttention
 from packed_esm.outputs.bounds import tolerance
 from packed_esm.outputs.measures import contacts_errors, logits_errors
 from packed_esm.sequences.alphabet import normalise
+from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.tokens import tokenize
+from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge_residues import merge_residues
 from packed_esm.validation.reference import masked_logits, reference_outputs
+from packed_esm.validation.run import validate
+from packed_esm.validation.tolerance import ValidationOptions
 
 pytestmark = pytest.mark.gpu
 
@@ -246,6 +251,27 @@ def test_the_programs_embed_and_validate_on_the_gpu(tmp_path):
     assert summary["passed"] and summary["bit_equal"] and summary["sequences_compared"] == 32
 
 
+def test_values_stored_in_fewer_bits_are_validated_and_reach_the_files_through_the_copies_of_packs(tmp_path):
+    sequences = ["".join(np.random.default_rng(n).choice(list("ACDEFGHIKLMNPQRSTVWY"), n)) for n in (1, 40, 300, 900)]
+    fasta = tmp_path / "s.fasta"
+    fasta.write_text("".join(f">{len(sequence)}\n{sequence}\n" for sequence in sequences))
+    options = EmbedOptions(DEMO_PATH, layers=(3, 6), include=("logits",), device="cuda")
+    storage = StorageOptions("int8", "float16", pooled_dtype="float16")
+    chunk, manifest = tmp_path / "c.fasta", tmp_path / "m"
+    chunk_samples([("s", fasta)], [chunk], manifest, tmp_path / "r", tmp_path / "c.json")
+    paths = tmp_path / "e.arrow", tmp_path / "e.json"
+    kept = {name: tmp_path / name for name in ("representations", "logits")}
+    embed_fasta(chunk, *paths, options, residues=kept, storage=storage, repeat=1.0)
+    merge_sample(manifest, "s", paths[:1], tmp_path / "s.parquet")
+    merged = {("s", name): tmp_path / f"{name}.h5" for name in kept}
+    for name, path in kept.items():
+        merge_residues(manifest, "s", [path], merged["s", name])
+    samples, out = [("s", fasta, tmp_path / "s.parquet")], (tmp_path / "v.tsv", tmp_path / "v.json")
+    summary = validate(samples, manifest, paths[1:], *out, ValidationOptions(), options, merged)
+    print(summary)
+    assert summary["passed"] and summary["bit_equal"] and 0.999 < summary["worst_int8_residue_cosine"] < 1
+
+
 def test_after_an_out_of_memory_the_chunk_starts_again_with_half_the_budget(tmp_path):
     from packed_esm.embedding.job import embed_fasta
 
@@ -373,7 +399,14 @@ def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed
 
     def job():
         return embed_fasta(
-            fasta, tmp_path / "a.arrow", tmp_path / "a.json", options, (), residues, "float32", repeat=1.0
+            fasta,
+            tmp_path / "a.arrow",
+            tmp_path / "a.json",
+            options,
+            (),
+            residues,
+            StorageOptions("float32"),
+            repeat=1.0,
         )
 
     assert job()["repeated_sequences"] == len(lengths)

@@ -2,7 +2,6 @@
 
 import importlib
 from dataclasses import MISSING
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import torch
 import yaml
 from conftest import ROOT
 from packed_esm.embedding.device import DTYPES, choose_device, choose_dtype
-from packed_esm.embedding.job import embed_fasta
-from packed_esm.embedding.options import EmbedOptions, RepeatOptions
+from packed_esm.embedding.options import EmbedOptions, RepeatOptions, StorageOptions
 from packed_esm.errors import OptionError
 from packed_esm.model.backends import BACKENDS, choose_backend
 from packed_esm.options import Options, options_of
@@ -24,7 +22,6 @@ from packed_esm.variants.options import VariantOptions
 
 CPU = torch.device("cpu")
 FASTA = Path("a.fasta")
-EMBED = partial(embed_fasta, FASTA, Path("o"), Path("s"))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +41,7 @@ EMBED = partial(embed_fasta, FASTA, Path("o"), Path("s"))
         (lambda word: EmbedOptions(FASTA, device=word), "device", "gpu", "auto, cpu, cuda, mps"),
         (lambda word: codon_table(1, word), "translation.ambiguous_codons", "", "resolve, skip"),
         (lambda word: EmbedOptions(FASTA, on_nonfinite=word), "on_nonfinite", "recomput", "recompute, fail"),
-        (lambda word: EMBED(EmbedOptions(FASTA), residue_dtype=word), "residue_dtype", "float64", "float16, float32"),
+        (lambda word: StorageOptions(word), "residue_dtype", "float64", "float16, float32, int8"),
         (choose_device, "device", "gpu", "auto, cpu, cuda, mps"),
         (lambda word: choose_dtype(word, CPU), "dtype", "fp61", "auto, fp32, fp16, bf16, fp8"),
         (lambda word: choose_backend(word, CPU, torch.float32), "attention", "spda", "auto, triton, .*, sdpa, padded"),
@@ -64,6 +61,7 @@ GROUPS = (
     TranslationOptions,
     LongProteins,
     EmbedOptions,
+    StorageOptions,
     RepeatOptions,
     ValidationOptions,
     VariantOptions,

@@ -62,7 +62,7 @@ def in_clone(path):
 def residue_arguments(wildcards, output):
     """Return the arguments of embed_chunk.py for its residue files."""
     files = dict(zip(results.features, output.residues, strict=True))
-    return arguments.residue_arguments(files) + arguments.residue_dtype_arguments(settings)
+    return arguments.residue_arguments(files) + arguments.storage_arguments(settings)
 
 
 def until_merged(paths):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import _embedding
 import _program
-from _options import add_options
-from packed_esm.embedding.options import RepeatOptions
+from _options import add_options, options_from
+from packed_esm.embedding.options import RepeatOptions, StorageOptions
+from packed_esm.outputs.table import RESIDUE_DTYPES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,10 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--residue-dtype",
         default="float16",
-        choices=["float16", "float32"],
+        choices=RESIDUE_DTYPES,
         help="of representations (default: %(default)s)",
     )
-    add_options(parser, RepeatOptions)
+    add_options(parser, StorageOptions, RepeatOptions)
     _embedding.add_embedding_options(parser)
     return parser
 
@@ -71,7 +72,7 @@ def embed(args: argparse.Namespace) -> None:
             _embedding.embedding_options(args),
             args.reuse,
             {feature: Path(path) for feature, path in args.residues},
-            args.residue_dtype,
+            options_from(args, StorageOptions, residue_dtype=args.residue_dtype),
             args.repeat,
             own_results=args.own_results,
             digest=digest,

@@ -14,7 +14,7 @@ from conftest import random_esm2, random_sequence
 from packed_esm.embedding import attempts
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
-from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.errors import EmbeddingFileError
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store import residues
@@ -46,7 +46,7 @@ class Results:
         chunk_samples([("s", folder / "s.fasta")], [chunk], *(folder / name for name in ("m", "r", "c.json")))
         residues = {feature: chunk.with_suffix(f".{feature}.h5") for feature in features}
         arguments = chunk.with_suffix(".arrow"), chunk.with_suffix(".json"), self.options
-        stats = embed_fasta(chunk, *arguments, residues=residues, residue_dtype=dtype, **more)
+        stats = embed_fasta(chunk, *arguments, residues=residues, storage=StorageOptions(dtype), **more)
         merge_sample(folder / "m", "s", [chunk.with_suffix(".arrow")], self.parquet)
         for feature, path in residues.items():
             merge_residues(folder / "m", "s", [path], self.file(feature), link)

@@ -8,7 +8,7 @@ from conftest import fair_esm_alone, relative_l2
 from esm.data import Alphabet
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding.job import embed_fasta
-from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.options import ChunkOptions, LongProteins
 from packed_esm.store.embeddings import ChunkFile
@@ -38,7 +38,7 @@ def prepared(tmp_path, options, long_proteins=LongProteins()):  # noqa: B008
     samples, chunking = [("s", fasta)], ChunkOptions(long_proteins=long_proteins)
     chunk_samples(samples, [chunk], manifest_path, tmp_path / "r.tsv", tmp_path / "c.json", chunking)
     residues = {"representations": tmp_path / "1.h5"}
-    embed_fasta(chunk, arrow, stats, options, (), residues, "float32")
+    embed_fasta(chunk, arrow, stats, options, (), residues, StorageOptions("float32"))
     merge_sample(manifest_path, "s", [arrow], tmp_path / "s.parquet")
     merge_residues(manifest_path, "s", [tmp_path / "1.h5"], tmp_path / "s.h5")
 

@@ -12,7 +12,7 @@ from checkpoint_files import save_fair_esm
 from conftest import random_esm2, random_sequence, random_tokens
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
-from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.embedding.packing import iterate_packs, moved_packs
 from packed_esm.embedding.repeat import Repeat, choose_repeated
 from packed_esm.errors import OptionError, RepeatError
@@ -41,7 +41,7 @@ def job(tmp_path):
     residues = {feature: tmp_path / f"a.{feature}.h5" for feature in FEATURES}
 
     def embed(options=options, kept=residues, **more):
-        return embed_fasta(fasta, out, stats, options, (), kept, "float32", **more)
+        return embed_fasta(fasta, out, stats, options, (), kept, StorageOptions("float32"), **more)
 
     embed.options, embed.folder, embed.fasta = options, tmp_path, fasta
     embed.results, embed.evidence = [out, stats, *residues.values()], tmp_path / "a.repeat.npz"

@@ -6,7 +6,7 @@ import importlib
 import pytest
 import yaml
 from conftest import ROOT
-from packed_esm.embedding.options import EmbedOptions, RepeatOptions
+from packed_esm.embedding.options import EmbedOptions, RepeatOptions, StorageOptions
 from packed_esm.errors import OptionError
 from packed_esm.planning import arguments
 from packed_esm.planning.config import keys, read_config
@@ -30,6 +30,9 @@ OTHERS = {  # a configuration in which no option has its default
     "attention": "sdpa",
     "tokens_per_pack": 512,
     "on_nonfinite": "fail",
+    "include_dtype": "float16",
+    "contact_maps": "triangle",
+    "pooled_dtype": "float16",
     "variant_scores": ["pseudo_log_likelihood"],
     "validation": {
         "sequences": 4,
@@ -48,6 +51,7 @@ READ = [
     (arguments.embedding_arguments, EMBEDDING),
     (arguments.embedding_arguments, LongProteins(60, "split", 20)),
     (arguments.repeat_arguments, RepeatOptions(0.5)),
+    (arguments.storage_arguments, StorageOptions("float16", "float16", "triangle", "float16")),
     (arguments.validation_arguments, ValidationOptions(4, 7, 1e-5, 0.5)),
     (arguments.variant_arguments, VariantOptions(("pseudo_log_likelihood",))),
     (arguments.variant_arguments, LongProteins(60, "split", 20)),
@@ -138,8 +142,10 @@ def test_samples_and_residue_files_are_told_with_their_names_and_no_path_is_take
 
 
 def test_the_dtype_of_representations_is_told_where_they_are_kept():
-    assert arguments.residue_dtype_arguments(settings()) == []
-    assert arguments.residue_dtype_arguments(settings(per_residue="float32")) == ["--residue-dtype", "float32"]
+    assert not any("residue-dtype" in word for word in arguments.storage_arguments(settings()))
+    assert arguments.storage_arguments(settings(per_residue="int8", pooled_dtype="float16")) == [
+        *("--residue-dtype", "int8", "--include-dtype=float32", "--contact-maps=square", "--pooled-dtype=float16")
+    ]
 
 
 def test_scores_of_variants_are_told_the_options_of_the_model_but_not_those_of_embeddings():

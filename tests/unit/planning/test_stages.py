@@ -165,7 +165,8 @@ def test_every_key_is_of_a_stage_or_known_to_be_of_none(here):
     """A key of none: Snakemake's own, of parameters alone, or of where things are."""
     schema = yaml.safe_load(SCHEMA.read_text())
     (here / "v.tsv").touch()
-    _, known = requested(input="nucleotide", variants="v.tsv")
+    storage = {"include_dtype": "float16", "contact_maps": "triangle", "pooled_dtype": "float16"}
+    _, known = requested(input="nucleotide", variants="v.tsv", **storage)
     of_stages = {key for stage in known.values() for key in stage.settings}
     of_none = {
         "name",

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from packed_esm.embedding.reuse import look_up
 from packed_esm.errors import EmbeddingFileError, ValidationError
+from packed_esm.outputs.forms import Form
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.manifest import SCHEMA, embedded, write_manifest
 from packed_esm.store import merge
@@ -320,7 +321,7 @@ def residue_run(run):
     folder, _, rows = run
     paths = [folder / "project" / "chunks" / f"{i}.logits.h5" for i in (1, 2)]
     for i, path in enumerate(paths):
-        with ResidueWriter({"logits": path}) as writer:
+        with ResidueWriter({"logits": path}, {"logits": Form()}) as writer:
             for n in range(4 * i, 4 * i + 4):
                 writer.write(DIGESTS[n], {"logits": np.full((n + 1, 33), n, "f4")}, str(n))
             writer.finish(SETTINGS)

@@ -19,9 +19,10 @@ from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.host_copies import stored_arrays
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.kept_residues import KeptResidues
-from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.embedding.reading import Sequences
 from packed_esm.errors import EmbeddingFileError, ValidationError
+from packed_esm.outputs.forms import Form, StoredValues
 from packed_esm.outputs.table import RESIDUES, SCALARS
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
@@ -33,6 +34,9 @@ from packed_esm.store.residues import ResidueWriter, residue_checksum
 from packed_esm.validation.run import validate
 from packed_esm.validation.tolerance import ValidationOptions
 
+FORMS = {"representations": Form(), "logits": Form()}
+ROWS = {"representations": Form()}
+FLOAT32 = StorageOptions("float32")
 SEQUENCES = {
     "sp|P69905|HBA_HUMAN": "MVLSPADKTN",
     "a/b": "MKV" * 40,
@@ -62,10 +66,11 @@ def run(tmp_path):
     chunks = [tmp_path / "chunks" / f"{i}.fasta" for i in (1, 2)]
     chunk_samples([("s", fasta)], chunks, tmp_path / "m", tmp_path / "r", tmp_path / "c.json")
 
-    def again(options=options, dtype="float32", features=FEATURES):
+    def again(options=options, storage=FLOAT32, features=FEATURES):
         for chunk in chunks:
             residues = {feature: chunk.with_suffix(f".{feature}.h5") for feature in features}
-            embed_fasta(chunk, chunk.with_suffix(".arrow"), chunk.with_suffix(".json"), options, (), residues, dtype)
+            paths = chunk, chunk.with_suffix(".arrow"), chunk.with_suffix(".json")
+            embed_fasta(*paths, options, (), residues, storage)
         merge_sample(tmp_path / "m", "s", [chunk.with_suffix(".arrow") for chunk in chunks], tmp_path / "s.parquet")
         return {feature: merge(feature) for feature in features}
 
@@ -120,7 +125,7 @@ def test_every_record_has_what_fair_esm_gives_under_its_accession_or_id(run, lin
 
 def test_one_layer_has_uniprots_layout_in_float16(run):
     options = replace(run.options, layers=(-1,), include=())
-    path = run(options, "float16", ["representations"])["representations"]
+    path = run(options, StorageOptions(), ["representations"])["representations"]
     embedder = Embedder(options)
     with h5py.File(path) as file:
         for record, embedding in file.items():  # as UniProt's help page reads its own
@@ -148,7 +153,8 @@ def test_one_value_that_is_not_fair_esms_fails_with_its_sequence(run, feature):
         values = dataset[...]
         values[..., 7] = np.nextafter(values[..., 7], np.float32(9))  # one last bit a row
         dataset[...] = values
-        dataset.attrs["checksum"] = residue_checksum(dataset.attrs["digest"], values)  # as if it had been computed so
+        as_if_computed = residue_checksum(dataset.attrs["digest"], StoredValues(values))
+        dataset.attrs["checksum"] = as_if_computed
     with pytest.raises(ValidationError, match=r"s\|a/b, 120 residues, .*the stored values differ from those"):
         run.check(paths)
 
@@ -234,12 +240,22 @@ def test_chunks_of_other_settings_and_missing_records_are_refused(run):
     run()
     options = replace(run.options, layers=(3,))
     feature = run.chunks[0].with_suffix(".logits.h5")
-    embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", options, (), {"logits": feature}, "float32")
+    embed_fasta(
+        run.chunks[0], run.folder / "o", run.folder / "p", options, (), {"logits": feature}, StorageOptions("float32")
+    )
     with pytest.raises(EmbeddingFileError, match=r"made with other settings than .*layers"):
         run.merge("logits")
     run()
     run.chunks[0].with_suffix(".logits.h5").replace(run.chunks[1].with_suffix(".logits.h5"))
-    embed_fasta(run.chunks[0], run.folder / "o", run.folder / "p", run.options, (), {"logits": feature}, "float32")
+    embed_fasta(
+        run.chunks[0],
+        run.folder / "o",
+        run.folder / "p",
+        run.options,
+        (),
+        {"logits": feature},
+        StorageOptions("float32"),
+    )
     with pytest.raises(
         EmbeddingFileError,
         match=r"2.logits.h5, dataset 'SQ\.\S+': it should contain SQ\.\S+ \(s\|.*but it is missing; remove",
@@ -261,7 +277,7 @@ def test_a_dataset_of_another_length_is_refused(run):
 @pytest.mark.parametrize("waiting", [0, 2**20], ids=["written", "waiting"])
 def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, waiting):
     monkeypatch.setattr(residues, "WAITING_BYTES", waiting)
-    with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
+    with ResidueWriter({"representations": tmp_path / "a.h5"}, FORMS) as writer:
         for value in (1.0, 2.0):
             writer.restart()
             writer.write("SQ.x", {"representations": np.full((3, 4), value, np.float32)}, "x")
@@ -272,7 +288,7 @@ def test_after_a_restart_only_what_comes_then_is_kept(tmp_path, monkeypatch, wai
 
 def test_after_a_restart_the_files_have_the_bytes_of_files_without_one(tmp_path):
     for name, lengths in (("a", [7]), ("b", [900, 3, 7])):
-        with ResidueWriter({"representations": tmp_path / name}) as writer:
+        with ResidueWriter({"representations": tmp_path / name}, FORMS) as writer:
             for length in lengths:
                 writer.restart()
                 writer.write("SQ.x", {"representations": np.full((length, 4), 1, np.float32)}, "x")
@@ -285,7 +301,7 @@ def test_a_value_that_is_not_finite_is_refused_in_float32_too(tmp_path):
     values = np.zeros((3, 33), np.float32)
     values[2, 5] = np.nan
     message = r"s\|x: logits has a value that is not finite; use dtype: fp32, or check the checkpoint"
-    with pytest.raises(ValueError, match=message), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
+    with pytest.raises(ValueError, match=message), ResidueWriter({"logits": tmp_path / "a.h5"}, FORMS) as writer:
         writer.write("SQ.x", {"logits": values}, "s|x")
         writer.finish({})
 
@@ -402,7 +418,7 @@ def test_a_link_to_the_same_sequence_of_a_run_with_other_settings_is_noticed(run
     foreign, digest = run.folder / "foreign.h5", refget_digest(SEQUENCES["twin"])
     chunk = next(chunk for chunk in run.chunks if digest in chunk.read_text())
     options = replace(run.options, tokens_per_pack=512, dtype="bf16")
-    embed_fasta(chunk, run.folder / "o", run.folder / "p", options, (), {"logits": foreign}, "float32")
+    embed_fasta(chunk, run.folder / "o", run.folder / "p", options, (), {"logits": foreign}, FLOAT32)
     linked((merged, "twin"), (foreign, digest))
     with pytest.raises(
         EmbeddingFileError, match=r"dataset 'twin': .*foreign.h5, which has other settings \(dtype: 'bf16'"
@@ -428,17 +444,21 @@ def test_the_checksum_is_that_of_the_values_as_numpy_and_h5py_have_them(tmp_path
     want = xxhash.xxh3_64_intdigest(b"SQ.x (2, 103, 20) <f2" + values.tobytes())
     for size in (1000, 2**22):
         monkeypatch.setattr(residues, "BLOCK_BYTES", size)
-        with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
+        with ResidueWriter({"representations": tmp_path / "a.h5"}, {"representations": Form("float16")}) as writer:
             writer.write("SQ.x", {"representations": values}, "x")
             writer.finish({})
         with h5py.File(tmp_path / "a.h5") as file:
-            assert file["SQ.x"].attrs["checksum"] == residue_checksum("SQ.x", file["SQ.x"]) == want
-        assert residue_checksum("SQ.x", values) == residue_checksum("SQ.x", np.asfortranarray(values)) == want
+            assert file["SQ.x"].attrs["checksum"] == residue_checksum("SQ.x", StoredValues(file["SQ.x"])) == want
+        assert (
+            residue_checksum("SQ.x", StoredValues(values))
+            == residue_checksum("SQ.x", StoredValues(np.asfortranarray(values)))
+            == want
+        )
 
 
 def test_settings_that_are_no_text_are_those_of_a_damaged_file(tmp_path):
     path = tmp_path / "s.logits.h5"
-    with ResidueWriter({"logits": path}) as writer:
+    with ResidueWriter({"logits": path}, FORMS) as writer:
         writer.finish({"tokens_per_pack": 1})
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"fingerprint"', b'"\xff\xfeingerprint'))
@@ -465,7 +485,7 @@ def test_a_dataset_of_another_length_is_noticed(run):
         longer = np.concatenate([file[first][...], file[first][:1]])
         del file[first]
         file.create_dataset(first, data=longer).attrs.update({"digest": first, "feature": "logits"})
-        file[first].attrs["checksum"] = residue_checksum(first, longer)
+        file[first].attrs["checksum"] = residue_checksum(first, StoredValues(longer))
     with pytest.raises(EmbeddingFileError, match=rf"logits.h5, .*: it should contain {first} .*, but its shape is \("):
         run.merge("logits")
 
@@ -473,7 +493,7 @@ def test_a_dataset_of_another_length_is_noticed(run):
 @pytest.mark.parametrize("attention", ["sdpa", "padded"])
 def test_layers_stand_in_the_order_in_which_they_are_asked_for(run, attention):
     options = replace(run.options, layers=(3, 0), include=(), attention=attention)
-    path = run(options, "float32", ["representations"])["representations"]
+    path = run(options, FLOAT32, ["representations"])["representations"]
     with h5py.File(path) as file:
         want = fair_esm_alone(load_esm2(options.model), tokenize(SEQUENCES["long"]), [0, 3])
         for place, layer in enumerate((3, 0)):
@@ -486,9 +506,10 @@ def kept_from(tmp_path, values, dtype="float16"):
     rows = torch.zeros(len(values), 4)
     rows[:, 2] = torch.tensor(values)
     sequences = Sequences(["SQ.x"], ["s|x"], [np.zeros(len(values), np.uint8)])
-    with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
-        keep = KeptResidues(writer, sequences, ["representations"], dtype)
-        keep.write(0, stored_arrays({"representations": {6: rows}}, keep.dtypes))
+    forms = {"representations": Form(dtype)}
+    with ResidueWriter({"representations": tmp_path / "a.h5"}, forms) as writer:
+        keep = KeptResidues(writer, sequences, forms)
+        keep.write(0, stored_arrays({"representations": {6: rows}}, forms))
         return keep.kept(0, "representations")[:, 2].tolist()
 
 
@@ -507,7 +528,7 @@ def test_the_extreme_values_of_each_dtype_are_stored(tmp_path):
 
 
 def test_what_fails_midway_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match="no more"), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
+    with pytest.raises(ValueError, match="no more"), ResidueWriter({"logits": tmp_path / "a.h5"}, FORMS) as writer:
         writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)}, "x")
         raise ValueError("no more")
     assert not list(tmp_path.iterdir())
@@ -517,9 +538,9 @@ def test_plain_h5py_reads_layers_and_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(residues, "WAITING_BYTES", 0)
     rng = np.random.default_rng(0)
     one, two = (torch.from_numpy(rng.normal(size=(103, 20)).astype("f4")) for _ in range(2))
-    with ResidueWriter({"representations": tmp_path / "a.h5"}) as writer:
+    with ResidueWriter({"representations": tmp_path / "a.h5"}, FORMS) as writer:
         for digest, out in (("SQ.x", {1: one, 2: two}), ("SQ.y", {2: two})):
-            writer.write(digest, stored_arrays({"representations": out}, {"representations": "float32"}), digest)
+            writer.write(digest, stored_arrays({"representations": out}, ROWS), digest)
         writer.finish({"tokens_per_pack": 1})
     with h5py.File(tmp_path / "a.h5") as file:
         assert not file["SQ.x"].compression and not file["SQ.y"].compression
@@ -528,7 +549,10 @@ def test_plain_h5py_reads_layers_and_rows(tmp_path, monkeypatch):
 
 
 def test_an_error_of_the_writing_thread_ends_the_job_and_leaves_no_file(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="name already exists"), ResidueWriter({"logits": tmp_path / "a.h5"}) as writer:
+    with (
+        pytest.raises(ValueError, match="name already exists"),
+        ResidueWriter({"logits": tmp_path / "a.h5"}, FORMS) as writer,
+    ):
         for _ in range(2):
             writer.write("SQ.x", {"logits": np.zeros((3, 33), np.float32)}, "x")
         writer.finish({})
@@ -549,17 +573,19 @@ def test_what_cannot_be_written_is_said_before_the_work(run, arguments, message)
 
 
 CHILD = """
-import resource, sys
+import pathlib, resource, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from packed_esm.embedding.host_copies import stored_arrays
+from packed_esm.outputs.forms import Form
 from packed_esm.store.residues import ResidueWriter
+FORMS = {"representations": Form("float16")}
 rows = torch.randn(402, 1280)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with ResidueWriter({"representations": __import__("pathlib").Path(sys.argv[2])}) as writer:
+with ResidueWriter({"representations": pathlib.Path(sys.argv[2])}, FORMS) as writer:
     for i in range(1500):
         out = {"representations": {33: rows}}
-        writer.write(f"SQ.{i}", stored_arrays(out, {"representations": "float16"}), "x")
+        writer.write(f"SQ.{i}", stored_arrays(out, FORMS), "x")
     writer.finish({})
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """

@@ -119,7 +119,7 @@ def test_the_divergence_is_kullbacks_and_leiblers_of_each_residue():
 
 def failures(errors, dtype):
     table = pd.DataFrame([{"sample": "s", "id": "x", "length": 9, "layer": 6, "bit_equal": True} | errors])
-    return find_failures(table, bounds_of(table, tolerance(dtype), None), True)
+    return find_failures(table, bounds_of(table, tolerance(dtype)), True)
 
 
 @pytest.fixture(params=["random", "sparse"])

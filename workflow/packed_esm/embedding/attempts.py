@@ -15,6 +15,7 @@ from .clock import Clock
 from .earlier import Earlier
 from .embedder import Embedder
 from .masked import MaskedCopies, add_masked
+from .options import StorageOptions
 from .reading import Sequences
 from .repeat import Repeat
 from .results import Embeddings
@@ -49,6 +50,7 @@ class Attempts:
     Attributes:
         embedder: each out-of-memory halves its budget of tokens.
         sequences: of the job.
+        storage: how the values are stored.
         residues: writes the values of each residue; None: they are not written.
         repeat: embeds some sequences twice and compares.
         clock: measures the seconds of each stage.
@@ -57,6 +59,7 @@ class Attempts:
 
     embedder: Embedder
     sequences: Sequences
+    storage: StorageOptions
     residues: "KeptResidues | None"
     repeat: Repeat
     clock: Clock
@@ -85,7 +88,7 @@ class Attempts:
             return Earlier.nothing(len(digests), empty)
         from .reuse import look_up  # readers of Parquet and HDF5, which a first run does not need
 
-        return look_up(reuse, digests, settings, empty, self.residues, own)
+        return look_up(reuse, digests, settings, empty, self.residues, own, self.storage)
 
     def _embed(self, indices: np.ndarray) -> tuple[Embeddings, int]:
         """Embed the sequences `indices`, in their order; return the embeddings and the number of repeated sequences.
@@ -104,12 +107,12 @@ class Attempts:
         some = self.sequences.take(indices)
         residues = replace(self.residues, sequences=some) if self.residues else None
         tokens, names = some.tokens, some.names
-        write, dtypes = (residues.write, residues.dtypes) if residues else (None, None)
+        write, forms = (residues.write, residues.of_forward) if residues else (None, None)
         if tokens:
             self.embedder.warm_up()
         self.clock.lap("warm_up")
         with progress_bar(self.embedder.residues(tokens), "residues", self.title) as bar:
-            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update, stored=dtypes)
+            embeddings = self.embedder.embed(tokens, each_sequence=write, progress=bar.update, stored=forms)
         copies = MaskedCopies(self.embedder, tokens, names)
         if needs_masked_copies(self.embedder.options.include):
             with progress_bar(copies.count, "masked copies", self.title) as bar:
@@ -117,7 +120,7 @@ class Attempts:
         self.clock.lap("embed")
         repeated = self.repeat.compare(self.embedder, tokens, names, embeddings, residues)
         self.clock.lap("repeat")
-        self.embedder.recompute(embeddings, tokens, names, each_sequence=write, stored=dtypes)
+        self.embedder.recompute(embeddings, tokens, names, each_sequence=write, stored=forms)
         self.clock.lap("embed")
         return embeddings, repeated
 

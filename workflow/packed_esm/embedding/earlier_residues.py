@@ -9,7 +9,7 @@ import h5py
 
 from ..errors import EmbeddingFileError
 from ..store.residue_checks import ResidueCheck
-from ..store.residues import DIGEST, FEATURE, ResidueWriter, file_settings, open_residues
+from ..store.residues import DIGEST, FEATURE, ResidueWriter, file_settings, find_dataset, open_residues
 from ..store.settings import differences
 from ..system.files import FileKind
 
@@ -102,7 +102,7 @@ class EarlierResidues:
         """Return the dataset of a sequence; None if there is none that may be copied."""
         file = self._files[feature]
         with self._kind.reading(self._paths[feature]):
-            dataset = file.get(name)  # also None if a link leads to a file that is gone
+            dataset = find_dataset(file, name)
             if not isinstance(dataset, h5py.Dataset) or dataset.attrs.get(DIGEST) != digest:
                 return None
             is_linked = dataset.file.filename != file.filename

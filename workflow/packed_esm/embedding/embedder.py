@@ -26,7 +26,7 @@ from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, ResidueOutput, incl
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
 from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
-from .host_copies import HostCopies, StoredDtypes, stored_arrays
+from .host_copies import Forms, HostCopies, stored_arrays
 from .long_proteins import WindowJoin, cut
 from .options import EmbedOptions
 from .packing import Pack, iterate_packs
@@ -140,7 +140,7 @@ class Embedder:
         each_sequence: EachSequence | None = None,
         progress: Callable[[int], object] = lambda residues: None,
         packs: MakePacks = iterate_packs,
-        stored: StoredDtypes | None = None,
+        stored: Forms | None = None,
     ) -> Embeddings:
         """Embed sequences (uint8 [L + 2] each, with cls and eos).
 
@@ -151,8 +151,8 @@ class Embedder:
                 They may be kept; in memory they are part of their pack.
             progress: called with the residues done since the last call, counted as in `residues`.
             packs: puts tokens into packs of a budget.
-            stored: {output: dtype}: give `each_sequence` these outputs only, as arrays in the dtypes and shapes of
-                residue files. Each pack is copied to the host at once. They may be infinite in float16.
+            stored: {output: form}: give `each_sequence` these outputs only, as arrays that `Form.stored` takes. Each
+                pack is copied to the host at once. They may be infinite in float16.
 
         The result lacks the columns that come from masked copies, see `masked.add_masked`. Its `recomputed` lists the
         sequences whose values are not finite: call `recompute` for them.
@@ -169,7 +169,7 @@ class Embedder:
         each_sequence: EachSequence | None,
         progress: Callable[[int], object],
         packs: MakePacks,
-        stored: StoredDtypes | None = None,
+        stored: Forms | None = None,
     ) -> Embeddings:
         """Embed sequences without windows, each in one forward."""
         result = Embeddings(self._empty(self._columns_of_forward, len(tokens)), places=np.empty(len(tokens), np.int32))
@@ -189,7 +189,7 @@ class Embedder:
         tokens: Sequence[np.ndarray],
         names: Sequence[str],
         each_sequence: EachSequence | None = None,
-        stored: StoredDtypes | None = None,
+        stored: Forms | None = None,
     ) -> None:
         """Replace embeddings that are not finite (`result.recomputed`): embed each sequence alone in fp32.
 
@@ -205,7 +205,7 @@ class Embedder:
         model: ESM2WithFlashAttention,
         pack: Pack,
         keep: bool = False,
-        stored: StoredDtypes | None = None,
+        stored: Forms | None = None,
     ) -> StartedPack:
         """Queue the work on a pack, up to the copies of its results; on a GPU, return before it is done."""
         input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
@@ -259,7 +259,7 @@ class Embedder:
         name: str,
         result: Embeddings,
         each_sequence: EachSequence | None,
-        stored: StoredDtypes | None,
+        stored: Forms | None,
     ) -> None:
         """Embed one sequence in fp32 and replace its values that were not finite; of a long protein, all windows."""
         pieces = cut(tokens[index], self.options.windows)
@@ -332,7 +332,7 @@ class Embedder:
         return [vectors[0].cpu().numpy() for vectors in pooled]
 
 
-def _as_stored(each_sequence: EachSequence | None, stored: StoredDtypes | None) -> EachSequence | None:
+def _as_stored(each_sequence: EachSequence | None, stored: Forms | None) -> EachSequence | None:
     """Return `each_sequence` as a function that takes outputs of `forward_packed`."""
     if each_sequence is None or stored is None:
         return each_sequence

@@ -1,4 +1,4 @@
-"""Copies on the host of what the device computes for a pack, and the outputs for each residue as they are stored."""
+"""Copies on the host of what the device computes for a pack, and the outputs for each residue as they are written."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 import torch
 
+from ..outputs.forms import Form
 from ..outputs.table import RESIDUES
 
 # Bytes of a page-locked copy whose size varies: torch keeps such memory for each size that there was, in powers of two.
 MOST_PINNED = 4 * 2**20
-StoredDtypes = Mapping[str, str]  # {output: dtype as it is stored}, by names of RESIDUES and of dtypes
+Forms = Mapping[str, Form]  # {output: how its values are stored}, by names of RESIDUES
 
 
 class HostCopies:
@@ -53,13 +54,13 @@ class HostCopies:
             copy.copy_(tensor.to(dtype), non_blocking=True)
         return copies
 
-    def residues(self, outputs: dict, dtypes: StoredDtypes) -> dict:
-        """Return copies of the outputs of a pack that `dtypes` names, for `stored_arrays_of`."""
+    def residues(self, outputs: dict, forms: Forms) -> dict:
+        """Return copies of the outputs of a pack that `forms` names, for `StartedPack.of_sequence`."""
         copies = {}
-        for name, dtype in dtypes.items():
+        for name, form in forms.items():
             layout = RESIDUES[name].layout
             most_pinned = None if layout.has_one_size else MOST_PINNED
-            copy = partial(self.copy, dtype=getattr(torch, dtype), most_pinned=most_pinned)
+            copy = partial(self.copy, dtype=getattr(torch, form.computed), most_pinned=most_pinned)
             copies[name] = layout.on_host(outputs[name], copy)
         return copies
 
@@ -68,14 +69,15 @@ class HostCopies:
         return None if self._stream is None else self._stream.record_event()
 
 
-def stored_arrays(out: dict, dtypes: StoredDtypes) -> dict[str, np.ndarray]:
-    """Return the outputs of one sequence that `dtypes` names, as `store.residues` writes them.
+def stored_arrays(out: dict, forms: Forms) -> dict[str, np.ndarray]:
+    """Return the outputs of one sequence that `forms` names, as `store.residues` takes them.
 
     Args:
         out: outputs of `forward_packed` for the sequence, on any device.
-        dtypes: {feature: dtype}.
+        forms: {feature: how it is stored}.
     """
     with np.errstate(over="ignore"):
         return {
-            name: RESIDUES[name].layout.stored(out[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()
+            name: RESIDUES[name].layout.stored(out[name]).astype(form.computed, copy=False)
+            for name, form in forms.items()
         }

@@ -12,13 +12,13 @@ import torch
 
 from ..checkpoints.digest import CheckpointDigest
 from ..errors import OptionError, check_one_of
-from ..outputs.table import RESIDUE_DTYPES, RESIDUES
-from ..store.embeddings import write_chunk
+from ..outputs.table import RESIDUES
+from ..store.embeddings import in_dtype, write_chunk
 from ..system.files import write_json
 from .attempts import Attempts, Embedded
 from .clock import Clock
 from .embedder import Embedder
-from .options import EmbedOptions, RepeatOptions
+from .options import EmbedOptions, RepeatOptions, StorageOptions
 from .reading import Sequences, check_lengths, read_tokens
 from .repeat import Repeat, random_seed
 from .statistics import job_statistics
@@ -36,7 +36,7 @@ def embed_fasta(
     options: EmbedOptions,
     reuse: Sequence[Path] = (),
     residues: Mapping[str, Path] | None = None,
-    residue_dtype: str = "float16",
+    storage: StorageOptions = StorageOptions(),  # noqa: B008 - frozen
     repeat: float = RepeatOptions.repeat,
     repeat_seed: int | None = None,
     own_results: Path | None = None,
@@ -53,7 +53,7 @@ def embed_fasta(
         reuse: Parquet files of earlier runs; sequences that they have with the same settings are copied. With
             `residues`, `../residues` must have their values too.
         residues: {feature: path} of the residue files (HDF5), names of RESIDUES.
-        residue_dtype: of representations in these files.
+        storage: how the values are stored.
         repeat: share of the sequences to embed twice, 0 to 1, see `Repeat`; `out` does not depend on it.
         repeat_seed: seed for choosing them; by default from the operating system. The statistics record it.
         own_results: folder of the results that the job is for. What was merged there with the same settings is copied,
@@ -63,11 +63,12 @@ def embed_fasta(
     Raises:
         EmbeddingFileError: a file of `reuse` is damaged.
         FastaError: a record does not match its digest, has characters that are not residues, or is too long.
+        NonFiniteError: a value is beyond the dtype in which it is stored, or not finite even in fp32.
         OptionError: residues of a feature that is not included.
         RepeatError: a sequence that was embedded twice gave different bits; no results are written.
     """
     residues = residues or {}
-    _check_residues(residues, residue_dtype, options)
+    _check_residues(residues, options)
     again = Repeat(repeat, stats_path.with_suffix(".repeat.npz"), random_seed() if repeat_seed is None else repeat_seed)
     again.check()
     clock = Clock()
@@ -78,11 +79,11 @@ def embed_fasta(
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
     own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
-    with _kept_residues(residues, sequences, residue_dtype) as keep:
-        embedded = Attempts(embedder, sequences, keep, again, clock, fasta.name).embed(reuse, own)
+    with _kept_residues(residues, sequences, storage) as keep:
+        embedded = Attempts(embedder, sequences, storage, keep, again, clock, fasta.name).embed(reuse, own)
         if keep:
-            keep.writer.finish(keep.settings(embedder.settings))
-    _write_embeddings(out, sequences, embedded, embedder.settings)
+            keep.writer.finish(storage.of_residues(embedder.settings))
+    _write_embeddings(out, sequences, embedded, storage.of_embeddings(embedder.settings))
     clock.lap("write")
     stats = job_statistics(embedder, sequences, embedded, clock.seconds) | {"repeat_seed": again.seed}
     write_json(stats_path, stats)
@@ -91,21 +92,26 @@ def embed_fasta(
 
 
 @contextmanager
-def _kept_residues(paths: Mapping[str, Path], sequences: Sequences, dtype: str) -> Iterator["KeptResidues | None"]:
+def _kept_residues(
+    paths: Mapping[str, Path], sequences: Sequences, storage: StorageOptions
+) -> Iterator["KeptResidues | None"]:
     """Yield what keeps the values of each residue, in files that get their names at the end; None if none are kept."""
     if not paths:
         yield None
         return
     from ..store.residues import ResidueWriter  # HDF5, which other jobs do not need
-    from .kept_residues import KeptResidues
+    from .kept_residues import KeptResidues, forms_of
 
-    with ResidueWriter(paths, torch.get_num_threads()) as writer:
-        yield KeptResidues(writer, sequences, list(paths), dtype)
+    forms = forms_of(paths, storage)
+    with ResidueWriter(paths, forms, torch.get_num_threads()) as writer:
+        yield KeptResidues(writer, sequences, forms)
 
 
 def _write_embeddings(out: Path, sequences: Sequences, embedded: Embedded, settings: dict) -> None:
     """Write the Arrow file of the chunk; reused rows keep their checksums."""
-    columns, checksums = embedded.earlier.completed(sequences.digests, embedded.embeddings.columns)
+    names = [sequences.names[row] for row in embedded.earlier.missing]
+    computed = in_dtype(embedded.embeddings.columns, settings, names)
+    columns, checksums = embedded.earlier.completed(sequences.digests, computed)
     write_chunk(out, sequences.digests, sequences.lengths, columns, settings, checksums)
 
 
@@ -121,9 +127,8 @@ def _log_counts(out: Path, stats: Mapping) -> None:
     )
 
 
-def _check_residues(residues: Mapping[str, Path], dtype: str, options: EmbedOptions) -> None:
+def _check_residues(residues: Mapping[str, Path], options: EmbedOptions) -> None:
     """Raise OptionError if residue files cannot be written with these options."""
-    check_one_of("residue_dtype", dtype, RESIDUE_DTYPES)
     for feature in residues:
         check_one_of("residues", feature, RESIDUES)
         if RESIDUES[feature].in_include and feature not in options.include:

@@ -1,11 +1,12 @@
 """How to embed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from ..errors import check_one_of
 from ..options import Options, option
-from ..outputs.table import INCLUDE, POOLINGS
+from ..outputs.table import CONTACT_MAPS, INCLUDE, OTHER_DTYPES, POOLINGS, RESIDUE_DTYPES
 from ..sequences.windows import ResidueWindows
 
 ON_NONFINITE = ("recompute", "fail")
@@ -77,6 +78,60 @@ class EmbedOptions(Options):
         words=ON_NONFINITE,
     )
     windows: ResidueWindows | None = None
+
+
+@dataclass(frozen=True)
+class StorageOptions(Options):
+    """How computed values are stored.
+
+    `residue_dtype` is that of the representation of each residue, one of RESIDUE_DTYPES; the key `per_residue` sets it,
+    where they are kept at all.
+    """
+
+    residue_dtype: str = "float16"
+    include_dtype: str = option(
+        "float32",
+        "include_dtype",
+        "Data type of the other residue files; logits, contacts, marginals",
+        words=OTHER_DTYPES,
+    )
+    contact_maps: str = option(
+        "square",
+        "contact_maps",
+        "What is stored of contacts, which are symmetric; triangle is the diagonal and what is above it, row by row",
+        words=CONTACT_MAPS,
+    )
+    pooled_dtype: str = option(
+        "float32", "pooled_dtype", "Data type of the pooled vectors in Parquet, npy and h5 files", words=OTHER_DTYPES
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_one_of("residue_dtype", self.residue_dtype, RESIDUE_DTYPES)
+
+    def of_embeddings(self, settings: dict) -> dict:
+        """Return the settings of a file of embeddings, from those that determine what is computed."""
+        return settings | self._chosen("pooled_dtype")
+
+    def of_residues(self, settings: dict) -> dict:
+        """Return the settings of a residue file, from those that determine what is computed."""
+        return settings | {"per_residue": self.residue_dtype} | self._chosen("include_dtype", "contact_maps")
+
+    def _chosen(self, *names: str) -> dict:
+        """Return {key: value} of options without their default, which files of earlier versions do not name."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(type(self), name)}
+
+    @classmethod
+    def of_file(cls, settings: Mapping) -> tuple["StorageOptions", dict]:
+        """Return the options in the settings of a file, and the settings that determine what was computed."""
+        told = {field: settings[key] for key, field in _STORAGE_KEYS.items() if key in settings}
+        return cls(**told), {key: value for key, value in settings.items() if key not in _STORAGE_KEYS}
+
+
+# In the settings of files.
+_STORAGE_KEYS = {"per_residue": "residue_dtype"} | {
+    name: name for name in ("include_dtype", "contact_maps", "pooled_dtype")
+}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..outputs.layouts import LAYER_ROWS
 from ..outputs.table import RESIDUES
 from ..store.formats import Batch, Sample, Write
 from ..store.names import dataset_names, file_names
-from ..store.residues import RESIDUE_FILE
+from ..store.residues import RESIDUE_FILE, stored_values
 from ..system.files import replacing_folder
 
 
@@ -88,8 +88,8 @@ def _add_residues(
             f"{f'it contains {found}' if found else 'it is missing'}; remove the file and run again"
         )
     with RESIDUE_FILE.reading(path):
-        stored = file[name][:]
-    values = torch.from_numpy(stored.astype(np.float32))
+        stored = stored_values(file[name])
+    values = torch.from_numpy(stored.decoded.astype(np.float32))
     if RESIDUES[feature].layout is LAYER_ROWS:
         result[feature] = dict(zip(layers, values if values.ndim == 3 else values[None], strict=True))
     else:

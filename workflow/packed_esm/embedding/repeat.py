@@ -19,7 +19,7 @@ from ..system.files import replacing
 from ..system.progress import progress_bar
 from .device import device_identity
 from .embedder import Embedder
-from .host_copies import StoredDtypes
+from .host_copies import Forms
 from .masked import MaskedCopies, add_masked
 from .packing import moved_packs
 from .results import Embeddings
@@ -33,10 +33,10 @@ class KeptResidues(Protocol):
     """The values of each residue that a job has written.
 
     Attributes:
-        dtypes: of the features.
+        of_forward: the features that the forward gives, and their forms.
     """
 
-    dtypes: StoredDtypes
+    of_forward: Forms
 
     def differing(self, index: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the features in `arrays` that differ from the written ones of a sequence."""
@@ -125,8 +125,8 @@ class Repeat:
         repeated = [tokens[i] for i in order]
         packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)
         with progress_bar(embedder.residues(repeated), "residues", "repeating sequences") as bar:
-            each, dtypes = (compare_residues, residues.dtypes) if residues else (None, None)
-            again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs, stored=dtypes)
+            each, forms = (compare_residues, residues.of_forward) if residues else (None, None)
+            again = embedder.embed(repeated, each_sequence=each, progress=bar.update, packs=packs, stored=forms)
         add_masked(MaskedCopies(embedder, repeated, [names[i] for i in order], rng=rng), again, each)
         differences = _Differences(order, first, again, other)
         if len(differences.rows):

@@ -23,6 +23,7 @@ from ..system.files import FileKind
 from .earlier import Earlier
 from .earlier_residues import EarlierResidues
 from .kept_residues import KeptResidues
+from .options import StorageOptions
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def look_up(
     empty_columns: dict[str, np.ndarray],
     residues: KeptResidues | None = None,
     own: Sequence[Path] = (),
+    storage: StorageOptions = StorageOptions(),  # noqa: B008 - frozen
 ) -> Earlier:
     """Look for sequences, by digest, in samples' Parquet files made with the same settings.
 
@@ -62,12 +64,13 @@ def look_up(
         residues: the wanted values for each residue.
         own: Parquet files of this run, which it will write again. They are searched first. A damaged sequence or file
             among them is not used, and a warning names it.
+        storage: how the values of this run are stored; part of its settings.
 
     Raises:
         EmbeddingFileError: a damaged file of `paths`, or a row or dataset that does not belong to its checksum.
     """
     earlier = Earlier.nothing(len(digests), empty_columns)
-    search = _Search({digest: row for row, digest in enumerate(digests)}, earlier, settings, residues)
+    search = _Search({digest: row for row, digest in enumerate(digests)}, earlier, settings, storage, residues)
     for path in own:
         try:
             search.look_into(path, OWN)
@@ -85,19 +88,21 @@ class _Search:
     Attributes:
         place: {digest: row of `earlier`} of the sequences that are not found yet.
         earlier: the sequences that are found.
-        settings, residues: see `look_up`.
+        settings, storage, residues: see `look_up`.
     """
 
     place: dict[str, int]
     earlier: Earlier
     settings: dict
+    storage: StorageOptions
     residues: KeptResidues | None
 
     def look_into(self, path: Path, origin: _Origin) -> None:
         """Copy from a Parquet file and the residue files beside it; log how many sequences, or why none."""
         before = len(self.place)
         with open_sample(path, origin.sample) as file:
-            differing = differences(self.settings, schema_settings(file.schema_arrow, origin.sample, path))
+            wanted = self.storage.of_embeddings(self.settings)
+            differing = differences(wanted, schema_settings(file.schema_arrow, origin.sample, path))
             values = self._values(path, origin)
             reason = f"made with other settings: {'; '.join(differing)}" if differing else values and values.why_not()
             if reason:
@@ -118,8 +123,8 @@ class _Search:
         """Return the residue files beside a Parquet file, if values for each residue are wanted."""
         if not self.residues:
             return None
-        settings = self.residues.settings(self.settings)
-        return EarlierResidues(path, self.residues.features, settings, origin.residues, origin.is_own)
+        settings = self.storage.of_residues(self.settings)
+        return EarlierResidues(path, self.residues.forms, settings, origin.residues, origin.is_own)
 
     def _take(self, sample: "_Sample", group: int, values: EarlierResidues | None) -> None:
         """Copy the wanted sequences of a row group, and remove them from `place`."""

@@ -25,9 +25,6 @@ BOUNDS = {
     "contacts_correlation": {"fp32": 0.999999999, "fp16": 0.9995, "bf16": 0.936, "fp8": 0.81},
 }
 
-# Relative L2 error of rounding to the dtype of a residue file: half a unit in the last place.
-ROUNDING = {"float16": 2.0**-11, "float32": 0.0}
-
 
 def tolerance(dtype: str) -> dict[str, float]:
     """Return {name of BOUNDS: bound} for a dtype: fp32, fp16, bf16 or fp8."""

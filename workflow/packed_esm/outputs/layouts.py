@@ -15,6 +15,7 @@ class Rows:
 
     joins_windows = True
     has_one_size = True  # in all packs of a run
+    is_symmetric = False
     is_scored = False  # over windows: each row from the window that scores it, not the mean
 
     def of_sequence(self, of_pack: Tensor, rows: slice, place: int) -> Tensor:
@@ -77,6 +78,7 @@ class Pairs:
 
     joins_windows = False
     has_one_size = False
+    is_symmetric = True
 
     def of_sequence(self, of_pack: Sequence[Tensor], rows: slice, place: int) -> Tensor:
         """See `Rows.of_sequence`."""

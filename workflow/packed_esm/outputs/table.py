@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .forms import nearest
 from .layouts import LAYER_ROWS, MASKED_ROWS, PAIRS, ROWS, SCORED_ROWS, Pairs, Rows
 from .marginals import AMINO_ACIDS, MARGINAL_TOKENS, marginals, own_log_probabilities
 from .measures import (
@@ -41,7 +42,6 @@ class Measure:
         bound: name of BOUNDS.
         best: 0 for an error, with an upper bound; 1 for a similarity, with a lower bound.
         may_be_absent: it cannot be measured for some sequences.
-        rounded: the stored values were rounded to the dtype of a residue file, which adds to the bound.
         axis: label in the figure; empty if it is not drawn.
     """
 
@@ -50,7 +50,6 @@ class Measure:
     bound: str = "relative_l2"
     best: int = 0
     may_be_absent: bool = False
-    rounded: bool = False
     axis: str = ""
 
     def from_best(self, values: Any) -> Any:  # noqa: ANN401
@@ -79,9 +78,9 @@ class Pooling:
         return Measure(f"{self.name}_relative_l2", f"{self.name}, relative L2")
 
     def error(self, got: np.ndarray, rows: np.ndarray) -> float:
-        """Return the relative error of a vector [E]; `rows`: the reference's, fp32 [L + 2, E]."""
-        size = root_mean_square(rows[1:-1]) * len(got) ** 0.5
-        return relative_error(got, self.reference(rows.astype(np.float64)), size if self.may_vanish else None)
+        """Return the relative error of a vector [E], float32 or float16; `rows`: the reference's, fp32 [L + 2, E]."""
+        size, want = root_mean_square(rows[1:-1]) * len(got) ** 0.5, self.reference(rows.astype(np.float64))
+        return relative_error(nearest(want, got), want, size if self.may_vanish else None)
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ RESIDUES: Mapping[str, ResidueOutput] = _by_name(
         ResidueOutput(
             "representations",
             LAYER_ROWS,
-            (Measure("representations_relative_l2", "stored residue vectors, relative L2", rounded=True),),
+            (Measure("representations_relative_l2", "stored residue vectors, relative L2"),),
             lambda got, want: {"representations_relative_l2": relative_error(got, want)},
             in_include=False,
         ),
@@ -295,7 +294,9 @@ MASKED_MEASURE = Measure(
 )
 
 INCLUDE = (*SCALARS, *(name for name, output in RESIDUES.items() if output.in_include))
-RESIDUE_DTYPES = ("float16", "float32")  # of representations in residue files
+RESIDUE_DTYPES = ("float16", "float32", "int8")  # of representations in residue files
+OTHER_DTYPES = ("float32", "float16")  # of other outputs in residue files, and of pooled vectors
+CONTACT_MAPS = ("square", "triangle")
 
 LAYER_MEASURES = (
     Measure("relative_l2", "relative L2", axis="relative L2 of the sequence"),

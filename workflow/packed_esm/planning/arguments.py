@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ..embedding.options import EmbedOptions, RepeatOptions
+from ..embedding.options import EmbedOptions, RepeatOptions, StorageOptions
 from ..options import Options, options_of
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..validation.tolerance import ValidationOptions
@@ -102,9 +102,10 @@ def residue_arguments(paths: Mapping[str | tuple[str, str], str]) -> list[str]:
     return [text for key, path in keyed for text in ("--residues", *key, path_argument(path))]
 
 
-def residue_dtype_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return the argument of embed_chunk.py for the dtype of representations; none if they are not kept."""
-    return [] if settings["per_residue"] == "none" else ["--residue-dtype", settings["per_residue"]]
+def storage_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of embed_chunk.py for how values are stored."""
+    dtype = [] if settings["per_residue"] == "none" else ["--residue-dtype", settings["per_residue"]]
+    return [*dtype, *arguments(settings, StorageOptions)]
 
 
 def path_argument(path: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..embedding.options import EmbedOptions
+from ..embedding.options import EmbedOptions, StorageOptions
+from ..options import Options, options_of
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..store.settings import BITS
 from ..system.files import value_in
@@ -36,6 +37,7 @@ def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str
     records = _values(settings, *keys_of(RecordOptions))
     long_proteins = _values(settings, *keys_of(LongProteins))
     embedding = _values(settings, *(key for key in keys_of(EmbedOptions) if key != "model"), "per_residue")
+    embedding |= _chosen(settings, StorageOptions)
     weights = {"checkpoint": Source(tuple(checkpoint.files), fixed=True)}
     if "contacts" in settings["include"]:
         weights["contact head"] = Source((checkpoint.contact_head,), small=True)
@@ -131,6 +133,12 @@ def record_digests(results: Results, stages: Mapping[str, Stage], done: bool) ->
 def record_path(results: Results) -> Path:
     """Return the path of the record."""
     return Path(results.folder, "settings.json")
+
+
+def _chosen(settings: Mapping[str, Any], group: type[Options]) -> dict:
+    """Return {key: value} of the options without their default: those that came with a later version."""
+    options = options_of(group).values()
+    return _values(settings, *(one.key for one, default in options if setting(settings, one.key) != default))
 
 
 def _fasta_of(sample: str) -> str:

@@ -1,8 +1,8 @@
 """Embedding files: the memory-mappable Arrow file of a chunk, and the Parquet file of a sample.
 
-Both have `digest`, `length`, one fixed-size list of float32 for each pooling and layer (`mean_33`), a
-float32 `log_likelihood` where it is included, and `checksum`: the crc32 of the digest and the row's
-values. The job that computes the values makes the checksum, and every later file copies it, so that a
+Both have `digest`, `length`, one fixed-size list for each pooling and layer (`mean_33`), of float32 or as the setting
+`pooled_dtype` says, a float32 `log_likelihood` where it is included, and `checksum`: the crc32 of the digest and the
+row's values as float32. The job that computes the values makes the checksum, and every later file copies it, so that a
 changed value or a shifted row is noticed. The file of a sample begins with the record's `id` and `accession`.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import EmbeddingFileError
+from ..errors import EmbeddingFileError, NonFiniteError
 from ..outputs.columns import column_names
 from ..sequences.accessions import accession_of
 from ..system.arrow import ARROW_ERRORS, array_of_numbers, array_of_texts, check_whole
@@ -45,21 +45,57 @@ def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> 
     return checksums
 
 
+def vector_dtype(settings: Mapping) -> type[np.floating]:
+    """Return the dtype of the vectors in a file of embeddings with these settings."""
+    return getattr(np, settings.get("pooled_dtype", "float32"))
+
+
+def in_dtype(columns: Mapping[str, np.ndarray], settings: Mapping, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns, float32 [n, width], with the vectors rounded to `vector_dtype` and still float32.
+
+    Args:
+        columns: {name: float32 [n, width]}.
+        settings: of the file.
+        names: of the n sequences, for messages.
+
+    Raises:
+        NonFiniteError: a value is beyond the dtype.
+    """
+    dtype = vector_dtype(settings)
+    if dtype is np.float32:
+        return dict(columns)
+    with np.errstate(over="ignore"):
+        rounded = {name: x.astype(dtype).astype(np.float32) if x.shape[1] > 1 else x for name, x in columns.items()}
+    for name, matrix in rounded.items():
+        for row in np.flatnonzero(~np.isfinite(matrix).all(1))[:1]:
+            raise NonFiniteError(f"{names[row]}: {name} has a value beyond float16; use pooled_dtype: float32")
+    return rounded
+
+
 def embedding_table(
     digests: Sequence[str],
     lengths: Sequence[int],
     columns: Mapping[str, np.ndarray],
     checksums: np.ndarray,
     ids: Sequence[str] | None = None,
+    dtype: type[np.floating] = np.float32,
 ) -> pa.Table:
-    """Return the table of embeddings; columns: {name: float32 [n, width]}; ids and accessions come first, if given."""
+    """Return the table of embeddings; ids and accessions come first, if given.
+
+    Args:
+        digests, lengths, checksums: of the sequences.
+        columns: {name: float32 [n, width]}.
+        ids: of the records.
+        dtype: of the vectors.
+    """
     names = {} if ids is None else {"id": ids, "accession": [accession_of(record_id) for record_id in ids]}
     arrays: dict[str, pa.Array] = {name: pa.array(values, pa.string()) for name, values in names.items()}
     arrays["digest"] = array_of_texts(digests)
     arrays["length"] = array_of_numbers(np.asarray(lengths, np.int32))
     for name, matrix in columns.items():
-        values = array_of_numbers(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
-        arrays[name] = values if matrix.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(values, matrix.shape[1])
+        width = matrix.shape[1]
+        values = array_of_numbers(np.ascontiguousarray(matrix, dtype if width > 1 else np.float32).reshape(-1))
+        arrays[name] = values if width == 1 else pa.FixedSizeListArray.from_arrays(values, width)
     arrays["checksum"] = array_of_numbers(np.asarray(checksums, np.uint32))
     return pa.table(arrays)
 
@@ -75,7 +111,7 @@ def write_chunk(
     """Write the embeddings of a chunk in its order as one Arrow record batch; checksums are made unless given."""
     if checksums is None:
         checksums = row_checksums(digests, columns)
-    table = embedding_table(digests, lengths, columns, checksums)
+    table = embedding_table(digests, lengths, columns, checksums, dtype=vector_dtype(settings))
     table = table.replace_schema_metadata(to_metadata(settings))
     with replacing(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
@@ -92,17 +128,18 @@ def schema_settings(schema: pa.Schema, kind: FileKind, path: Path) -> dict:
     if [name for name in schema.names if name not in NAMES] != wanted:
         why = f"its columns are {', '.join(schema.names)}, but its settings give {', '.join(wanted)}"
         raise kind.damaged(path, why)
+    of_vectors = pa.from_numpy_dtype(vector_dtype(settings))
     for field in schema:
-        if not _is_right_type(field):
+        if not _is_right_type(field, of_vectors):
             raise kind.damaged(path, f"its column {field.name} is of type {field.type}")
     return settings
 
 
-def _is_right_type(field: pa.Field) -> bool:
+def _is_right_type(field: pa.Field, of_vectors: pa.DataType) -> bool:
     if field.name in FIXED_TYPES:
         return field.type == FIXED_TYPES[field.name]
     if pa.types.is_fixed_size_list(field.type):
-        return pa.types.is_float32(field.type.value_type) and field.type.list_size > 0
+        return field.type.value_type == of_vectors and field.type.list_size > 0
     return pa.types.is_float32(field.type)
 
 
@@ -149,12 +186,12 @@ class ChunkFile:
 
 
 def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Return the embedding columns of a table as matrices, float32 [n, width], without a copy of a single batch."""
+    """Return the embedding columns of a table as matrices, float32 [n, width]; of one batch float32 is not copied."""
     matrices = {}
     for field in table.schema:
         if pa.types.is_fixed_size_list(field.type):
             values = _whole(table[field.name]).flatten()
-            matrices[field.name] = values.to_numpy().reshape(-1, field.type.list_size)
+            matrices[field.name] = values.to_numpy().reshape(-1, field.type.list_size).astype(np.float32, copy=False)
         elif pa.types.is_float32(field.type):
             matrices[field.name] = _whole(table[field.name]).to_numpy()[:, None]
     return matrices

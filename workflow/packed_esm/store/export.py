@@ -14,7 +14,7 @@ from ..sequences.chunk_sequences import read_sequences
 from ..sequences.manifest import embedded, read_manifest
 from ..sequences.metadata import match_metadata
 from ..system.progress import progress_bar
-from .embeddings import embedding_columns, sample_schema, sample_settings
+from .embeddings import embedding_columns, sample_schema, sample_settings, vector_dtype
 from .formats import Batch, Format, Sample, Write, h5_file, h5ad_file, ids_file, npy_file, skbio_file
 from .integrity import checked_batches
 from .settings import SETTINGS_KEY, to_metadata
@@ -113,6 +113,7 @@ def _sample(embeddings: Path, rows: pd.DataFrame, sequences: list[str], known: d
         {field.name: field.type.list_size for field in fields if pa.types.is_fixed_size_list(field.type)},
         [field.name for field in fields if pa.types.is_float32(field.type)],
         to_metadata(settings)[SETTINGS_KEY].decode(),
+        vector_dtype(settings),
         sequences,
         known,
     )

@@ -35,6 +35,7 @@ class Sample:
         widths: {"mean_33": E, ...} of the columns of embeddings.
         scalars: names of the columns with one float32 per record.
         metadata: settings and fingerprint, as JSON.
+        dtype: of the vectors in the Parquet file.
         sequences: of the rows, as they were embedded; empty if no format needs them.
         known: {column: float64 or object [n]} from the user's sheet, for the rows.
     """
@@ -43,6 +44,7 @@ class Sample:
     widths: dict[str, int]
     scalars: list[str]
     metadata: str
+    dtype: type[np.floating] = np.float32
     sequences: Sequence[str] = ()
     known: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -64,8 +66,9 @@ Format = Callable[[Sample], AbstractContextManager[Write]]
 def h5_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
     """Write a column as UniProt does (https://www.uniprot.org/help/embeddings): one dataset [E] per accession.
 
-    The values are float32 (UniProt's are float16), in input order, which h5py keeps when it reads. A dataset has the
-    attributes `original_id`, the record's id, and `biotrainer_hash`, the key that biotrainer would give the dataset.
+    The values are float32, or as `pooled_dtype` says (UniProt's are float16), in input order, which h5py keeps when it
+    reads. A dataset has the attributes `original_id`, the record's id, and `biotrainer_hash`, the key that biotrainer
+    would give the dataset.
     """
     ids = sample.rows["id"].tolist()
     records = list(zip(dataset_names(ids), ids, sample.sequences, strict=True))
@@ -75,7 +78,7 @@ def h5_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
         def write(batch: Batch) -> None:
             for (name, record_id, sequence), row in zip(records[batch.rows], batch.columns[column], strict=True):
                 attributes = {"original_id": record_id, "biotrainer_hash": biotrainer_hash(sequence)}
-                file.create_dataset(name, data=row).attrs.update(attributes)
+                file.create_dataset(name, data=row.astype(sample.dtype, copy=False)).attrs.update(attributes)
 
         yield write
 
@@ -118,12 +121,13 @@ def skbio_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
 
 @contextmanager
 def npy_file(path: Path, column: str, sample: Sample) -> Iterator[Write]:
-    """Write a column as a matrix, float32 [n, E]."""
+    """Write a column as a matrix [n, E], float32 or as `pooled_dtype` says."""
     shape = (len(sample.rows), sample.widths[column])
     # Not as a memory map: on a full disk that ends the process.
     with replacing(path) as temporary, temporary.open("wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        yield lambda batch: handle.write(np.ascontiguousarray(batch.columns[column], dtype="<f4"))
+        dtype = np.dtype(sample.dtype).newbyteorder("<")
+        np.lib.format.write_array_header_1_0(handle, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        yield lambda batch: handle.write(np.ascontiguousarray(batch.columns[column], dtype=dtype))
 
 
 @contextmanager

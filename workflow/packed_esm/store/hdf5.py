@@ -47,10 +47,11 @@ def new_dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dt
     return h5d.create(file.id, name.encode(), h5t.py_create(dtype, logical=True), h5s.create_simple(shape), _ALLOTTED)
 
 
-def write_attribute(dataset: h5d.DatasetID, name: str, value: str | np.generic) -> h5a.AttrID:
-    """Write a new attribute, text or one number, and return it; as `h5py.Dataset.attrs[name] = value` does."""
+def write_attribute(dataset: h5d.DatasetID, name: str, value: str | np.generic | np.ndarray) -> h5a.AttrID:
+    """Write a new attribute, text or numbers, and return it; as `h5py.Dataset.attrs[name] = value` does."""
     array = np.array(value, _TEXT if isinstance(value, str) else value.dtype)
-    attribute = h5a.create(dataset, name.encode(), h5t.py_create(array.dtype, logical=True), _SCALAR)
+    space = h5s.create_simple(array.shape) if array.ndim else _SCALAR
+    attribute = h5a.create(dataset, name.encode(), h5t.py_create(array.dtype, logical=True), space)
     attribute.write(array)
     return attribute
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import EmbeddingFileError
 from ..sequences.manifest import embedded, read_manifest
 from ..system.progress import progress_bar
-from .embeddings import ChunkFile, SampleWriter, chunk_settings, embedding_table
+from .embeddings import ChunkFile, SampleWriter, chunk_settings, embedding_table, vector_dtype
 from .settings import common_settings
 
 BATCH_BYTES = 64 * 2**20
@@ -30,6 +30,7 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
     """
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     settings = common_settings(chunk_paths, chunk_settings)
+    dtype = vector_dtype(settings)
     if len(rows) and rows["chunk"].max() >= len(chunk_paths):
         raise EmbeddingFileError(
             f"{manifest_path}: it belongs to a run with more than {len(chunk_paths)} chunks; remove it and run again"
@@ -44,9 +45,8 @@ def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], 
         for start in range(0, max(1, len(rows)), batch_rows):
             batch = rows.iloc[start : start + batch_rows]
             columns, checksums = _gather(batch, chunk_paths, first)
-            writer.write(
-                embedding_table(batch["digest"].tolist(), batch["length"], columns, checksums, ids=batch["id"].tolist())
-            )
+            digests, ids = batch["digest"].tolist(), batch["id"].tolist()
+            writer.write(embedding_table(digests, batch["length"], columns, checksums, ids, dtype))
             bar.update(len(batch))
     return len(rows)
 

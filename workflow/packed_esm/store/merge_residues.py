@@ -11,7 +11,15 @@ from ..system.progress import progress_bar
 from .hdf5 import new_hdf5
 from .names import dataset_names
 from .residue_checks import ResidueCheck
-from .residues import FEATURE, SETTINGS_ATTRIBUTE, copy_dataset, open_residues, residue_feature, residue_settings
+from .residues import (
+    FEATURE,
+    FORMAT,
+    SETTINGS_ATTRIBUTE,
+    copy_dataset,
+    open_residues,
+    residue_feature,
+    residue_settings,
+)
 from .settings import SETTINGS_KEY, common_settings, to_metadata
 
 
@@ -33,7 +41,7 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
     rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     rows["name"] = dataset_names(rows["id"].tolist())
     settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
-    with new_hdf5(out) as file, progress_bar(len(rows), "records", f"merging {sample}") as bar:
+    with new_hdf5(out, **FORMAT) as file, progress_bar(len(rows), "records", f"merging {sample}") as bar:
         file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
         file.attrs[FEATURE] = feature or ""
         for number, records in rows.groupby("chunk"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import h5py
 
 from ..errors import EmbeddingFileError, ValidationError
+from ..outputs.forms import StoredValues, residues_of
 from ..system.progress import progress_bar
 from .names import dataset_names
 from .residues import (
@@ -14,8 +15,10 @@ from .residues import (
     DIGEST,
     FEATURE,
     RESIDUE_FILE,
+    SCALE,
     SETTINGS_ATTRIBUTE,
     file_settings,
+    find_dataset,
     open_residues,
     residue_checksum,
     residue_settings,
@@ -53,7 +56,7 @@ class ResidueCheck:
             EmbeddingFileError: it is missing, belongs to another sequence, leads to a foreign file, or was changed.
         """
         with RESIDUE_FILE.reading(self._path):
-            dataset = file.get(name)
+            dataset = find_dataset(file, name)
         if problem := self.problem(dataset, digest, length):
             remedy = f"remove {self._path}"
             if isinstance(dataset, h5py.Dataset) and dataset.file.filename != str(self._path):
@@ -73,14 +76,14 @@ class ResidueCheck:
             return f"it contains {found}"
         if attributes.get(FEATURE) != self._feature:
             return f"it contains {attributes.get(FEATURE)}, not {self._feature}"
-        if dataset.ndim < 2 or dataset.shape[-2] != length or not dataset.size:
+        if residues_of(dataset.shape) != length or not dataset.size:
             return f"its shape is {dataset.shape}"
         if differing := self._differences(dataset.file):
             return f"it links to {dataset.file.filename}, which has other settings ({'; '.join(differing)})"
         if CHECKSUM not in attributes:
             return "it has no checksum"
         try:
-            checksum = residue_checksum(digest, dataset)
+            checksum = residue_checksum(digest, StoredValues(dataset, attributes.get(SCALE)))
         except (OSError, RuntimeError) as error:  # bytes that cannot be inflated
             return f"its values cannot be read ({error})"
         return None if checksum == attributes[CHECKSUM] else "its values were changed: they do not match its checksum"

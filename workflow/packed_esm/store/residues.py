@@ -2,10 +2,12 @@
 
 | feature | dataset |
 |---|---|
-| representations | [L, E], or [layers, L, E] where several layers are kept; float16 or float32 |
-| logits | float32 [L, 33], in the order of fair-esm's alphabet |
-| contacts | float32 [L, L], probabilities |
-| wildtype_marginals, masked_marginals | float32 [L, 20], log p(a) - log p(wild type), in the order of `amino_acids` |
+| representations | [L, E], or [layers, L, E] where several layers are kept |
+| logits | [L, 33], in the order of fair-esm's alphabet |
+| contacts | [L, L], probabilities; or the upper triangle, [L (L + 1) / 2] |
+| wildtype_marginals, masked_marginals | [L, 20], log p(a) - log p(wild type), in the order of `amino_acids` |
+
+They are float32 or float16; representations may be int8 with scales. `outputs.forms.Form` has the definitions.
 
 In the file of a chunk a dataset is named by the digest of its sequence. The file of a sample names it by accession or
 id (`names.dataset_names`), in UniProt's layout. It holds copies of the datasets; by choice it holds links to the files
@@ -15,8 +17,8 @@ A dataset is not compressed: gzip makes float16 values some 10 % smaller and wri
 (tests/benchmarks/storage.py). Any HDF5 library reads it.
 
 Attributes of a dataset: `digest`, `feature`, and `checksum`, which `residue_checksum` makes of the values as they come
-from the model. Marginals have `amino_acids`, the letters of their columns. A copy keeps them; `residue_checks` compares
-them. In the file of a sample a copy also has `original_id`, the id of its record.
+from the model. int8 values have `scale`. Marginals have `amino_acids`, the letters of their columns. A copy keeps them;
+`residue_checks` compares them. In the file of a sample a copy also has `original_id`, the id of its record.
 """
 
 import os
@@ -25,7 +27,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import h5py
@@ -33,10 +34,12 @@ import numpy as np
 import xxhash
 
 from ..errors import EmbeddingFileError, NonFiniteError
+from ..outputs.forms import Form, StoredValues
 from ..outputs.table import RESIDUES
 from ..system.files import FileKind
 from .hdf5 import new_dataset, new_hdf5, write_attribute
 from .settings import SETTINGS_KEY, from_metadata, to_metadata
+from .write_back import WriteBack
 
 # What h5py raises for bytes that make no sense; an OSError of HDF5's own has no number.
 RESIDUE_FILE = FileKind(
@@ -46,9 +49,11 @@ RESIDUE_FILE = FileKind(
 BLOCK_BYTES = 4 * 2**20  # of a dataset, in memory at the same time to be checked
 MOST_THREADS = 4  # that write; more were not measured
 WAITING_BYTES = 256 * 2**20  # of datasets that wait to be written
+FORMAT = {"libver": ("v108", "v108")}  # of HDF5 1.8: an attribute, as the scales of many layers, may exceed 64 KiB
 SETTINGS_ATTRIBUTE = SETTINGS_KEY.decode()
 DIGEST, CHECKSUM, FEATURE = "digest", "checksum", "feature"  # attributes of a dataset, the last of a file too
 COLUMNS = "amino_acids"  # attribute of a dataset of marginals
+SCALE = "scale"  # attribute of a dataset of int8
 ORIGINAL_ID = "original_id"  # attribute of a dataset in the file of a sample
 
 
@@ -58,12 +63,13 @@ class _Waiting:
 
     Attributes:
         size: in bytes.
-        checksum: attribute of the dataset.
-        written: the work of the thread, which returns the checksum.
+        checksum, scale: attributes of the dataset.
+        written: the work of the thread, which returns their values.
     """
 
     size: int
     checksum: h5py.h5a.AttrID
+    scale: h5py.h5a.AttrID | None
     written: Future
 
 
@@ -79,11 +85,12 @@ class ResidueWriter:
 
     Args:
         paths: {feature: path}, names of `outputs.table.RESIDUES`.
+        forms: {feature: how its values are stored}.
         threads: that write, at most MOST_THREADS.
     """
 
-    def __init__(self, paths: Mapping[str, Path], threads: int = 1) -> None:
-        self._paths = dict(paths)
+    def __init__(self, paths: Mapping[str, Path], forms: Mapping[str, Form], threads: int = 1) -> None:
+        self._paths, self._forms = dict(paths), dict(forms)
         self._thread_count = max(1, min(threads, MOST_THREADS))
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -109,7 +116,9 @@ class ResidueWriter:
 
     def _open(self) -> None:
         self._opened = ExitStack()
-        self._files = {feature: self._opened.enter_context(new_hdf5(path)) for feature, path in self._paths.items()}
+        opened = {feature: new_hdf5(path, **FORMAT) for feature, path in self._paths.items()}
+        self._files = {feature: self._opened.enter_context(file) for feature, file in opened.items()}
+        self._write_back = self._opened.enter_context(WriteBack(file.descriptor for file in self._files.values()))
 
     def write(self, digest: str, arrays: Mapping[str, np.ndarray], name: str) -> None:
         """Take the features of one sequence.
@@ -118,24 +127,26 @@ class ResidueWriter:
 
         Args:
             digest: of the sequence; it names the datasets.
-            arrays: {feature: dataset}.
+            arrays: {feature: values}, [..., L, width] or [L, L].
             name: of the sequence, for messages.
 
         Raises:
-            NonFiniteError: a value of this or an earlier sequence is beyond float16, or not finite.
+            NonFiniteError: a value of this or an earlier sequence is beyond the dtype, or not finite.
         """
         for feature, array in arrays.items():
-            file = self._files[feature]
-            dataset = new_dataset(file, digest, array.shape, array.dtype)
+            file, form = self._files[feature], self._forms[feature]
+            dataset = new_dataset(file, digest, form.shape(array.shape), np.dtype(form.dtype))
             write_attribute(dataset, DIGEST, digest)
             write_attribute(dataset, FEATURE, feature)
             if amino_acids := RESIDUES[feature].amino_acids:
                 write_attribute(dataset, COLUMNS, amino_acids)
-            checksum = write_attribute(
-                dataset, CHECKSUM, np.uint64(0)
-            )  # its place, so that equal work gives equal bytes
-            write = partial(_write_values, digest, array, file.descriptor, dataset.get_offset(), f"{name}: {feature}")
-            self._waiting.append(_Waiting(array.nbytes, checksum, self._threads.submit(write)))
+            # The places of what the thread will know, so that equal work gives equal bytes.
+            checksum = write_attribute(dataset, CHECKSUM, np.uint64(0))
+            shape = form.scale_shape(array.shape)
+            scale = write_attribute(dataset, SCALE, np.zeros(shape, np.float32)) if shape else None
+            place = _Place(file.descriptor, dataset.get_offset(), feature, name)
+            written = self._threads.submit(_write_values, digest, array, form, place)
+            self._waiting.append(_Waiting(array.nbytes, checksum, scale, written))
             self._waiting_bytes += array.nbytes
         while self._waiting and (self._waiting_bytes > WAITING_BYTES or self._waiting[0].written.done()):
             self._wait_for_oldest()
@@ -153,15 +164,15 @@ class ResidueWriter:
             if digest in file:
                 del file[digest]
 
-    def checksum(self, feature: str, digest: str) -> int:
-        """Return the checksum of a dataset."""
+    def has(self, feature: str, digest: str, values: StoredValues) -> bool:
+        """Return whether a dataset has these values."""
         self._wait()
-        return int(self._files[feature][digest].attrs[CHECKSUM])
+        return int(self._files[feature][digest].attrs[CHECKSUM]) == residue_checksum(digest, values)
 
-    def values(self, feature: str, digest: str) -> np.ndarray:
+    def values(self, feature: str, digest: str) -> StoredValues:
         """Return the values of a dataset."""
         self._wait()
-        return self._files[feature][digest][...]
+        return stored_values(self._files[feature][digest])
 
     def finish(self, settings: dict) -> None:
         """Write the datasets that wait, and the settings that determine the content."""
@@ -177,35 +188,74 @@ class ResidueWriter:
     def _wait_for_oldest(self) -> None:
         oldest = self._waiting.popleft()
         self._waiting_bytes -= oldest.size
-        oldest.checksum.write(np.array(oldest.written.result(), np.uint64))
+        checksum, scale = oldest.written.result()
+        oldest.checksum.write(np.array(checksum, np.uint64))
+        if oldest.scale is not None:
+            oldest.scale.write(scale)
+        self._write_back.add(oldest.size)
 
 
-def _write_values(digest: str, values: np.ndarray, file: int, offset: int, name: str) -> int:
-    """Write the values of a dataset, [..., L, width], to their place in the file; return the checksum.
+@dataclass(frozen=True)
+class _Place:
+    """Where the values of a dataset go.
 
-    Args:
-        digest: of the sequence.
-        values: of its dataset.
+    Attributes:
         file: descriptor.
-        offset: of the place, in bytes.
-        name: of sequence and feature, for messages.
+        offset: in the file, in bytes.
+        feature: name of RESIDUES.
+        sequence: its name, for messages.
     """
-    if values.dtype == np.float16 and not _is_finite(values):
-        raise NonFiniteError(f"{name} has a value beyond float16; use per_residue: float32")
+
+    file: int
+    offset: int
+    feature: str
+    sequence: str
+
+
+def _write_values(digest: str, values: np.ndarray, form: Form, place: _Place) -> tuple[int, np.ndarray | None]:
+    """Write the values of a sequence, [..., L, width] or [L, L], in their form; return the checksum and the scale."""
+    stored = form.stored(values)
+    _check_finite(stored, place)
+    offset = place.offset
+    for block in np.ndindex(stored.values.shape[:-2]):
+        rest = memoryview(np.ascontiguousarray(stored.values[block]).reshape(-1).view(np.uint8))
+        while rest:
+            written = os.pwrite(place.file, rest, offset)
+            offset, rest = offset + written, rest[written:]
+    return residue_checksum(digest, stored), stored.scale
+
+
+def _check_finite(stored: StoredValues, place: _Place) -> None:
+    """Raise NonFiniteError for a value that is not finite."""
+    name = f"{place.sequence}: {place.feature}"
+    if stored.values.dtype == np.float16 and not _is_finite(stored.values):
+        key = "include_dtype" if RESIDUES[place.feature].in_include else "per_residue"
+        raise NonFiniteError(f"{name} has a value beyond float16; use {key}: float32")
+    values = stored.values if stored.scale is None else stored.scale
     if values.dtype == np.float32 and not np.isfinite(values).all():
         raise NonFiniteError(f"{name} has a value that is not finite; use dtype: fp32, or check the checkpoint")
-    for place in np.ndindex(values.shape[:-2]):
-        rest = memoryview(np.ascontiguousarray(values[place]).reshape(-1).view(np.uint8))
-        while rest:
-            written = os.pwrite(file, rest, offset)
-            offset, rest = offset + written, rest[written:]
-    return residue_checksum(digest, values)
 
 
 def _is_finite(values: np.ndarray) -> bool:
     """Return whether all values, float16, are finite; np.isfinite takes eight times as long."""
     without_sign = values.view(np.uint16) << 1
     return bool(without_sign.max() < 0xF800)  # the exponent of infinity and NaN
+
+
+def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
+    """Return what has a name in a file; None if nothing has, or if a link leads to a file that is gone.
+
+    Raises:
+        KeyError: it is damaged.
+    """
+    found = file.get(name)  # also None if it is damaged
+    is_here = found is None and isinstance(file.get(name, getlink=True), h5py.HardLink)
+    return file[name] if is_here else found
+
+
+def stored_values(dataset: h5py.Dataset) -> StoredValues:
+    """Return the values of a dataset."""
+    return StoredValues(dataset[...], dataset.attrs.get(SCALE))
 
 
 def copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str, original_id: str | None = None) -> None:
@@ -227,27 +277,32 @@ def copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str, original_i
         target[name].attrs[ORIGINAL_ID] = original_id
 
 
-def residue_checksum(digest: str, values: np.ndarray | h5py.Dataset) -> int:
+def residue_checksum(digest: str, stored: StoredValues) -> int:
     """Return the XXH3-64 (https://xxhash.com) of a sequence's digest, and of shape, dtype and values of its dataset.
 
-    The values are hashed in C order, as they are stored; of a dataset, [..., L, width], a block in memory at a time.
-    The digest is part of it, so that two datasets that change places are noticed.
+    The values are hashed in C order, as they are stored, and then the scale; of a dataset of HDF5 (as `stored.values`)
+    a block is in memory at a time. The digest is part of it, so that two datasets that change places are noticed.
     """
+    values = stored.values
     state = xxhash.xxh3_64(f"{digest} {values.shape} {values.dtype.str}".encode())
     for place in block_slices(values):
         state.update(np.ascontiguousarray(values[place]))
+    if stored.scale is not None:
+        state.update(np.ascontiguousarray(stored.scale, "<f4"))
     return state.intdigest()
 
 
 def block_shape(values: np.ndarray | h5py.Dataset) -> tuple[int, ...]:
-    """Return the shape of the blocks of [..., L, width]: whole rows, of one layer."""
+    """Return the shape of the blocks of [..., L, width]: whole rows, of one layer; or of [n]."""
+    if values.ndim == 1:
+        return (max(1, min(len(values), BLOCK_BYTES // values.dtype.itemsize)),)
     *leading, rows, width = values.shape
     at_once = max(1, min(rows, BLOCK_BYTES // (width * values.dtype.itemsize)))
     return (*(1 for _ in leading), at_once, width)
 
 
 def block_slices(values: np.ndarray | h5py.Dataset) -> Iterator[tuple[slice, ...]]:
-    """Yield where the blocks of [..., L, width] lie, in C order; the last ones may reach beyond the end."""
+    """Yield where the blocks of [..., L, width], or [n], lie, in C order; the last ones may reach beyond the end."""
     shape = block_shape(values)
     for index in np.ndindex(*(-(-size // step) for size, step in zip(values.shape, shape, strict=True))):
         yield tuple(slice(i * step, (i + 1) * step) for i, step in zip(index, shape, strict=True))

@@ -6,12 +6,13 @@ import torch
 
 from ..embedding.embedder import Embedder
 from ..embedding.host_copies import stored_arrays
-from ..embedding.kept_residues import stored_dtypes
 from ..embedding.masked import MaskedCopies
+from ..outputs.forms import StoredValues
 from ..outputs.layouts import LAYER_ROWS, PAIRS
 from ..outputs.measures import residue_errors
 from ..outputs.table import POOLINGS, RESIDUES, SCALARS
 from ..sequences.tokens import tokenize
+from ..store.embeddings import in_dtype, vector_dtype
 from ..system.progress import progress_bar
 from .masked import compare_masked, windows_of
 from .reference import reference_in_windows, reference_outputs, substitution_marginals
@@ -30,25 +31,27 @@ def compare(
     reference_ids = [reference_tokens(sequence) for sequence in sequences]
     tokens = [tokenize(sequence) for sequence in sequences]
     names = (chosen["sample"] + "|" + chosen["id"]).tolist()
-    columns, residue_dtype = embedder.columns, stored.residue_dtype or "float32"
+    columns = embedder.columns
     measured: list[dict] = []
 
     def compare_one(index: int, out: dict) -> None:
         truth = _reference(reference, reference_ids[index], embedder)
-        again = stored_arrays(out, stored_dtypes(list(stored.residues[index]), residue_dtype))
+        forms = {feature: stored.forms[feature] for feature in _of_forward(stored, index)}
         errors = compare_stored(stored, index, truth, reference_ids[index])
         errors["bit_equal"] = all(
-            array.tobytes() == stored.residues[index][feature].tobytes() for feature, array in again.items()
+            forms[feature].stored(array).has_bits_of(stored.residues[index][feature])
+            for feature, array in stored_arrays(out, forms).items()
         )
         record = chosen.iloc[index]
-        for layer in embedder.layers:
+        for place, layer in enumerate(embedder.layers):
             row = {"sample": record["sample"], "id": record["id"], "length": record["length"], "layer": layer}
             got, want = out["representations"][layer], truth["representations"][layer]
             row |= {"index": index} | residue_errors(got.numpy(force=True), want)
+            row |= _loss_in_8_bits(stored.residues[index].get("representations"), place, want[1:-1])
             for column in columns:
                 if column.layer == layer:
-                    pooling = POOLINGS[column.pooling]
-                    row[pooling.measure.name] = pooling.error(stored.columns[column.name][index], want)
+                    pooling, vector = POOLINGS[column.pooling], stored.columns[column.name][index]
+                    row[pooling.measure.name] = pooling.error(vector.astype(vector_dtype(stored.settings)), want)
             measured.append(row | errors)
         bar.update(len(sequences[index]))
 
@@ -57,12 +60,13 @@ def compare(
         embedder.recompute(again, tokens, names, each_sequence=compare_one)
     copies = MaskedCopies(embedder, tokens, names)
     of_masked = compare_masked(reference, reference_ids, stored, copies, again, seed)
+    now = in_dtype(again.columns, stored.settings, names)
     for row in measured:
         index = row.pop("index")
         is_equal = row["bit_equal"] and of_masked[index].get("bit_equal", True)
         row |= of_masked[index] | {"bit_equal": is_equal}
         own = [column.name for column in columns if column.layer in (None, row["layer"])]
-        row["bit_equal"] &= all(again.columns[c][index].tobytes() == stored.columns[c][index].tobytes() for c in own)
+        row["bit_equal"] &= all(now[c][index].tobytes() == stored.columns[c][index].tobytes() for c in own)
     return pd.DataFrame(measured, columns=None if measured else ["sample", "id", "length", "layer"])
 
 
@@ -99,10 +103,22 @@ def compare_stored(stored: Stored, index: int, truth: dict, tokens: np.ndarray) 
     for feature in _of_forward(stored, index):
         output, got = RESIDUES[feature], stored.residues[index][feature]
         if feature in truth:
-            errors |= output.errors(got, _residues_only(feature, truth[feature]).reshape(got.shape))
+            want = _residues_only(feature, truth[feature]).reshape(got.decoded.shape)
+            errors |= output.errors(got.nearest_to(want), want)
         else:
             errors |= {measure.name: None for measure in output.measures}
     return errors
+
+
+def _loss_in_8_bits(stored: StoredValues | None, place: int, want: np.ndarray) -> dict[str, float]:
+    """Return the differences of representations in 8 bits from fair-esm's [L, E], with the loss by the rounding.
+
+    No bound applies to them; they show what the user's choice costs. `place`: number of the layer among those stored.
+    """
+    if stored is None or stored.scale is None:
+        return {}
+    errors = residue_errors(stored.decoded.reshape(-1, *want.shape)[place], want)
+    return {f"int8_{name}": errors[name] for name in ("relative_l2", "min_residue_cosine")}
 
 
 def _residues_only(feature: str, truth: np.ndarray | dict[int, np.ndarray]) -> np.ndarray:

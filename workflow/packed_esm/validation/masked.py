@@ -8,6 +8,7 @@ import torch
 from ..embedding.embedder import Embedder
 from ..embedding.masked import MaskedCopies, add_masked
 from ..embedding.results import Embeddings
+from ..outputs.forms import StoredValues
 from ..outputs.measures import logits_errors
 from ..outputs.table import MASKED_MEASURE, RESIDUES, SCALARS
 from .reference import masked_logits, substitution_marginals
@@ -40,7 +41,8 @@ def compare_masked(
 
     def compare_bits(index: int, out: dict) -> None:
         kept = stored.residues[index]
-        equal = [out[name].tobytes() == kept[name].tobytes() for name in out.keys() & kept.keys()]
+        both = out.keys() & kept.keys()
+        equal = [stored.forms[name].stored(out[name]).has_bits_of(kept[name]) for name in both]
         errors[index]["bit_equal"] = all(equal)
 
     def compare_one(index: int, logits: np.ndarray) -> None:
@@ -78,7 +80,8 @@ def masked_errors(
             errors |= scalar.errors(float(stored.columns[name][index][0]), mixed, tokens)
     for feature, got in stored.residues[index].items():
         if RESIDUES[feature].of_masked:
-            errors |= RESIDUES[feature].errors(got[chosen], substitution_marginals(want, tokens[1 + chosen]))
+            marginals = substitution_marginals(want, tokens[1 + chosen])
+            errors |= RESIDUES[feature].errors(StoredValues(got.values[chosen]).nearest_to(marginals), marginals)
     return errors
 
 

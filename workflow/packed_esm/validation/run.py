@@ -13,7 +13,7 @@ import pandas as pd
 from ..checkpoints.digest import CheckpointDigest, read_digests, start_digest
 from ..embedding.device import device_name
 from ..embedding.embedder import Embedder
-from ..embedding.options import EmbedOptions
+from ..embedding.options import EmbedOptions, StorageOptions
 from ..errors import ValidationError
 from ..outputs.table import MEASURES, POOLINGS, SEQUENCE_MEASURES
 from ..sequences.manifest import embedded, read_manifest
@@ -68,7 +68,7 @@ def validate(
     stored = read_stored(samples, residues, rows, chosen)
     table = compare(chosen, sequences, stored, embedder, options.seed)
     tolerance = options.tolerance(embedder.settings["dtype"])
-    bounds = bounds_of(table, tolerance, stored.residue_dtype)
+    bounds = bounds_of(table, tolerance)
     failures = find_failures(table, bounds, _bits_can_be_equal(embedder, stats))
     summary = _summarise(table, failures, len(rows), tolerance, embedder.settings)
     with replacing(table_path) as temporary:
@@ -89,8 +89,8 @@ def _same_embedder(
     Raises:
         ValidationError: the settings of a file differ from `options`.
     """
-    stored = {path: sample_settings(path) for path in paths}
-    stored |= {path: _without_dtype(residue_settings(path)) for path in residues}
+    files = {path: sample_settings(path) for path in paths} | {path: residue_settings(path) for path in residues}
+    stored = {path: StorageOptions.of_file(settings)[1] for path, settings in files.items()}
     budget = stored[paths[0]]["tokens_per_pack"]  # a list if chunks differ, after an out-of-memory
     budget_here = budget if isinstance(budget, int) else min(budget)
     embedder = Embedder(replace(options, tokens_per_pack=budget_here), digest)
@@ -99,10 +99,6 @@ def _same_embedder(
         if differing := differences(settings, present):
             raise ValidationError(f"{path}: its settings differ from the present ones ({'; '.join(differing)})")
     return embedder
-
-
-def _without_dtype(settings: dict) -> dict:
-    return {key: value for key, value in settings.items() if key != "per_residue"}
 
 
 def _bits_can_be_equal(embedder: Embedder, stats: Sequence[dict]) -> bool:
@@ -165,6 +161,9 @@ def _summarise(
             **{f"worst_{name}": _worst(table[name]) for name in compared},
             "bit_equal": bool(table["bit_equal"].all()),
         }
+    if "int8_relative_l2" in table:
+        summary["worst_int8_relative_l2"] = float(table["int8_relative_l2"].max())
+        summary["worst_int8_residue_cosine"] = float(table["int8_min_residue_cosine"].min())
     return summary
 
 

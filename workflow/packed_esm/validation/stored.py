@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..embedding.host_copies import Forms
+from ..embedding.kept_residues import forms_of
+from ..embedding.options import StorageOptions
 from ..errors import ValidationError
+from ..outputs.forms import StoredValues
 from ..sequences.alphabet import first_residues, invalid_characters, normalise, refget_digest, replace_invalid
 from ..sequences.fasta import read_records
 from ..sequences.manifest import ACCEPTED
-from ..store.embeddings import embedding_columns, sample_batches
+from ..store.embeddings import embedding_columns, sample_batches, sample_settings
 from ..store.names import dataset_names
-from ..store.residues import RESIDUE_FILE, open_residues, residue_settings
+from ..store.residues import RESIDUE_FILE, open_residues, residue_settings, stored_values
 
 
 def read_sequences(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -> list[str]:
@@ -67,13 +71,15 @@ class Stored:
 
     Attributes:
         columns: {column: float32 [n, width]}.
-        residues: {feature: dataset} for each sequence.
-        residue_dtype: of representations in residue files; None if there are no residue files.
+        residues: {feature: values} for each sequence.
+        settings: of the files of embeddings.
+        forms: {feature: how its values are stored}.
     """
 
     columns: dict[str, np.ndarray]
-    residues: list[dict[str, np.ndarray]]
-    residue_dtype: str | None
+    residues: list[dict[str, StoredValues]]
+    settings: Mapping
+    forms: Forms
 
 
 def read_stored(
@@ -93,7 +99,7 @@ def read_stored(
     Raises:
         EmbeddingFileError: a file is damaged.
     """
-    found: list[dict[str, np.ndarray]] = [{} for _ in range(len(chosen))]
+    found: list[dict[str, StoredValues]] = [{} for _ in range(len(chosen))]
     for (sample, feature), path in residues.items():
         ids = rows.loc[rows["sample"] == sample, "id"].tolist()
         names = dict(zip(ids, dataset_names(ids), strict=True))
@@ -101,7 +107,7 @@ def read_stored(
             for record in chosen[chosen["sample"] == sample].itertuples():
                 name = names[record.id]
                 with RESIDUE_FILE.reading(path):
-                    dataset = file[name][...]
-                found[record.Index][feature] = dataset
-    dtype = residue_settings(next(iter(residues.values())))["per_residue"] if residues else None
-    return Stored(read_rows(samples, chosen), found, dtype)
+                    found[record.Index][feature] = stored_values(file[name])
+    options = [StorageOptions.of_file(residue_settings(path))[0] for path in residues.values()]
+    forms = forms_of({feature for _, feature in residues}, options[0]) if options else {}
+    return Stored(read_rows(samples, chosen), found, sample_settings(samples[0][2]), forms)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..options import Options, option
-from ..outputs.bounds import ROUNDING, tolerance
+from ..outputs.bounds import tolerance
 from ..outputs.table import MEASURES
 
 
@@ -42,10 +42,9 @@ class ValidationOptions(Options):
         return tolerance(dtype) | {name: value for name, value in given.items() if value is not None}
 
 
-def bounds_of(table: pd.DataFrame, bounds: Mapping[str, float], residue_dtype: str | None) -> dict[str, float]:
+def bounds_of(table: pd.DataFrame, bounds: Mapping[str, float]) -> dict[str, float]:
     """Return the bound of each measure that the table has; `bounds`: by names of BOUNDS."""
-    measures = [MEASURES[name] for name in table if name in MEASURES]
-    return {x.name: bounds[x.bound] + (ROUNDING[residue_dtype] if x.rounded else 0.0) for x in measures}
+    return {name: bounds[MEASURES[name].bound] for name in table if name in MEASURES}
 
 
 def find_failures(table: pd.DataFrame, bounds: Mapping[str, float], bit_equal: bool) -> list[str]:
