@@ -24,6 +24,7 @@ from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding.device import default_tokens_per_pack
 from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.masked import MaskedCopies
 from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.embedding.packing import iterate_packs
@@ -273,8 +274,6 @@ def test_values_stored_in_fewer_bits_are_validated_and_reach_the_files_through_t
 
 
 def test_after_an_out_of_memory_the_chunk_starts_again_with_half_the_budget(tmp_path):
-    from packed_esm.embedding.job import embed_fasta
-
     fasta = tmp_path / "many.fasta"
     rng = np.random.default_rng(0)
     letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
@@ -374,7 +373,6 @@ def test_every_output_of_a_sequence_is_the_same_to_the_bit_whatever_is_packed_wi
 @pytest.mark.parametrize(("backend", "dtype"), [("triton", "fp16"), ("triton", "fp8"), ("sdpa", "fp32")])
 def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed(backend, dtype, tmp_path, monkeypatch):
     """One bit of one pooled vector, and one value of one residue, wrong on the device the first time only."""
-    from packed_esm.embedding.job import embed_fasta
     from packed_esm.errors import RepeatError
 
     usable(backend, dtype)
