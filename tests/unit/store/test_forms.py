@@ -1,5 +1,6 @@
 """Values that are stored in fewer bits than they are computed in: residue files and pooled vectors."""
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from checkpoint_files import save_fair_esm
-from conftest import random_esm2
+from conftest import ROOT, random_esm2
 from hypothesis import given
 from hypothesis import strategies as st
 from packed_esm.embedding.job import embed_fasta
@@ -294,3 +295,13 @@ def test_files_of_fair_esms_script_have_the_values_that_the_codes_stand_for(smal
     want = {feature: small.stored(feature)["long"].decoded.astype(np.float32) for feature in FEATURES}
     assert np.array_equal(saved["representations"][3].numpy(), want["representations"][1])
     assert np.array_equal(saved["contacts"].numpy(), want["contacts"]) and saved["contacts"].shape == (81, 81)
+
+
+def test_the_functions_of_the_page_give_the_values(small):
+    code = re.search(r"```python\n(def residues\(.*?)```", (ROOT / "docs/using.md").read_text(), re.DOTALL)[1]
+    names = {"np": np}
+    exec(code, names)
+    with h5py.File(small.residues["representations"]) as file:
+        assert np.array_equal(names["residues"](file["long"]), small.stored("representations")["long"].decoded)
+    with h5py.File(small.residues["contacts"]) as file:
+        assert np.array_equal(names["square"](file["long"][...]), small.stored("contacts")["long"].decoded)
