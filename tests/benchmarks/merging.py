@@ -2,9 +2,9 @@
 
   python tests/benchmarks/merging.py --folders /dev/shm /tmp --json merging.json
 
-Random values for random proteins with lengths like UniProt's, in two chunks. Each row is the median of several rounds in
-which merge_residues, the check of the validation, and a plain copy take turns. The copy reads and writes 1 MiB at a time
-and waits until the bytes are on the disk, as merge_residues does. The chunks are in the page cache, as after a run.
+Random values for random proteins with lengths like UniProt's, in two chunks. Each row is the median of several rounds
+in which merge_residues, the check of the validation, and a plain copy take turns. The copy reads and writes 1 MiB at a
+time and waits until the bytes are on the disk, as merge_residues does. The chunks are in the page cache.
 """
 
 import argparse

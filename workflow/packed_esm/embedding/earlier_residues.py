@@ -11,6 +11,7 @@ from ..errors import EmbeddingFileError
 from ..store.residue_checks import ResidueCheck
 from ..store.residues import DIGEST, FEATURE, ResidueWriter, file_settings, open_residues
 from ..store.settings import differences
+from ..store.stored_dataset import StoredDataset
 from ..system.files import FileKind
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,9 @@ class EarlierResidues:
             self.without += 1
             return False
         for feature, dataset in datasets.items():
-            if problem := self._checks[feature].problem(dataset, digest, length):
+            with self._kind.reading(self._paths[feature]):
+                stored = StoredDataset(dataset.id)
+            if problem := self._checks[feature].problem(stored, digest, length):
                 raise EmbeddingFileError(
                     f"{self._paths[feature]}, dataset {name!r}, sequence {digest}: {problem}; {self._kind.remedy}"
                 )
