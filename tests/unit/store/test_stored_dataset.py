@@ -87,8 +87,9 @@ def test_compressed_values_stay_compressed_and_are_checked(chunks):
         file.create_dataset(digest, data=values, chunks=(1, 8, 16), compression="gzip").attrs.update(attributes)
     path = merge(chunks)
     with h5py.File(path) as file:
-        for name in ("a%2Fb", "twin"):
+        for name, record in {"a%2Fb": "a/b", "twin": "twin"}.items():
             assert file[name].compression == "gzip" and np.array_equal(file[name][...], values)
+            assert dict(file[name].attrs) == attributes | {"original_id": record}
     check_residues(path, "s", rows(path), FEATURE)
     with h5py.File(chunk, "a") as file:
         file[digest][1, 39, 15] += 1
