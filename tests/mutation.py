@@ -338,7 +338,7 @@ MUTATIONS = [
     ("residues", "of another sequence taken", "store/residue_checks.py", "if (found := attributes.get(DIGEST)) != digest:", "if not (found := attributes.get(DIGEST)):"),
     ("residues", "of other settings linked", "store/residue_checks.py", "if differing := self._differences(dataset):", "if differing := []:"),
     ("residues", "checksums not checked", "store/residue_checks.py", "return None if checksum == dataset.attrs[CHECKSUM] else", "return None if checksum else"),
-    ("residues", "datasets without a checksum pass", "store/residue_checks.py", 'return "it has no checksum"', "return None"),
+    ("residues", "datasets without a checksum pass", "store/residue_checks.py", 'return None if CHECKSUM in attributes else "it has no checksum"', "return None"),
     ("residues", "checksum not bound to the sequence", "store/residues.py", 'f"{digest} {values.shape}', 'f"{values.shape}'),
     ("residues", "checksum of the first block only", "store/residues.py", "        state.update(np.ascontiguousarray(values[place]))\n", "        state.update(np.ascontiguousarray(values[place]))\n        break\n"),
     ("residues", "not checked when merged", "store/residue_checks.py", "            self._check_values(what, dataset, digest)\n            self._done(1)", "            self._done(1)"),

@@ -29,7 +29,7 @@ from .stored_dataset import StoredDataset, UnreadableValuesError, open_dataset
 if TYPE_CHECKING:
     import pandas as pd
 
-THREADS = 2  # that read values
+THREADS = 2  # that read values; more were not measured
 SMALL = 256 * 2**10  # bytes of a dataset that is read sooner than a thread can be asked to
 MOST_WAITING = 32  # datasets that wait for a thread
 
