@@ -55,6 +55,13 @@ def test_the_table_of_models_is_what_the_measurements_give(monkeypatch):
     assert importlib.import_module("proteome").table() in (ROOT / "README.md").read_text()
 
 
+def test_the_table_of_sizes_is_what_its_program_computes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests/benchmarks"))
+    sizes = importlib.import_module("sizes")
+    assert sizes.table() in (ROOT / "docs/using.md").read_text()
+    assert 0.75 * sizes.OVERHEAD < sizes.hdf5_bytes_per_dataset() < sizes.OVERHEAD
+
+
 @pytest.mark.parametrize(
     ("page", "first_row", "least"),
     [

@@ -1,6 +1,6 @@
 """Join the residue files of all chunks to one HDF5 file of a sample: one dataset per accession or id.
 
-The file holds copies, as they are compressed, and can be moved; --link writes one of links to the chunks, which then
+The file holds copies and can be moved; --link writes one of links to the chunks, which then
 must stay in place.
 
 Example:

@@ -336,7 +336,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file_of_residues(residu
     with pytest.raises(type(error), match="^'?ours'?$"), open_residues(paths[0]):
         raise error
     with monkeypatch.context() as patched:
-        patched.setattr("packed_esm.store.merge_residues.copy_dataset", raises(error))
+        patched.setattr("packed_esm.store.merge_residues.allot_copy", raises(error))
         with pytest.raises(type(error), match="^'?ours'?$"):
             merge_residues(folder / "m.parquet", "s", paths, folder / "s.h5")
     monkeypatch.setattr("packed_esm.store.residues.from_metadata", raises(error))

@@ -9,8 +9,9 @@ import h5py
 
 from ..errors import EmbeddingFileError
 from ..store.residue_checks import ResidueCheck
-from ..store.residues import DIGEST, FEATURE, ResidueWriter, file_settings, find_dataset, open_residues
+from ..store.residues import DIGEST, FEATURE, ResidueWriter, file_settings, open_residues
 from ..store.settings import differences
+from ..store.stored_dataset import StoredDataset, open_dataset
 from ..system.files import FileKind
 
 log = logging.getLogger(__name__)
@@ -95,15 +96,15 @@ class EarlierResidues:
                 raise EmbeddingFileError(
                     f"{self._paths[feature]}, dataset {name!r}, sequence {digest}: {problem}; {self._kind.remedy}"
                 )
-        writer.copy(datasets)
+        writer.copy({feature: h5py.Dataset(dataset.id) for feature, dataset in datasets.items()})
         return True
 
-    def _dataset(self, feature: str, name: str, digest: str) -> h5py.Dataset | None:
+    def _dataset(self, feature: str, name: str, digest: str) -> StoredDataset | None:
         """Return the dataset of a sequence; None if there is none that may be copied."""
         file = self._files[feature]
         with self._kind.reading(self._paths[feature]):
-            dataset = find_dataset(file, name)
-            if not isinstance(dataset, h5py.Dataset) or dataset.attrs.get(DIGEST) != digest:
+            dataset = open_dataset(file, name)
+            if not isinstance(dataset, StoredDataset) or dataset.attrs.get(DIGEST) != digest:
                 return None
-            is_linked = dataset.file.filename != file.filename
+            is_linked = dataset.file_name != file.filename
         return None if self._is_own and is_linked else dataset

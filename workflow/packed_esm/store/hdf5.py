@@ -36,6 +36,8 @@ class _Handle(io.FileIO):
 # The functions of h5py for datasets and attributes take five times as long as those of its low level, which these use.
 _SCALAR = h5s.create(h5s.SCALAR)
 _TEXT = h5py.string_dtype()
+_NAME_IN_UTF8 = h5p.create(h5p.LINK_CREATE)
+_NAME_IN_UTF8.set_char_encoding(h5t.CSET_UTF8)
 _ALLOTTED = h5p.create(h5p.DATASET_CREATE)
 _ALLOTTED.set_alloc_time(h5d.ALLOC_TIME_EARLY)
 _ALLOTTED.set_fill_time(h5d.FILL_TIME_NEVER)
@@ -44,7 +46,8 @@ _ALLOTTED.set_obj_track_times(False)  # so that equal work gives equal bytes
 
 def new_dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5d.DatasetID:
     """Return a new dataset without values, which has its place in the file already (`get_offset`)."""
-    return h5d.create(file.id, name.encode(), h5t.py_create(dtype, logical=True), h5s.create_simple(shape), _ALLOTTED)
+    space, link = h5s.create_simple(shape), None if name.isascii() else _NAME_IN_UTF8
+    return h5d.create(file.id, name.encode(), h5t.py_create(dtype, logical=True), space, _ALLOTTED, link)
 
 
 def write_attribute(dataset: h5d.DatasetID, name: str, value: str | np.generic | np.ndarray) -> h5a.AttrID:

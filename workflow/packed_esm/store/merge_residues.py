@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import h5py
 
 from ..sequences.manifest import embedded, read_manifest
 from ..system.progress import progress_bar
-from .hdf5 import new_hdf5
+from .hdf5 import NewFile, new_hdf5, write_attribute
 from .names import dataset_names
-from .residue_checks import ResidueCheck
+from .residue_checks import ResidueChecks
 from .residues import (
     FEATURE,
     FORMAT,
+    ORIGINAL_ID,
     SETTINGS_ATTRIBUTE,
     copy_dataset,
     open_residues,
@@ -21,6 +23,7 @@ from .residues import (
     residue_settings,
 )
 from .settings import SETTINGS_KEY, common_settings, to_metadata
+from .stored_dataset import StoredDataset, allot_copy
 
 
 def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, link: bool = False) -> int:
@@ -48,13 +51,27 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
             # Of the folders as they are: HDF5 follows `..` from the folder that a link to one leads to.
             home = chunk_paths[number].parent.resolve() / chunk_paths[number].name
             home_from_here = os.path.relpath(home, out.parent.resolve())
-            check = ResidueCheck(chunk_paths[number], settings, feature)
-            with open_residues(chunk_paths[number]) as chunk:
+            path = chunk_paths[number]
+            with open_residues(path) as chunk, ResidueChecks(path, settings, feature, bar.update) as checks:
                 for record in records.itertuples():
-                    check.check(chunk, record.digest, record.digest, record.length, f"{record.sample}|{record.id}")
+                    copy = None if link else partial(_copy, target=file, name=record.name, original_id=record.id)
+                    where = f"{record.sample}|{record.id}"
+                    checks.check(chunk, record.digest, record.digest, record.length, where, copy)
                     if link:
                         file[record.name] = h5py.ExternalLink(home_from_here, record.digest)
-                    else:
-                        copy_dataset(chunk[record.digest], file, record.name, record.id)
-                    bar.update(1)
     return len(rows)
+
+
+def _copy(dataset: StoredDataset, target: NewFile, name: str, original_id: str) -> None:
+    """Copy a dataset; plain values follow when they are read to be checked.
+
+    Version 0.3.0 compressed values. HDF5 copies such a dataset whole, without inflating it.
+    """
+    if dataset.offset is None:
+        copy_dataset(h5py.Dataset(dataset.id), target, name, original_id)
+        return
+    copy = allot_copy(dataset, target, name)
+    for attribute in dataset.stored_attributes:
+        if attribute.name.decode() != ORIGINAL_ID:
+            attribute.write(copy)
+    write_attribute(copy, ORIGINAL_ID, original_id)

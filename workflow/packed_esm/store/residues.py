@@ -242,17 +242,6 @@ def _is_finite(values: np.ndarray) -> bool:
     return bool(without_sign.max() < 0xF800)  # the exponent of infinity and NaN
 
 
-def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
-    """Return what has a name in a file; None if nothing has, or if a link leads to a file that is gone.
-
-    Raises:
-        KeyError: it is damaged.
-    """
-    found = file.get(name)  # also None if it is damaged
-    is_here = found is None and isinstance(file.get(name, getlink=True), h5py.HardLink)
-    return file[name] if is_here else found
-
-
 def stored_values(dataset: h5py.Dataset) -> StoredValues:
     """Return the values of a dataset."""
     return StoredValues(dataset[...], dataset.attrs.get(SCALE))
@@ -295,7 +284,7 @@ def residue_checksum(digest: str, stored: StoredValues) -> int:
 def block_shape(values: np.ndarray | h5py.Dataset) -> tuple[int, ...]:
     """Return the shape of the blocks of [..., L, width]: whole rows, of one layer; or of [n]."""
     if values.ndim == 1:
-        return (max(1, min(len(values), BLOCK_BYTES // values.dtype.itemsize)),)
+        return (max(1, min(values.size, BLOCK_BYTES // values.dtype.itemsize)),)
     *leading, rows, width = values.shape
     at_once = max(1, min(rows, BLOCK_BYTES // (width * values.dtype.itemsize)))
     return (*(1 for _ in leading), at_once, width)
