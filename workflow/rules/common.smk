@@ -10,11 +10,9 @@ tree["import_library_from"](FOLDER)
 
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.planning import arguments, inputs, summary
-from packed_esm.planning.conda import embedding_environment
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
 from packed_esm.planning.plan import Plan
-from packed_esm.planning.programs import put_running_python_first
 from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
 from packed_esm.variants.table import check_variants
@@ -96,17 +94,6 @@ metadata = checked_table("metadata", check_metadata)
 variants = checked_table("variants", check_variants)
 model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
-USES_CONDA = any("conda" in str(method).lower() for method in workflow.deployment_settings.deployment_method)
-CPU_ENV = EMBED_ENV = str(FOLDER.parent / "envs" / "cpu.yaml")
-if USES_CONDA:
-    # Snakemake does not know its executor yet. Executors that submit jobs need --jobs, which a local run does not have.
-    submits_jobs = workflow.remote_exec or workflow.resource_settings.nodes is not None
-    environment, reason = embedding_environment(settings, submits_jobs)
-    EMBED_ENV = str(FOLDER.parent / "envs" / f"{environment}.yaml")
-    if workflow.is_main_process:
-        print(f"conda: jobs that run the model use envs/{environment}.yaml ({reason})", file=sys.stderr)
-else:
-    put_running_python_first()  # `python` in the rules
 
 
 scattergather:

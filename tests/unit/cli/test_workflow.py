@@ -58,14 +58,15 @@ def test_what_contradicts_itself_is_an_error(words, message):
 
 def test_with_another_directory_paths_stay_those_of_this_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.fasta", "m.tsv", "one/x", "two/x", "demo/x"):
+    for name in ("a.fasta", "m.tsv", "i.sif", "one/x", "two/x", "demo/x"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    words = ["a.fasta", "metadata=m.tsv", "model=demo", "name=n", "reuse=one,two,three"]
+    words = ["a.fasta", "metadata=m.tsv", "model=demo", "container=i.sif", "name=n", "reuse=one,two,three"]
     assert read_settings(words, "elsewhere") == {
         "samples": json.dumps([str(tmp_path / "a.fasta")]),
         "metadata": f"{tmp_path}/m.tsv",
         "model": "demo",
+        "container": f"{tmp_path}/i.sif",
         "name": "n",
         "reuse": f"{tmp_path}/one,{tmp_path}/two,three",
     }
@@ -76,6 +77,8 @@ def test_options_become_snakemakes_and_what_follows_two_hyphens_goes_there_as_it
     start = ["--logger", "packed-esm", "--config", 'samples=["a.fasta"]']
     assert command("a.fasta") == [*start, "--cores", "all", *snakefile]
     assert {"--sdm", "conda", "--dry-run"} <= {*command("--conda", "-n")}
+    assert command("--apptainer")[2:4] == ["--sdm", "apptainer"]
+    assert command("--apptainer", "--conda")[2:5] == ["--sdm", "conda", "apptainer"]
     assert command("--slurm")[2:4] == ["--workflow-profile", "slurm"] and "--cores" not in command("--slurm")
     assert command("--cores", "3", "--directory", "d")[2:6] == ["--directory", "d", "--cores", "3"]
     assert "--logger" not in command("--verbose")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import random_sequence
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding import attempts, reuse
+from packed_esm.embedding import attempts, embedder, reuse
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
@@ -187,6 +187,25 @@ def test_only_new_sequences_are_embedded_and_the_bytes_are_the_same(tmp_path, fi
     embedded.clear()
     stats, _ = run(tmp_path, sequences[:10], reuse=[folder / "s.parquet"])
     assert embedded == [] and stats["residues_per_second"] == 0 and stats["packs"] == 0
+
+
+@pytest.mark.parametrize("include", [(), ("pseudo_log_likelihood",)])
+def test_the_weights_are_loaded_only_if_a_sequence_is_new(tmp_path, first, monkeypatch, include):
+    _, sequences = first
+    options = EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=2048, include=include)
+    (tmp_path / "embeddings").mkdir()
+    plain = run(tmp_path, sequences[:3], options)[1]
+    (tmp_path / "embeddings" / "s.parquet").write_bytes(plain)
+    loaded = []
+    original = embedder.load_esm2
+    monkeypatch.setattr(
+        embedder, "load_esm2", lambda path, mapped=False: loaded.append(mapped) or original(path, mapped)
+    )
+    stats, again = run(tmp_path, sequences[:3], options, own_results=tmp_path, repeat=1.0)
+    assert again == plain and stats["reused_sequences"] == 3 and loaded == [True]
+    more = run(tmp_path, sequences[:4], options, own_results=tmp_path)[1]
+    assert loaded == [True, True, False]
+    assert run(tmp_path, sequences[:4], options)[1] == more and loaded == [True, True, False, False]
 
 
 def test_after_an_out_of_memory_nothing_of_the_larger_budget_is_kept(tmp_path, first, monkeypatch):

@@ -98,6 +98,7 @@ def test_those_options_are_all_but_the_keys_that_only_the_rules_read():
         "samples",
         "input",
         "per_residue",
+        "container",
         "residue_files",
         "formats",
         "name",

@@ -58,7 +58,7 @@ def test_submitted_jobs_get_the_gpu_environment_because_they_request_a_gpu(tmp_p
 
 @pytest.mark.parametrize("submits_jobs", [False, True])
 def test_a_device_that_is_named_decides_without_a_look_at_the_machine(tmp_path, monkeypatch, submits_jobs):
-    monkeypatch.setattr(conda, "_shows_nvidia_gpu", None)
+    monkeypatch.setattr(conda, "shows_nvidia_gpu", None)
     got = {device: chosen(tmp_path, device, submits_jobs=submits_jobs)[0] for device in ("cpu", "mps", "cuda")}
     assert got == {"cpu": "cpu", "mps": "cpu", "cuda": "gpu"}
 

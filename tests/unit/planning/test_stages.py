@@ -172,6 +172,7 @@ def test_every_key_is_of_a_stage_or_known_to_be_of_none(here):
         "name",
         "model",
         "chunks",
+        "container",
         "residues_per_chunk",
         "reuse",
         "formats",

@@ -35,6 +35,7 @@ options:
   --cores N          CPU cores to use (default: all)
   --directory DIR    where results go (default: the working directory)
   --conda            run the jobs in conda environments
+  --apptainer        run the jobs in the image of the key container
   --slurm            submit the jobs to Slurm
   --dry-run          show what would run
   --verbose          show Snakemake's output
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--cores", "-c", "-j", default="all")
     parser.add_argument("--directory", "-d", default="")
     parser.add_argument("--conda", action="store_true")
+    parser.add_argument("--apptainer", action="store_true")
     parser.add_argument("--slurm", action="store_true")
     parser.add_argument("--dry-run", "-n", action="store_true")
     parser.add_argument("--verbose", "-v", action="store_true")

@@ -16,7 +16,7 @@ from ..system.progress import QUIET
 from ..system.tree import tree
 
 _SETTING = re.compile(r"([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?=(.*)", re.DOTALL)
-PATH_KEYS = ("samples", "metadata", "model", "reuse", "variants")  # their values may be paths
+PATH_KEYS = ("samples", "metadata", "model", "reuse", "variants", "container")  # their values may be paths
 
 
 def run(args: argparse.Namespace, for_snakemake: Sequence[str]) -> NoReturn:
@@ -43,7 +43,8 @@ def snakemake_arguments(args: argparse.Namespace, for_snakemake: Sequence[str] =
     words = [] if args.verbose else ["--logger", "packed-esm"]
     words += ["--config", *(f"{key}={value}" for key, value in settings.items())] if settings else []
     words += ["--directory", args.directory] if args.directory else []
-    words += ["--sdm", "conda"] if args.conda else []
+    deployment = [name for name in ("conda", "apptainer") if getattr(args, name)]
+    words += ["--sdm", *deployment] if deployment else []
     words += ["--workflow-profile", "slurm"] if args.slurm else ["--cores", str(args.cores)]
     words += ["--dry-run"] if args.dry_run else []
     # Last, because the options before may take several words, and what follows may begin with a target.

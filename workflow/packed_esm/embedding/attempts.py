@@ -96,6 +96,9 @@ class Attempts:
         After an out-of-memory all sequences start again with half the budget, so that all have the same budget.
         """
         self.clock.restart()
+        if len(indices):
+            _ = self.embedder.model  # loaded here: smaller packs would be no remedy for weights that do not fit
+            self.clock.lap("load")
         return with_smaller_packs(self.embedder, self.sequences, lambda: self._attempt(indices), self._restart)
 
     def _restart(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..errors import NonFiniteError, OptionError
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
-from ..model.esm2 import ESM2WithFlashAttention, resolve_layers
+from ..model.esm2 import ESM2WithFlashAttention, ModelFacts, resolve_layers
 from ..outputs.columns import Column, columns_of
 from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, ResidueOutput, included
 from ..sequences.tokens import tokenize
@@ -39,37 +40,55 @@ PACKS_AHEAD = 2
 
 
 class Embedder:
-    """A loaded model with its settings; everything that determines an embedding is in `settings`.
+    """A model with its settings; everything that determines an embedding is in `settings`.
 
     With `options.windows`, a protein that is longer than a window is embedded in windows, and their outputs are joined.
 
     Args:
         options: how to embed.
         digest: from `start_digest`, of the checkpoint; by default its sha256 is computed while it is loaded.
+        load: load the model now; else it is loaded where it is first used, and only its header is read now.
     """
 
-    def __init__(self, options: EmbedOptions, digest: Future[CheckpointDigest] | None = None) -> None:
+    def __init__(
+        self, options: EmbedOptions, digest: Future[CheckpointDigest] | None = None, load: bool = True
+    ) -> None:
         self.options = options
         self.device = choose_device(options.device)
-        dtype = choose_dtype(options.dtype, self.device)
+        self.dtype = choose_dtype(options.dtype, self.device)
         self._check_windows()
         digest = digest or start_digest(Path(options.model))
-        # On a CPU the weights would stay in the mapped file, and another program could overwrite it during the run.
-        base = load_esm2(options.model, mapped=self.device.type == "cuda")
+        base = self._read(mapped=not load)
         require_heads(base, options.include, Path(options.model))
         self._contact_head = _contact_head_sha256(base) if self._needs(CONTACT_HEAD) else None
-        model = self.model = ESM2WithFlashAttention(base, self.device, DTYPES[dtype], options.attention)
-        self.layers = resolve_layers(options.layers, model.num_layers)
+        facts = self.facts = ModelFacts.of(base, self.device, DTYPES[self.dtype], options.attention)
+        self.layers = resolve_layers(options.layers, facts.num_layers)
         self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
-            self.device, model.num_layers, model.embed_dim
+            self.device, facts.num_layers, facts.embed_dim
         )
-        self.dtype = dtype
         self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
+        if load:
+            self.model = self._on_device(base)
         self.checkpoint = digest.result()  # only here: the weights are copied to the GPU meanwhile
         require_unchanged(Path(options.model), self.checkpoint)
-        shape = ModelShape(model.num_layers, model.embed_dim, model.attention_heads, self.checkpoint.sha256)
+        shape = ModelShape(facts.num_layers, facts.embed_dim, facts.attention_heads, self.checkpoint.sha256)
         check_published(Path(options.model), shape)
+
+    @cached_property
+    def model(self) -> ESM2WithFlashAttention:
+        """The model on the device."""
+        model = self._on_device(self._read())
+        require_unchanged(Path(self.options.model), self.checkpoint)
+        return model
+
+    def _read(self, mapped: bool = False) -> torch.nn.Module:
+        """Return the base model; with `mapped`, or if a GPU gets its weights at once, these stay in the file."""
+        # On a CPU the weights would stay in the mapped file, and another program could overwrite it during the run.
+        return load_esm2(self.options.model, mapped=mapped or self.device.type == "cuda")
+
+    def _on_device(self, base: torch.nn.Module) -> ESM2WithFlashAttention:
+        return ESM2WithFlashAttention(base, self.device, DTYPES[self.dtype], self.facts.attention)
 
     def _check_windows(self) -> None:
         """Raise OptionError for windows together with an output that cannot be joined over windows."""
@@ -106,9 +125,9 @@ class Embedder:
             "windows": asdict(self.options.windows) if self.options.windows else None,
             **({"contact_head_sha256": self._contact_head} if self._contact_head else {}),
             "dtype": self.dtype,
-            "attention": backend_version(self.model.attention),
+            "attention": backend_version(self.facts.attention),
             "device": self.device.type,
-            "kernels": self.model.kernels,
+            "kernels": self.facts.kernels,
             "tokens_per_pack": self.tokens_per_pack,
             "bits": BITS,
             "torch": torch.__version__,
@@ -124,7 +143,7 @@ class Embedder:
         return self._empty(self.columns, rows)
 
     def _empty(self, columns: Sequence[Column], rows: int) -> dict[str, np.ndarray]:
-        return {x.name: np.empty((rows, x.width(self.model.embed_dim)), np.float32) for x in columns}
+        return {x.name: np.empty((rows, x.width(self.facts.embed_dim)), np.float32) for x in columns}
 
     @property
     def _columns_of_forward(self) -> list[Column]:

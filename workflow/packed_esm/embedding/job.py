@@ -74,11 +74,11 @@ def embed_fasta(
     clock = Clock()
     sequences = read_tokens(fasta)
     clock.lap("read")
-    embedder = Embedder(options, digest)
+    own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
+    embedder = Embedder(options, digest, load=not (reuse or own))  # earlier results may have all sequences
     check_lengths(fasta, embedder, sequences)
     log.info("settings: %s", json.dumps(embedder.settings))
     clock.lap("load")
-    own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
     with _kept_residues(residues, sequences, storage) as keep:
         embedded = Attempts(embedder, sequences, storage, keep, again, clock, fasta.name).embed(reuse, own)
         if keep:

@@ -118,6 +118,8 @@ class MaskedCopies:
             NonFiniteError: `on_nonfinite` is `fail`, or values are not finite even in fp32.
             MemoryError: the GPU memory is too small for a protein in fp32.
         """
+        if not self.tokens:
+            return  # without a look at the model, which would be loaded
         for index, rows in self._run(self.embedder.model, range(len(self.tokens)), progress):
             yield index, rows if np.isfinite(rows).all() else self._exact(index)
 

@@ -66,7 +66,7 @@ def _normalised_records(fasta: Path) -> Iterator[Record]:
 
 def check_lengths(fasta: Path, embedder: Embedder, sequences: Sequences) -> None:
     """Raise FastaError for the first sequence that is longer than the model's positions."""
-    longest = embedder.model.max_residues
+    longest = embedder.facts.max_residues
     for name, one in zip(sequences.names, sequences.tokens, strict=True):
         windows = embedder.options.windows
         if longest is not None and min(len(one) - 2, windows.size if windows else len(one)) > longest:

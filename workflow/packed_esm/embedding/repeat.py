@@ -110,7 +110,7 @@ class Repeat:
         candidates = np.setdiff1d(np.arange(len(tokens)), first.recomputed)
         if not self.share or not len(candidates):
             return 0
-        if embedder.model.attention == "padded":
+        if embedder.facts.attention == "padded":
             log.warning("repeat: skipped, because with attention: padded bits depend on the neighbours")
             return 0
         rng = np.random.default_rng(self.seed)

@@ -12,6 +12,7 @@ layer norms and rotary tables stay fp32.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -32,6 +33,41 @@ from .padded import in_padded_batches
 
 LOGITS_ROWS = 128  # of the LM head at once where only some rows are wanted: one shape, so that all bits are equal
 MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores per head
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a base model tells before its weights are on a device.
+
+    Attributes:
+        num_layers, embed_dim, attention_heads: its shape.
+        max_residues: the largest number of residues that its positions allow; None: any length.
+        attention: the attention backend.
+        kernels: the operations between the matrix products: `triton` with its version, or `torch`.
+    """
+
+    num_layers: int
+    embed_dim: int
+    attention_heads: int
+    max_residues: int | None
+    attention: str
+    kernels: str
+
+    @classmethod
+    def of(cls, base_model: nn.Module, device: torch.device, dtype: torch.dtype, attention: str) -> "ModelFacts":
+        """Return the facts of a base model; the arguments and errors are those of `ESM2WithFlashAttention`."""
+        if dtype == FP8 and (reason := why_no_fp8(device)):
+            raise OptionError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
+        activations, first = activation_dtype(dtype), base_model.layers[0].self_attn
+        positions = position_embedding(base_model)
+        return cls(
+            num_layers=len(base_model.layers),
+            embed_dim=first.embed_dim,
+            attention_heads=first.num_heads,
+            max_residues=None if positions is None else len(positions) - 2,
+            attention=choose_backend(attention, device, activations, first.head_dim),
+            kernels=backend_version(operations_for(device, activations).NAME),
+        )
 
 
 class ESM2WithFlashAttention(nn.Module):
@@ -60,19 +96,15 @@ class ESM2WithFlashAttention(nn.Module):
         super().__init__()
         self.device = torch.device(device)
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.float16)
-        if self.dtype == FP8 and (reason := why_no_fp8(self.device)):
-            raise OptionError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
-        activations = activation_dtype(self.dtype)
-        first = base_model.layers[0].self_attn
-        self.num_layers, self.embed_dim = len(base_model.layers), first.embed_dim
-        self.attention_heads = first.num_heads
-        self.attention = choose_backend(attention, self.device, activations, first.head_dim)
+        facts = ModelFacts.of(base_model, self.device, self.dtype, attention)
+        self.num_layers, self.embed_dim, self.attention_heads = facts.num_layers, facts.embed_dim, facts.attention_heads
+        self.attention, self.kernels, self.max_residues = facts.attention, facts.kernels, facts.max_residues
         self.padding_idx = base_model.padding_idx
         self.mask_idx = base_model.mask_idx
         if self.dtype == torch.float32:
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if self.dtype == torch.float32 else None
-        self._ops = operations_for(self.device, activations)
+        self._ops = operations_for(self.device, activation_dtype(self.dtype))
         self.layers = nn.ModuleList(TransformerBlock(layer, self.device, self.dtype) for layer in base_model.layers)
         self.token_dropout = token_dropout(base_model)
         for name, tensor in (
@@ -85,16 +117,6 @@ class ESM2WithFlashAttention(nn.Module):
             module = getattr(base_model, name, None)
             setattr(self, name, module and module_on_device(module, self.device))
         self.requires_grad_(False).eval()
-
-    @property
-    def max_residues(self) -> int | None:
-        """The largest number of residues that the positions of the model allow; None: any length."""
-        return None if self.position_embedding is None else len(self.position_embedding) - 2
-
-    @property
-    def kernels(self) -> str:
-        """The operations between the matrix products: `triton` with its version, or `torch`."""
-        return backend_version(self._ops.NAME)
 
     @torch.inference_mode()
     def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:

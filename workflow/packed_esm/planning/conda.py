@@ -26,7 +26,7 @@ def embedding_environment(settings: Mapping[str, Any], submits_jobs: bool, dev: 
         reason = "device is cuda"
     elif submits_jobs:
         reason = "device is auto, and submitted jobs request a GPU"
-    elif _shows_nvidia_gpu(dev):
+    elif shows_nvidia_gpu(dev):
         reason = "device is auto, and this machine has an NVIDIA GPU"
     elif (dev / "kfd").exists():
         return "cpu", "device is auto, and conda-forge has no torch for the AMD GPU of this machine"
@@ -37,7 +37,7 @@ def embedding_environment(settings: Mapping[str, Any], submits_jobs: bool, dev: 
     return "gpu", reason
 
 
-def _shows_nvidia_gpu(dev: Path) -> bool:
+def shows_nvidia_gpu(dev: Path = Path("/dev")) -> bool:
     """Return whether CUDA would find a GPU, from device files, else nvidia-smi (WSL has no such files)."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "NoDevFiles"):
         return False

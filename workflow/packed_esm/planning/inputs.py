@@ -101,3 +101,8 @@ def earlier_files(paths: Sequence[str], own: Path) -> list[Path]:
             raise OptionError(f"reuse: there are no embeddings at {path}; give a Parquet file or a folder of results")
         files += first
     return [file for file in dict.fromkeys(files) if not file.resolve().is_relative_to(own.resolve())]
+
+
+def folder_of_results(embeddings: Path) -> Path:
+    """Return the folder of results that a Parquet file is in, which has its residue files too; else its own folder."""
+    return embeddings.parents[1] if embeddings.parent.name == "embeddings" else embeddings.parent

@@ -106,7 +106,7 @@ def _bits_can_be_equal(embedder: Embedder, stats: Sequence[dict]) -> bool:
     made_with = sorted({(s["device"], s["settings"]["tokens_per_pack"]) for s in stats if s["sequences"]})
     here = (device_name(embedder.device), embedder.tokens_per_pack)
     reused = sum(s["reused_sequences"] for s in stats)
-    if embedder.model.attention == "padded":
+    if embedder.facts.attention == "padded":
         reason = "with attention: padded bits depend on the neighbours"
     elif reused:
         reason = f"{reused} sequences come from earlier results, which do not record their device"
