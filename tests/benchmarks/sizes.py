@@ -3,7 +3,7 @@
   python tests/benchmarks/sizes.py
 
 Computed from the numbers of proteins and residues. What HDF5 adds to the values of a dataset was measured
-in the file of a sample (`merging.py`: 0.68 KB); a test compares OVERHEAD with that in the file of a chunk.
+in the file of a sample (`merging.py`); a test compares OVERHEAD with that in the file of a chunk.
 """
 
 import math
@@ -18,7 +18,7 @@ from packed_esm.store.residues import ResidueWriter
 
 WIDTH = 1280  # E of 650M
 TOKENS = 33
-OVERHEAD = 700  # bytes that HDF5 adds to the values of a dataset: its header, attributes and name, and gaps
+OVERHEAD = 500  # bytes that HDF5 adds to the values of a dataset: its header, attributes and name, and gaps
 SIGMA = 0.6  # of the logarithm of the lengths, as in forward.uniprot_like
 
 
