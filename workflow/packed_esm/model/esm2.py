@@ -102,6 +102,7 @@ class ESM2WithFlashAttention(nn.Module):
         first = base_model.layers[0].self_attn
         self.num_layers, self.embed_dim = len(base_model.layers), first.embed_dim
         self.attention_heads = first.num_heads
+        self.weights = weights
         self.attention = choose_backend(attention, self.device, activations, first.head_dim)
         self.padding_idx = base_model.padding_idx
         self.mask_idx = base_model.mask_idx
