@@ -117,9 +117,8 @@ class ESM2WithFlashAttention(nn.Module):
         self.base_model = base_model if in_fp32 and weights == "resident" else None
         self._ops = operations_for(self.device, activations)
         blocks = base_model.layers
-        self.layers = LAYERS[weights](
-            lambda layer: TransformerBlock(blocks[layer], self.device, self.dtype), self.num_layers, self.device
-        )
+        make = partial(_block, blocks, self.device, self.dtype)
+        self.layers = LAYERS[weights](make, self.num_layers, self.device)
         self.token_dropout = token_dropout(base_model)
         for name, tensor in (
             ("embedding", scaled_embedding(base_model)),
@@ -349,3 +348,8 @@ class ESM2WithFlashAttention(nn.Module):
                 "the limit of the model's learned positions"
             )
         return layout
+
+
+def _block(layers: nn.ModuleList, device: torch.device, dtype: torch.dtype, index: int) -> TransformerBlock:
+    """Return the block of a layer of fair-esm's model, counted from 0."""
+    return TransformerBlock(layers[index], device, dtype)
