@@ -74,6 +74,12 @@ class _StreamedLayers:
             yield self._ready_block(self._slots[0])
             self._slots.rotate(-1)
 
+    def _add_slot(self, block: TransformerBlock) -> None:
+        slot = _Slot(block)
+        if self._stream:  # a copy may be on its way there when this object is dropped
+            slot.memory.record_stream(self._stream)
+        self._slots.append(slot)
+
     def _fill(self, slot: _Slot, layer: int) -> None:
         if self._stream:  # after the work that is queued now, which may use the slot
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -114,7 +120,7 @@ class HostLayers(_StreamedLayers):
             self._host.append(_host_memory(_size(block), device))
             _copy(block, self._host[-1])
             if layer < SLOTS:
-                self._slots.append(_Slot(block))
+                self._add_slot(block)
 
     def _start_copy(self, slot: _Slot, layer: int) -> Ready:
         with self._copying():
@@ -130,7 +136,8 @@ class FileLayers(_StreamedLayers):
         super().__init__(device)
         self._make = make
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
-        self._slots.extend(_Slot(make(layer)) for layer in range(min(SLOTS, count)))
+        for layer in range(min(SLOTS, count)):
+            self._add_slot(make(layer))
 
     def _start_copy(self, slot: _Slot, layer: int) -> Ready:
         return self._thread.submit(self._copy, slot, layer).result
@@ -180,10 +187,10 @@ def _host_memory(size: int, device: torch.device) -> torch.Tensor:
     """
     memory = torch.empty(size, dtype=torch.uint8)
     if device.type == "cuda":
-        try:
-            torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), size, 0))
-        except torch.cuda.CudaError as error:
-            raise MemoryError(f"{size} bytes of memory cannot be page-locked ({error})") from error
+        if error := int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), size, 0)):
+            with contextlib.suppress(RuntimeError):  # CUDA reports the error again with the next launch
+                torch.ones(1, device=device)
+            raise MemoryError(f"{size} bytes of memory cannot be page-locked (CUDA error {error})")
         weakref.finalize(memory, _unlock, memory.data_ptr(), device).atexit = False
     return memory
 
