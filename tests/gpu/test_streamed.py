@@ -1,5 +1,7 @@
 """Streamed weights on a real GPU: the bits of resident ones, within less memory. Run: pytest -m gpu tests/gpu"""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from packed_esm.embedding.masked import MaskedCopies
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.kernels.fp8 import FP8, why_no_fp8
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
+from packed_esm.validation.reference import reference_outputs
+from packed_esm.validation.reference_model import reference_tokens, stream_layers
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
@@ -129,6 +133,23 @@ def test_page_locked_memory_is_given_back_with_the_model():
     memory_of_it = first.untyped_storage()
     del first, model
     assert not torch.empty(0, dtype=torch.uint8).set_(memory_of_it).is_pinned()
+
+
+def test_a_reference_whose_layers_are_streamed_is_the_same_and_only_one_layer_is_on_the_gpu():
+    base = random_esm2(8, 512, 8)
+    tokens = reference_tokens("MKTAYIAKQRQISFVKSHFSRQ" * 20)
+    want = reference_outputs(copy.deepcopy(base).cuda(), tokens, [3, 8])
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    streamed = stream_layers(base, CUDA)
+    for _ in range(2):
+        got = reference_outputs(streamed, tokens, [3, 8])
+        assert all(torch.equal(got["representations"][layer], want["representations"][layer]) for layer in (3, 8))
+        assert torch.equal(got["logits"], want["logits"])
+    assert {one.device.type for one in streamed.layers.parameters()} == {"cpu"}
+    layers = sum(one.nbytes for one in streamed.layers.parameters())
+    assert torch.cuda.max_memory_allocated() - before < layers / 2
 
 
 def test_auto_on_this_card_is_resident():
