@@ -203,9 +203,9 @@ def small_card(monkeypatch):
 
     start = MaskedCopies._start
 
-    def start_small(self, model, sources, shares, budget):
-        if budget > 1100:
+    def start_small(self, model, sweep):
+        if sum(len(one.pack.input_ids) for one in sweep) > 1100:
             raise torch.OutOfMemoryError("simulated")
-        return start(self, model, sources, shares, budget)
+        return start(self, model, sweep)
 
     monkeypatch.setattr(MaskedCopies, "_start", start_small)

@@ -28,11 +28,8 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 import peers  # noqa: E402
 from conftest import random_esm2, random_tokens  # noqa: E402
 from packed_esm.checkpoints.registry import MODELS  # noqa: E402
-from packed_esm.embedding.device import (  # noqa: E402
-    DTYPES,  # noqa: E402
-    default_tokens_per_pack,
-    device_name,
-)
+from packed_esm.embedding.device import DTYPES, device_name  # noqa: E402
+from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.kernels.fp8 import FP8, activation_dtype, why_no_fp8  # noqa: E402
 from packed_esm.model.backends import BACKENDS, backend_version, why_not  # noqa: E402

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from forward import uniprot_like
 from packed_esm.checkpoints.registry import MODELS, ModelShape
-from packed_esm.embedding.device import GPU_BYTES_PER_TOKEN_AND_DIM
+from packed_esm.embedding.memory import GPU_BYTES_PER_TOKEN_AND_DIM
 
 RESULTS = Path(__file__).parent / "results"
 RESIDUES = 11.4e6  # of 20,600 human proteins (UniProt, one sequence a gene)
@@ -84,7 +84,7 @@ def table() -> str:
     for name in esm2_names():
         star, star_cpu = "" if name in on_gpu else "\\*", "" if name in on_cpu else "\\*"
         memory = gigabytes(name, on_gpu)
-        small = in_words(RESIDUES / gpu_rates[name] * H200_PEAK / RTX_4090_PEAK) + star if memory < 24 else "too large"
+        small = in_words(RESIDUES / gpu_rates[name] * H200_PEAK / RTX_4090_PEAK) + star if memory < 24 else "streamed"
         large = in_words(RESIDUES / (gpu_rates[name] * h100)) + star
         lines.append(
             f"| `{name}` | {name.split('_')[2]} | {MODELS[name].embed_dim:,} | {memory:.1f} GB{star} "

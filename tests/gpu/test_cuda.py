@@ -22,10 +22,10 @@ from conftest import (
 )
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding.device import default_tokens_per_pack
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.masked import MaskedCopies
+from packed_esm.embedding.memory import default_tokens_per_pack
 from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.embedding.packing import iterate_packs
 from packed_esm.kernels import dispatch
@@ -152,10 +152,10 @@ def test_a_pack_is_embedded_without_synchronisation():
         EmbedOptions(DEMO_PATH, layers=(0, 6), poolings=("mean", "max"), device="cuda", tokens_per_pack=1024)
     )
     one_pack = next(iterate_packs(random_tokens([100, 30, 500]), 1024))
-    embedder._start(embedder.model, one_pack).wait()
+    embedder._start(embedder.model, [one_pack])[0].wait()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        started = embedder._start(embedder.model, one_pack)
+        (started,) = embedder._start(embedder.model, [one_pack])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     started.wait()
@@ -300,7 +300,7 @@ def test_after_an_out_of_memory_the_chunk_starts_again_with_half_the_budget(tmp_
 def test_the_default_budget_fits_a_small_card(gigabytes, monkeypatch):
     """650M shape on a share of this card's memory: no out-of-memory at the budget that is chosen for its size."""
     total = torch.cuda.get_device_properties(0).total_memory
-    monkeypatch.setattr("packed_esm.embedding.device.gpu_memory", lambda device: gigabytes * 10**9)
+    monkeypatch.setattr("packed_esm.embedding.memory.gpu_memory", lambda device: gigabytes * 10**9)
     budget = default_tokens_per_pack(torch.device("cuda"), 33, 1280)
     with torch.device("cuda"):
         base = random_esm2(33, 1280, 20)
@@ -412,8 +412,8 @@ def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed
     for feature, column in ((None, "mean_3"), ("representations", None)):
         done = []
 
-        def start_with_fault(self, model, pack, *rest, feature=feature, done=done):
-            started = start(self, model, pack, *rest)
+        def start_with_fault(self, model, packs, *rest, feature=feature, done=done):
+            (pack,), (started,) = packs, start(self, model, packs, *rest)
             if 7 in pack.indices and not done:
                 place = pack.indices.index(7)
                 done.append(place)
@@ -422,7 +422,7 @@ def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed
                     started.of_sequence(place)[feature][4, 3] += 1
                 else:
                     started.pooled[0].numpy().view(np.uint32)[place, 3] ^= 1
-            return started
+            return [started]
 
         with monkeypatch.context() as once, torch.inference_mode():
             once.setattr(Embedder, "_start", start_with_fault)

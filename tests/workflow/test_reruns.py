@@ -145,7 +145,7 @@ CHANGES = {
     "`formats`": configured(formats="[npy, h5]"),
     "`metadata`, or what it names": metadata,
     "`validation.sequences`": configured(validation="{sequences: 5}"),
-    "`validation.repeat`": configured(validation="{sequences: 4, repeat: 0.5}"),
+    "`validation.repeat` or `weights`": configured(validation="{sequences: 4, repeat: 0.5}", weights="streamed"),
     "`dtype`, `layers`, `pooling`, `attention`, `tokens_per_pack` or `on_nonfinite`": configured(
         dtype="bf16", layers="[3]", pooling="[max]", attention="padded", tokens_per_pack="512", on_nonfinite="fail"
     ),

@@ -59,10 +59,11 @@ rule embed_chunk:
         bits=BITS,
         residues=residue_arguments,
         embedding=arguments.embedding_arguments(settings),
+        placement=unrecorded(arguments.placement_arguments(settings)),
         repeat=unrecorded(arguments.repeat_arguments(settings)),
         # Merged files of an earlier call; no input, because they are made of what this job writes.
         own=unrecorded(results.folder),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
         "{params.residues:q} --reuse {input.reuse:q} --own-results {params.own:q} --threads {threads} {params.embedding:q} "
-        "{params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"
+        "{params.placement:q} {params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"

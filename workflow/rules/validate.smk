@@ -29,7 +29,8 @@ rule validate:
         residues=arguments.residue_arguments(results.residues),
         validation=arguments.validation_arguments(settings),
         embedding=arguments.embedding_arguments(settings),
+        placement=unrecorded(arguments.placement_arguments(settings)),
     shell:
         "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "
-        "--threads {threads} {params.embedding:q} --terminal 3 3>&2 > {log:q} 2>&1"
+        "--threads {threads} {params.embedding:q} {params.placement:q} --terminal 3 3>&2 > {log:q} 2>&1"

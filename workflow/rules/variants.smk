@@ -25,7 +25,8 @@ if variants:
             program=in_clone("scripts/score_variants.py"),
             bits=BITS,
             scoring=arguments.variant_arguments(settings),
+            placement=unrecorded(arguments.placement_arguments(settings)),
         shell:
             "python {params.program:q} --table {input.table:q} --manifest {input.manifest:q} --chunks {input.chunks:q} "
             "--out {output.scores:q} --summary {output.summary:q} --threads {threads} {params.scoring:q} "
-            "--terminal 3 3>&2 > {log:q} 2>&1"
+            "{params.placement:q} --terminal 3 3>&2 > {log:q} 2>&1"

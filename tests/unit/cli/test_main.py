@@ -39,11 +39,12 @@ def test_models_lists_every_model_and_where_it_is(capsys, monkeypatch, tmp_path)
 
 
 def test_doctor_says_what_a_run_would_use(capsys):
-    assert main(["doctor", "device=cpu"]) == 0
+    assert main(["doctor", "device=cpu", "weights=streamed"]) == 0
     text = capsys.readouterr().out
     assert f"torch {torch.__version__}" in text and re.search(r"^device .*, in fp32$", text, re.MULTILINE)
     assert re.search(r"^attention +sdpa$", text, re.MULTILINE) and "not triton:" in text
     assert re.search(r"^model +demo: .*esm2_t6_3M_demo.pt$", text, re.MULTILINE) and "PROBLEM" not in text
+    assert re.search(r"^weights +streamed from the host$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

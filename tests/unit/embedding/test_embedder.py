@@ -225,10 +225,10 @@ def test_out_of_memory_starts_the_chunk_again_with_half_the_budget(tmp_path, mon
     fasta.write_text("".join(f">{i}\n{'MKVL' * 50}\n" for i in range(30)))
     forward = Embedder._start
 
-    def small_card(self, model, pack, *rest):
-        if len(pack.input_ids) > 1100:
+    def small_card(self, model, packs, *rest):
+        if sum(pack.tokens for pack in packs) > 1100:
             raise torch.OutOfMemoryError("simulated")
-        return forward(self, model, pack, *rest)
+        return forward(self, model, packs, *rest)
 
     monkeypatch.setattr(Embedder, "_start", small_card)
     options = EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=4096)

@@ -52,12 +52,13 @@ def wrong_once(monkeypatch, index, change):
     """Let one pass of the model, the first that sequence `index` is in, give a wrong value for it and for no other."""
     start, done = Embedder._start, []
 
-    def start_with_fault(self, model, pack, *rest):
-        started = start(self, model, pack, *rest)
-        if index in pack.indices and not done:
-            done.append(index)
-            change(started, pack.indices.index(index))
-        return started
+    def start_with_fault(self, model, packs, *rest):
+        every = start(self, model, packs, *rest)
+        for pack, started in zip(packs, every, strict=True):
+            if index in pack.indices and not done:
+                done.append(index)
+                change(started, pack.indices.index(index))
+        return every
 
     monkeypatch.setattr(Embedder, "_start", start_with_fault)
     return done
@@ -122,15 +123,15 @@ def flagged(started, place):
     [(not_a_number, "max_1; 1 of 12 .* by at most inf"), (flagged, "values that are not finite; 1 of 12")],
 )
 def test_a_wrong_value_of_the_second_time_is_noticed_too(job, monkeypatch, change, message):
-    start, packs = Embedder._start, []
+    start, done = Embedder._start, []
 
-    def start_with_fault(self, model, pack, *rest):
-        started = start(self, model, pack, *rest)
-        if pack.first:
-            packs.append(pack)
-            if len(packs) == 1:
+    def start_with_fault(self, model, packs, *rest):
+        every = start(self, model, packs, *rest)
+        for pack, started in zip(packs, every, strict=True):
+            if pack.first and not done:
+                done.append(pack)
                 change(started, 0)
-        return started
+        return every
 
     monkeypatch.setattr(Embedder, "_start", start_with_fault)
     with pytest.raises(RepeatError, match=f"gave different bits in {message}"):
@@ -206,11 +207,11 @@ def test_a_protein_in_windows_is_repeated_whole(job, monkeypatch):
 def test_after_an_out_of_memory_the_repeat_has_the_final_budget(job, monkeypatch):
     start, tokens = Embedder._start, []
 
-    def small_card(self, model, pack, *rest):
-        if len(pack.input_ids) > 1100:
+    def small_card(self, model, packs, *rest):
+        if sum(pack.tokens for pack in packs) > 1100:
             raise torch.OutOfMemoryError("simulated")
-        tokens.append((pack.first > 0, len(pack.input_ids)))
-        return start(self, model, pack, *rest)
+        tokens.extend((pack.first > 0, pack.tokens) for pack in packs)
+        return start(self, model, packs, *rest)
 
     monkeypatch.setattr(Embedder, "_start", small_card)
     stats = job(replace(job.options, tokens_per_pack=4096), repeat=1.0)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -28,6 +29,7 @@ OTHERS = {  # a configuration in which no option has its default
     "device": "cpu",
     "dtype": "bf16",
     "attention": "sdpa",
+    "weights": "streamed",
     "tokens_per_pack": 512,
     "on_nonfinite": "fail",
     "include_dtype": "float16",
@@ -90,6 +92,16 @@ def test_without_a_configuration_a_program_reads_its_own_defaults(flags, functio
     group = type(expected)
     without_defaults = {"model": "demo"} if group is EmbedOptions else {}
     assert parsed(flags, function(settings()), group) == group(**without_defaults)
+
+
+def test_where_the_weights_are_is_an_argument_of_its_own_which_no_value_depends_on(flags):
+    given = arguments.placement_arguments(settings(**OTHERS))
+    assert given == ["--weights=streamed"] and arguments.placement_arguments(settings()) == ["--weights=auto"]
+    assert parsed(flags, [*arguments.embedding_arguments(settings(**OTHERS)), *given], EmbedOptions) == replace(
+        EMBEDDING, weights="streamed"
+    )
+    for function in (arguments.embedding_arguments, arguments.variant_arguments):
+        assert function(settings(**OTHERS)) == function(settings(**OTHERS | {"weights": "auto"}))
 
 
 def test_those_options_are_all_but_the_keys_that_only_the_rules_read():

@@ -58,6 +58,20 @@ def test_more_columns_and_files_for_each_residue_take_more_memory(file):
         assert needed(residue_files=True, **config).embedding_mb(None, chunk, 2) == without + 2 * more
 
 
+def test_weights_that_are_streamed_ask_for_what_is_page_locked(file):
+    chunk = SimpleNamespace(fasta=file, manifest=file, table=[file])
+    for dtype, size in (("auto", 2), ("fp16", 2), ("fp8", 2), ("fp32", 4)):
+        run = needed(device="cuda", weights="streamed", dtype=dtype, validation={"repeat": 0.5})
+        pinned = 4000 + size * SHAPE.parameters / 1e6
+        plain = formulas.embedding_memory_mb(SHAPE, BYTES, 1.5) - 2 * 4 * SHAPE.parameters / 1e6
+        assert run.embedding_mb(None, chunk, 1) == pytest.approx(plain + pinned, abs=2)
+        assert run.scoring_mb(None, chunk, 1) == formulas.scoring_memory_mb(SHAPE, BYTES, BYTES, streamed=size)
+    for config in ({"device": "cpu", "weights": "streamed"}, {"device": "cuda"}, {"weights": "resident"}):
+        assert needed(**config).scoring_mb(None, chunk, 1) == formulas.scoring_memory_mb(SHAPE, BYTES, BYTES)
+    large = MODELS["esm2_t48_15B_UR50D"]
+    assert formulas.weights_memory_mb(large) > formulas.weights_memory_mb(large, 4) > large.weight_bytes / 1e6
+
+
 def test_a_file_that_is_not_there_yet_is_left_to_snakemake(tmp_path):
     with pytest.raises(FileNotFoundError):
         needed().merging_mb(None, SimpleNamespace(manifest=str(tmp_path / "m.parquet")), 1)

@@ -58,6 +58,7 @@ def changed(**config):
     [
         *(({key: value}, {"chunk"}) for key, value in RECORDS.items()),
         *(({key: value}, {"embed"}) for key, value in EMBEDDING.items()),
+        ({"weights": "streamed"}, set()),
         ({"long_proteins": {"max_length": 60}}, {"chunk", "embed"}),
         ({"validation": {"sequences": 4}}, {"validate"}),
         ({"validation": {"repeat": 0.5}}, set()),
@@ -154,6 +155,7 @@ def test_scores_of_variants_have_a_stage_of_their_own_where_there_is_a_table(her
         assert of_variants(**{key: EMBEDDING[key]}) == of_variants()
     for key in ("dtype", "attention", "device", "tokens_per_pack", "on_nonfinite"):
         assert of_variants(**{key: EMBEDDING[key]}) != of_variants()
+    assert of_variants(weights="streamed") == of_variants()
     assert of_variants(variant_scores=["pseudo_log_likelihood"]) != of_variants()
     assert of_variants(long_proteins={"max_length": 60}) != of_variants()
     assert {name: source.paths for name, source in of_variants().sources.items()}["table of variants"] == (
@@ -178,5 +180,6 @@ def test_every_key_is_of_a_stage_or_known_to_be_of_none(here):
         "formats",
         "residue_files",
         "validation.repeat",
+        "weights",
     }
     assert set(keys(schema)) <= of_stages | of_none

@@ -19,8 +19,9 @@ from packed_esm.errors import ValidationError
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.store.merge import merge_sample
-from packed_esm.validation.reference import reference_outputs
-from packed_esm.validation.reference_model import load_reference, reference_tokens
+from packed_esm.validation import reference_model
+from packed_esm.validation.reference import masked_logits, reference_outputs
+from packed_esm.validation.reference_model import load_reference, reference_tokens, stream_layers
 from packed_esm.validation.run import validate
 from packed_esm.validation.tolerance import ValidationOptions
 from safetensors.torch import load_file
@@ -50,9 +51,9 @@ def validated(tmp_path, folder):
     fasta = tmp_path / "s.fasta"
     fasta.write_text("".join(f">p{i}\n{random_sequence(20 + 30 * i, rng)}\n" for i in range(6)))
     paths = {name: tmp_path / name for name in ("c.fasta", "m.parquet", "r.tsv", "c.json", "c.arrow", "e.json")}
-    options = EmbedOptions(folder, layers=(0, 1, 2), device="cpu")
 
-    def run():
+    def run(**more):
+        options = EmbedOptions(folder, layers=(0, 1, 2), device="cpu", **more)
         chunk_samples([("s", fasta)], [paths["c.fasta"]], paths["m.parquet"], paths["r.tsv"], paths["c.json"])
         embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], options)
         merge_sample(paths["m.parquet"], "s", [paths["c.arrow"]], tmp_path / "s.parquet")
@@ -197,3 +198,25 @@ def test_tokens_are_those_of_fair_esms_batch_converter():
     sequence = "".join(TOKENS[4:31])
     assert reference_tokens(sequence).tolist() == tokenize(sequence).tolist()
     assert reference_tokens("M<mask>K").tolist() == [0, 20, 32, 15, 2]
+
+
+def test_a_reference_whose_layers_are_streamed_gives_the_same_bits_and_each_layer_goes_home(monkeypatch):
+    put, placed = reference_model._put, []
+    monkeypatch.setattr(reference_model, "_put", lambda layer, *rest, **at: placed.append(layer) or put(layer, **at))
+    model, tokens = random_esm2(3), reference_tokens("MKTAYIAKQRQISFVKSHFSRQ")
+    streamed = stream_layers(copy.deepcopy(model), torch.device("cpu"))
+    for map_bytes in (2**30, 0):  # whole attention maps, and blocks of queries
+        options = {"layers": [0, 2, 3], "map_bytes": map_bytes}
+        want, got = (reference_outputs(one, tokens, **options) for one in (model, streamed))
+        assert all(torch.equal(want["representations"][x], got["representations"][x]) for x in (0, 2, 3))
+        assert torch.equal(want["logits"], got["logits"])
+    assert placed == [layer for _ in range(2) for layer in streamed.layers for _ in range(2)]
+    want, got = (masked_logits(one, tokens, [3, 7], [0], len(tokens) - 2) for one in (model, streamed))
+    assert np.array_equal(want, got)
+
+
+def test_embeddings_of_streamed_weights_are_validated_with_either_and_the_reference_is_streamed_too(validated, caplog):
+    copied = "its layers are copied for each sequence"
+    assert validated(weights="streamed")["bit_equal"] and copied in caplog.text
+    caplog.clear()
+    assert validated()["bit_equal"] and copied not in caplog.text

@@ -23,6 +23,8 @@ def main(args: argparse.Namespace) -> int:
     disk = shutil.disk_usage(Path.cwd())
     print(f"disk here    {disk.free / 1e9:,.0f} GB free")
     problems = [*_device(settings), *_model(settings)]
+    if not problems:
+        _weights(settings)
     for problem in problems:
         print(f"PROBLEM      {problem}")
     return 1 if problems else 0
@@ -49,6 +51,18 @@ def _device(settings: dict) -> list[str]:
         if reason := why_not(backend, device, torch_dtype):
             print(f"  not {backend + ':':<16}{reason}")
     return []
+
+
+def _weights(settings: dict) -> None:
+    """Print where the weights would be."""
+    from ..embedding.device import choose_device, choose_dtype
+    from ..embedding.memory import MemoryPlan
+    from ..planning.checkpoint import Checkpoint
+
+    shape, device = Checkpoint(settings).shape, choose_device(settings["device"])
+    plan = MemoryPlan(device, shape.num_layers, shape.embed_dim, choose_dtype(settings["dtype"], device))
+    place = plan.placement(settings["weights"])
+    print(f"weights      {place if place == 'resident' else f'streamed from the {place}'}")
 
 
 def _model(settings: dict) -> list[str]:

@@ -48,7 +48,7 @@ class Attempts:
     """The work of a job on the device.
 
     Attributes:
-        embedder: each out-of-memory halves its budget of tokens.
+        embedder: each out-of-memory halves its tokens per sweep, or its budget.
         sequences: of the job.
         storage: how the values are stored.
         residues: writes the values of each residue; None: they are not written.
@@ -134,7 +134,9 @@ def with_smaller_packs(
     work: Callable[[], Result],
     restart: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Return the result of `work`; after each out-of-memory call `restart` and do it again with half the budget.
+    """Return the result of `work`; after each out-of-memory call `restart` and do it again with half of a sweep.
+
+    Where a sweep is one pack, the budget of tokens is halved.
 
     Raises:
         MemoryError: the budget is too small to halve; the message names the longest of `sequences`.
@@ -143,20 +145,28 @@ def with_smaller_packs(
         try:
             return work()
         except torch.OutOfMemoryError as error:
-            _halve_budget(embedder, sequences, error)
+            _halve(embedder, sequences, error)
         torch.cuda.empty_cache()
         restart()
 
 
-def _halve_budget(embedder: Embedder, sequences: Sequences, error: Exception) -> None:
-    """Halve the budget of tokens; if it is too small, raise MemoryError, which names the longest sequence."""
-    budget, tokens = embedder.tokens_per_pack, sequences.tokens
+def _halve(embedder: Embedder, sequences: Sequences, error: Exception) -> None:
+    """Halve the tokens of a sweep, on which no bit depends, if it has several packs; else the budget.
+
+    If the budget is too small, raise MemoryError, which names the longest sequence.
+    """
+    budget, sweep, tokens = embedder.tokens_per_pack, embedder.tokens_per_sweep, sequences.tokens
+    if sweep >= 2 * budget:
+        packs = sweep // budget
+        log.warning("out of GPU memory with %d packs for each layer; retrying with %d", packs, packs // 2)
+        embedder.tokens_per_sweep = packs // 2 * budget
+        return
     if budget // 2 < MIN_TOKENS_PER_PACK:
         longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
         raise MemoryError(
             f"out of GPU memory even with {budget} tokens per pack; the longest sequence is "
-            f"{sequences.names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, or "
-            "device: cpu"
+            f"{sequences.names[longest]} ({len(tokens[longest]) - 2} residues): use a larger GPU, "
+            f"{'weights: streamed, ' if embedder.weights == 'resident' else ''}or device: cpu"
         ) from error
     log.warning("out of GPU memory with %d tokens per pack; retrying with %d", budget, budget // 2)
     embedder.tokens_per_pack = budget // 2

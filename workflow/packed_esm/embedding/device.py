@@ -1,4 +1,4 @@
-"""What `auto` means on a device: device, dtype, and tokens of a pack."""
+"""What `auto` means for the device and the dtype, and names of devices; for memory see `memory`."""
 
 import functools
 import logging
@@ -15,9 +15,6 @@ log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
-CPU_TOKENS_PER_PACK = 2048  # its activations stay in the cache
-# Per token and embedding dimension: fp32 residual stream and its copies, q/k/v, and the 4 E wide feed-forward.
-GPU_BYTES_PER_TOKEN_AND_DIM = 64
 
 
 def choose_device(requested: str) -> torch.device:
@@ -56,26 +53,6 @@ def choose_dtype(requested: str, device: torch.device) -> str:
         return "fp16" if device.type == "cuda" else "fp32"
     check_one_of("dtype", requested, ("auto", *DTYPES))
     return requested
-
-
-def default_tokens_per_pack(device: torch.device, num_layers: int, embed_dim: int) -> int:
-    """Return the budget of tokens for a device and a model, from the device's total memory, a power of two.
-
-    Never from the free memory of the moment: the budget is part of what determines the bits.
-    """
-    if device.type != "cuda":
-        return CPU_TOKENS_PER_PACK
-    total = gpu_memory(device)
-    weights = 2 * 12 * embed_dim**2 * num_layers
-    budget = 131072 if embed_dim <= 480 else 65536 if embed_dim <= 640 else 32768
-    while budget > 2048 and weights + budget * embed_dim * GPU_BYTES_PER_TOKEN_AND_DIM > 0.6 * total:
-        budget //= 2
-    return budget
-
-
-def gpu_memory(device: torch.device) -> int:
-    """Return the bytes of a GPU, used or not."""
-    return torch.cuda.get_device_properties(device).total_memory
 
 
 def device_identity(device: torch.device) -> str:

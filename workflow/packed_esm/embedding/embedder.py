@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,17 @@ from ..errors import NonFiniteError, OptionError
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
-from ..model.esm2 import ESM2WithFlashAttention, ModelFacts, resolve_layers
+from ..model.esm2 import ESM2WithFlashAttention, ModelFacts, PackInput, resolve_layers
 from ..outputs.columns import Column, columns_of
 from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, ResidueOutput, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
-from .device import DTYPES, choose_device, choose_dtype, default_tokens_per_pack
+from .device import DTYPES, choose_device, choose_dtype
 from .host_copies import Forms, HostCopies, stored_arrays
 from .long_proteins import WindowJoin, cut
+from .memory import MemoryPlan
 from .options import EmbedOptions
-from .packing import Pack, iterate_packs
+from .packing import Pack, in_sweeps, iterate_packs
 from .results import EachSequence, Embeddings, MakePacks, StartedPack
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,9 @@ class Embedder:
         self._contact_head = _contact_head_sha256(base) if self._needs(CONTACT_HEAD) else None
         facts = self.facts = ModelFacts.of(base, self.device, DTYPES[self.dtype], options.attention)
         self.layers = resolve_layers(options.layers, facts.num_layers)
-        self.tokens_per_pack = options.tokens_per_pack or default_tokens_per_pack(
-            self.device, facts.num_layers, facts.embed_dim
-        )
+        self.plan = MemoryPlan(self.device, facts.num_layers, facts.embed_dim, self.dtype)
+        self.tokens_per_pack = options.tokens_per_pack or self.plan.tokens_per_pack()
+        self._place_weights(self.plan.placement(options.weights))
         self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
         if load:
@@ -74,6 +75,11 @@ class Embedder:
         require_unchanged(Path(options.model), self.checkpoint)
         shape = ModelShape(facts.num_layers, facts.embed_dim, facts.attention_heads, self.checkpoint.sha256)
         check_published(Path(options.model), shape)
+
+    def _place_weights(self, place: str) -> None:
+        """Decide where the weights are, a name of `layers.LAYERS`, and how many tokens go through them together."""
+        self.weights, kept = place, len({*self.layers} - {self.facts.num_layers})
+        self.tokens_per_sweep = self.plan.tokens_per_sweep(self.tokens_per_pack, kept, place)
 
     @cached_property
     def model(self) -> ESM2WithFlashAttention:
@@ -88,7 +94,16 @@ class Embedder:
         return load_esm2(self.options.model, mapped=mapped or self.device.type == "cuda")
 
     def _on_device(self, base: torch.nn.Module) -> ESM2WithFlashAttention:
-        return ESM2WithFlashAttention(base, self.device, DTYPES[self.dtype], self.facts.attention)
+        """Return the packed model; weights that cannot be page-locked on the host are streamed from the file."""
+        make = partial(ESM2WithFlashAttention, base, self.device, DTYPES[self.dtype], self.facts.attention)
+        try:
+            return make(self.weights)
+        except MemoryError as error:
+            if self.weights != "host":
+                raise
+            log.warning("weights: %s; streamed from the file, at the rate of its disk", error)
+        self._place_weights("file")
+        return make(self.weights)
 
     def _check_windows(self) -> None:
         """Raise OptionError for windows together with an output that cannot be joined over windows."""
@@ -110,8 +125,7 @@ class Embedder:
     def warm_up(self) -> None:
         """On a GPU, run a pack of filler, which compiles the kernels or loads them from their cache."""
         if self.device.type == "cuda":
-            (pack,) = iterate_packs([tokenize("M")], self.tokens_per_pack)
-            self._start(self.model, pack).wait()
+            self._start(self.model, list(iterate_packs([tokenize("M")], self.tokens_per_pack)))[0].wait()
 
     @property
     def settings(self) -> dict:
@@ -193,9 +207,11 @@ class Embedder:
         """Embed sequences without windows, each in one forward."""
         result = Embeddings(self._empty(self._columns_of_forward, len(tokens)), places=np.empty(len(tokens), np.int32))
         started: deque[StartedPack] = deque()
-        for pack in packs(tokens, self.tokens_per_pack):
-            started.append(self._start(self.model, pack, each_sequence is not None, stored))
-            if len(started) > PACKS_AHEAD:
+        for sweep in in_sweeps(packs(tokens, self.tokens_per_pack), self.tokens_per_sweep, lambda pack: pack.tokens):
+            started += self._start(self.model, sweep, each_sequence is not None, stored)
+            # Outputs that stay on the device take more memory than anything else of a pack in the queue.
+            ahead = PACKS_AHEAD if each_sequence and stored is None else max(PACKS_AHEAD, len(sweep))
+            while len(started) > ahead:
                 progress(self._finish(started.popleft(), result, each_sequence))
         while started:
             progress(self._finish(started.popleft(), result, each_sequence))
@@ -219,20 +235,54 @@ class Embedder:
         for index in result.recomputed:
             self._recompute(index, tokens, names[index], result, each_sequence, stored)
 
+    def input_of(self, pack: Pack, logits_at: torch.Tensor | None = None) -> PackInput:
+        """Return a pack as `forward` takes it; `logits_at`: see `forward_packed`."""
+        input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
+        return PackInput(input_ids, torch.from_numpy(pack.cu_seqlens), pack.max_seqlen, logits_at)
+
+    def forward(
+        self, model: ESM2WithFlashAttention, packs: Sequence[PackInput], layers: Sequence[int], **keywords: bool
+    ) -> list[dict]:
+        """Return `forward_packs` of a model of this embedder.
+
+        Raises:
+            CheckpointError: the weights were read from the file meanwhile, and it was changed.
+        """
+        outs = model.forward_packs(packs, layers, **keywords)
+        if model.weights == "file":
+            require_unchanged(Path(self.options.model), self.checkpoint)
+        return outs
+
     def _start(
         self,
         model: ESM2WithFlashAttention,
-        pack: Pack,
+        packs: Sequence[Pack],
         keep: bool = False,
         stored: Forms | None = None,
-    ) -> StartedPack:
-        """Queue the work on a pack, up to the copies of its results; on a GPU, return before it is done."""
-        input_ids = on_device(torch.from_numpy(pack.input_ids), self.device).int()
-        cu_seqlens, real = torch.from_numpy(pack.cu_seqlens), torch.from_numpy(pack.real_cu_seqlens)
+    ) -> list[StartedPack]:
+        """Queue the work on packs, up to the copies of their results; on a GPU, return before it is done."""
         keywords = {keyword: True for name in self.options.include if (keyword := included(name).forward_keyword)}
-        out = model.forward_packed(input_ids, cu_seqlens, pack.max_seqlen, self.layers, **keywords)
+        inputs = [self.input_of(pack) for pack in packs]
+        outs = self.forward(model, inputs, self.layers, **keywords)
+        kernels = model.kernels != "torch"
+        return [
+            self._pooled_and_copied(pack, outs.pop(0), one.input_ids, kernels, keep, stored)
+            for pack, one in zip(packs, inputs, strict=True)
+        ]
+
+    def _pooled_and_copied(
+        self,
+        pack: Pack,
+        out: dict,
+        input_ids: torch.Tensor,
+        kernels: bool,
+        keep: bool,
+        stored: Forms | None,
+    ) -> StartedPack:
+        """Queue what follows the forward of a pack; `out`: outputs of `forward_packed`."""
+        real = torch.from_numpy(pack.real_cu_seqlens)
         out |= {x.name: x.of_logits(out["logits"], input_ids) for x in self._outputs if x.of_logits}
-        vectors, nonfinite = self.pooled(out, input_ids, real, len(pack.indices), model.kernels != "torch")
+        vectors, nonfinite = self.pooled(out, input_ids, real, len(pack.indices), kernels)
         with self._copies.after_queued_work():
             pooled = [self._copies.copy([x], x.dtype)[0] for x in (*vectors, nonfinite)]
             residues = self._copies.residues(out, stored) if keep and stored is not None else None
@@ -297,10 +347,10 @@ class Embedder:
     def _recompute_alone(self, tokens: np.ndarray, name: str, each_sequence: EachSequence | None) -> Embeddings:
         """Embed one sequence, or window, in fp32, alone in a pack."""
         problem = f"{name}: values that are not finite in {self.dtype}"
-        (pack,) = iterate_packs([tokens], len(tokens))
+        packs = list(iterate_packs([tokens], len(tokens)))
         alone = Embeddings(self._empty(self._columns_of_forward, 1), places=np.empty(1, np.int32))
         with self.in_fp32(problem, len(tokens) - 2) as model:
-            self._finish(self._start(model, pack, keep=each_sequence is not None), alone, each_sequence)
+            self._finish(self._start(model, packs, keep=each_sequence is not None)[0], alone, each_sequence)
         if alone.recomputed:
             raise NonFiniteError(f"{name}: values that are not finite even in fp32; check the checkpoint")
         return alone
@@ -322,9 +372,11 @@ class Embedder:
         log.warning("%s; recomputed in fp32", problem)
         try:
             if self._exact is None:
-                base = load_esm2(self.options.model)
+                # Streamed weights stay in the file: in fp32 they take twice the memory, for few sequences.
+                weights = "resident" if self.weights == "resident" else "file"
+                base = load_esm2(self.options.model, mapped=weights == "file" and self.device.type == "cuda")
                 require_unchanged(Path(self.options.model), self.checkpoint)
-                self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa")
+                self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa", weights)
             yield self._exact
         except torch.OutOfMemoryError as error:
             raise MemoryError(

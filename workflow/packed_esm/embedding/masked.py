@@ -17,12 +17,12 @@ import torch
 
 from ..errors import NonFiniteError
 from ..kernels.device import on_device
-from ..model.esm2 import ESM2WithFlashAttention
+from ..model.esm2 import ESM2WithFlashAttention, PackInput
 from ..outputs.table import RESIDUES, SCALARS, needs_masked_copies
 from ..sequences.tokens import MASK
 from ..sequences.windows import ResidueWindows
 from .embedder import PACKS_AHEAD, Embedder
-from .packing import Pack, build_pack
+from .packing import Pack, build_pack, in_sweeps
 from .results import EachSequence, Embeddings
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,13 @@ class _Share(NamedTuple):
     source: int
     start: int
     stop: int
+
+
+class _Prepared(NamedTuple):
+    """A pack of copies: its shares, and its input."""
+
+    shares: list[_Share]
+    pack: PackInput
 
 
 class _Started(NamedTuple):
@@ -163,9 +170,13 @@ class MaskedCopies:
         """Yield (shares, logits of their copies) of each pack; a few packs are queued ahead."""
         started: deque[_Started] = deque()
         room = budget if self.rng is None else budget - budget // 8  # what stays free is for filler in front
-        for shares in share_out([len(x.tokens) for x in sources], [len(x.masked) for x in sources], room):
-            started.append(self._start(model, [sources[x.source] for x in shares], shares, budget))
-            if len(started) > PACKS_AHEAD:
+        every = share_out([len(x.tokens) for x in sources], [len(x.masked) for x in sources], room)
+        prepared = (self._prepared([sources[x.source] for x in shares], shares, budget) for shares in every)
+        # The exact model is larger than the other, which stays on the device.
+        most = self.embedder.tokens_per_sweep // (1 if model is self.embedder.model else 4)
+        for sweep in in_sweeps(prepared, most, lambda one: len(one.pack.input_ids)):
+            started += self._start(model, sweep)
+            while len(started) > max(PACKS_AHEAD, len(sweep)):
                 yield _finished(started.popleft())
         while started:
             yield _finished(started.popleft())
@@ -179,28 +190,26 @@ class MaskedCopies:
             return
         yield from _windows(index, tokens, positions, windows)
 
-    def _start(
-        self, model: ESM2WithFlashAttention, sources: Sequence[_Source], shares: list[_Share], budget: int
-    ) -> _Started:
-        """Queue the work on a pack, up to the copy of its logits to the host."""
-        device = self.embedder.device
+    def _prepared(self, sources: Sequence[_Source], shares: list[_Share], budget: int) -> _Prepared:
+        """Return a pack of shares; `sources`: of each of them."""
         parts = [source.masked[share.start : share.stop] for source, share in zip(sources, shares, strict=True)]
         pack = self._pack([_copies(source.tokens, part) for source, part in zip(sources, parts, strict=True)], budget)
         rows = pack.real_cu_seqlens[:-1] + np.concatenate(parts)
-        input_ids = on_device(torch.from_numpy(pack.input_ids), device).int()
-        out = model.forward_packed(
-            input_ids,
-            torch.from_numpy(pack.cu_seqlens),
-            pack.max_seqlen,
-            repr_layers=(),
-            logits_at=on_device(torch.from_numpy(rows.astype(np.int64)), device),
-        )
-        on_cuda = device.type == "cuda"
-        logits = out["logits"].to("cpu", non_blocking=on_cuda)
+        logits_at = on_device(torch.from_numpy(rows.astype(np.int64)), self.embedder.device)
+        return _Prepared(shares, self.embedder.input_of(pack, logits_at))
+
+    def _start(self, model: ESM2WithFlashAttention, sweep: Sequence[_Prepared]) -> list[_Started]:
+        """Queue the work on the packs of a sweep, up to the copies of their logits to the host."""
+        outs = self.embedder.forward(model, [one.pack for one in sweep], ())
+        return [self._copied(one.shares, out["logits"]) for one, out in zip(sweep, outs, strict=True)]
+
+    def _copied(self, shares: list[_Share], logits: torch.Tensor) -> _Started:
+        on_cuda = self.embedder.device.type == "cuda"
+        on_host = logits.to("cpu", non_blocking=on_cuda)
         done = torch.cuda.Event() if on_cuda else None
         if done:
             done.record()
-        return _Started(shares, logits, done)
+        return _Started(shares, on_host, done)
 
     def _pack(self, parts: Sequence[np.ndarray], budget: int) -> Pack:
         copies = [copy for part in parts for copy in part]

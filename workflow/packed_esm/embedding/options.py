@@ -10,6 +10,8 @@ from ..outputs.table import CONTACT_MAPS, INCLUDE, OTHER_DTYPES, POOLINGS, RESID
 from ..sequences.windows import ResidueWindows
 
 ON_NONFINITE = ("recompute", "fail")
+WEIGHTS = ("auto", "resident", "streamed")
+OF_NO_VALUE = ("weights",)  # keys that no value depends on: a change of them reruns nothing
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class EmbedOptions(Options):
         words=ON_NONFINITE,
     )
     windows: ResidueWindows | None = None
+    weights: str = option(
+        "auto",
+        "weights",
+        "Where the weights are; streamed copies them to the GPU layer by layer, auto does so if they do not fit there; "
+        "no value depends on it",
+        words=WEIGHTS,
+    )
 
 
 @dataclass(frozen=True)

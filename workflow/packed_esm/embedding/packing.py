@@ -1,8 +1,9 @@
 """Put sequences into packs of one fixed shape."""
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..sequences.tokens import CLS, EOS, FILLER
 
 # The cost of attention grows with the square of the length, so short filler sequences cost almost nothing.
 MAX_FILLER_TOKENS = 256
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Pack:
     max_seqlen: int
     real_tokens: int
     first: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, filler included."""
+        return len(self.input_ids)
 
     @property
     def real_cu_seqlens(self) -> np.ndarray:
@@ -88,6 +95,30 @@ def iterate_packs(tokens: Sequence[np.ndarray], budget: int) -> Iterator[Pack]:
         raise OptionError(f"tokens_per_pack: {budget} is less than cls, one residue and eos (3)")
     for indices in best_fit_decreasing([len(t) for t in tokens], budget):
         yield build_pack(indices, tokens, budget)
+
+
+def in_sweeps(items: Iterable[Item], most: int, tokens_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Yield groups of consecutive packs with at most `most` tokens together, or one pack.
+
+    Args:
+        items: packs, or what has one.
+        most: tokens.
+        tokens_of: function of an item that returns the tokens of its pack.
+    """
+    sweep: list[Item] = []
+    room = most
+    for item in items:
+        tokens = tokens_of(item)
+        if sweep and tokens > room:
+            yield sweep
+            sweep, room = [], most
+        sweep.append(item)
+        room -= tokens
+        if room <= 0:  # before the next pack is made
+            yield sweep
+            sweep, room = [], most
+    if sweep:
+        yield sweep
 
 
 def moved_packs(

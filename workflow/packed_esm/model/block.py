@@ -44,10 +44,13 @@ class TransformerBlock(nn.Module):
             attend: attention of q, k, v, [rows, H, D] each.
         """
         x, normed = self._ops.add_norm(x, delta, self.attention_norm, self.dtype)
+        x, normed = self._ops.add_norm(x, self._attended(normed, rotation, attend), self.final_norm, self.dtype)
+        return x, self.fc2(F.gelu(self.fc1(normed)))
+
+    def _attended(self, normed: torch.Tensor, rotation: torch.Tensor | None, attend: Attend) -> torch.Tensor:
         qkv = self.qkv(normed).view(-1, 3, self.heads, self.head_dim)
         attended = attend(*(qkv.unbind(1) if rotation is None else self._ops.rotate(qkv, rotation)))
-        x, normed = self._ops.add_norm(x, self.out_proj(attended.flatten(1)), self.final_norm, self.dtype)
-        return x, self.fc2(F.gelu(self.fc1(normed)))
+        return self.out_proj(attended.flatten(1))
 
 
 def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -11,9 +11,10 @@ In half precision only the matrix products and the attention use half precision:
 layer norms and rotary tables stay fp32.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from .attention import Attend, PackLayout, attention_over, create_position_ids_p
 from .backends import backend_version, choose_backend
 from .block import TransformerBlock
 from .contacts import ContactSums, contact_sums, observed
+from .layers import LAYERS
 from .padded import in_padded_batches
 
 LOGITS_ROWS = 128  # of the LM head at once where only some rows are wanted: one shape, so that all bits are equal
@@ -70,6 +72,34 @@ class ModelFacts:
         )
 
 
+class PackInput(NamedTuple):
+    """One pack, with the arguments of `forward_packed` that describe it."""
+
+    input_ids: torch.Tensor
+    cu_seqlens: torch.Tensor
+    max_seqlen: int
+    logits_at: torch.Tensor | None = None
+
+
+@dataclass
+class _Rows:
+    """The rows of a pack on their way through the layers.
+
+    Attributes:
+        x, delta, rotation: arguments of the next block.
+        attend: attention within the sequences.
+        maps: to which each layer adds its contacts; None: no contacts are wanted.
+        hidden: {layer: fp32 [rows, E]} of the wanted layers so far.
+    """
+
+    x: torch.Tensor | None
+    rotation: torch.Tensor | None
+    attend: Attend
+    maps: ContactSums | None = None
+    delta: torch.Tensor | None = None
+    hidden: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
 class ESM2WithFlashAttention(nn.Module):
     """A fair-esm `ESM2`, ESM-1b or ESM-1v for packed sequences.
 
@@ -81,9 +111,13 @@ class ESM2WithFlashAttention(nn.Module):
         dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn (Hopper or newer)
             applies to the products of the feed-forward; the rest is bf16.
         attention: `auto`, or one of `backends.BACKENDS`.
+        weights: where the blocks are, see `layers`: `resident` on the device, or streamed to it from the memory of the
+            `host`, or from the `file` that `base_model` is mapped from. No bit of a result depends on it. Unless they
+            are resident, `base_model` stays unchanged.
 
     Raises:
         ValueError: a dtype or attention backend that cannot run here, or rotary frequencies that differ by layer.
+        MemoryError: see `HostLayers`.
     """
 
     def __init__(
@@ -92,6 +126,7 @@ class ESM2WithFlashAttention(nn.Module):
         device: torch.device | str,
         dtype: torch.dtype | None = None,
         attention: str = "auto",
+        weights: str = "resident",
     ) -> None:
         super().__init__()
         self.device = torch.device(device)
@@ -99,13 +134,22 @@ class ESM2WithFlashAttention(nn.Module):
         facts = ModelFacts.of(base_model, self.device, self.dtype, attention)
         self.num_layers, self.embed_dim, self.attention_heads = facts.num_layers, facts.embed_dim, facts.attention_heads
         self.attention, self.kernels, self.max_residues = facts.attention, facts.kernels, facts.max_residues
+        self.weights = weights
         self.padding_idx = base_model.padding_idx
         self.mask_idx = base_model.mask_idx
-        if self.dtype == torch.float32:
+        in_fp32 = self.dtype == torch.float32
+        if in_fp32 and weights != "resident" and self.attention == "padded":
+            raise OptionError(
+                "weights: attention: padded in fp32 runs fair-esm's forward, whose weights are not streamed; use "
+                "attention: auto"
+            )
+        if in_fp32 and weights == "resident":
             base_model = base_model.to(self.device, torch.float32)
-        self.base_model = base_model if self.dtype == torch.float32 else None
+        self.base_model = base_model if in_fp32 and weights == "resident" else None
         self._ops = operations_for(self.device, activation_dtype(self.dtype))
-        self.layers = nn.ModuleList(TransformerBlock(layer, self.device, self.dtype) for layer in base_model.layers)
+        blocks = base_model.layers
+        make = partial(_block, blocks, self.device, self.dtype)
+        self.layers = LAYERS[weights](make, self.num_layers, self.device)
         self.token_dropout = token_dropout(base_model)
         for name, tensor in (
             ("embedding", scaled_embedding(base_model)),
@@ -161,30 +205,60 @@ class ESM2WithFlashAttention(nn.Module):
         Raises:
             ValueError: an argument does not fit this description; the message names it.
         """
+        pack = PackInput(input_ids, cu_seqlens, max_seqlen, logits_at)
+        return self.forward_packs([pack], repr_layers, need_logits, return_contacts)[0]
+
+    @torch.inference_mode()
+    def forward_packs(
+        self,
+        packs: Sequence[PackInput],
+        repr_layers: Iterable[int] | None = None,
+        need_logits: bool = False,
+        return_contacts: bool = False,
+    ) -> list[dict]:
+        """Return what `forward_packed` returns for each pack; each layer runs over all of them before the next one.
+
+        Weights that are streamed are copied once for all packs.
+        """
         layers = resolve_layers([-1] if repr_layers is None else repr_layers, self.num_layers)
-        layout = self._layout(input_ids, cu_seqlens, max_seqlen)
         if self.attention == "padded":
-            result = self._forward_packed_fallback(
-                input_ids, cu_seqlens, max_seqlen, layers, need_logits or logits_at is not None, return_contacts
-            )
-            return result if logits_at is None else result | {"logits": result["logits"][logits_at]}
+            return [self._padded_outputs(pack, layers, need_logits, return_contacts) for pack in packs]
+        every = [self._rows(pack, return_contacts) for pack in packs]
+        to_the_end = need_logits or return_contacts or any(pack.logits_at is not None for pack in packs)
+        self._run_layers(every, [*layers, self.num_layers] if to_the_end else layers)
+        return [
+            self._outputs(rows, layers, need_logits, pack.logits_at) for rows, pack in zip(every, packs, strict=True)
+        ]
+
+    def _rows(self, pack: PackInput, return_contacts: bool) -> _Rows:
+        """Return the rows of a pack before the first layer."""
+        layout = self._layout(pack.input_ids, pack.cu_seqlens, pack.max_seqlen)
         maps = None
         if return_contacts:
             use_kernels = self.kernels != "torch"
             maps = contact_sums(self.contact_head.regression, self.num_layers, layout.host, use_kernels)
         positions = create_position_ids_packed(layout.device, layout.total)
-        x = self._embed(input_ids, self._mask_ratio(input_ids, layout), positions)
-        to_the_end = need_logits or return_contacts or logits_at is not None
-        wanted = [*layers, self.num_layers] if to_the_end else layers
-        hidden = self._run_layers(x, self._rotation(positions), attention_over(self.attention, layout), wanted, maps)
-        result = {"representations": {layer: hidden[layer] for layer in layers}}
+        x = self._embed(pack.input_ids, self._mask_ratio(pack.input_ids, layout), positions)
+        return _Rows(x, self._rotation(positions), attention_over(self.attention, layout), maps)
+
+    def _outputs(self, rows: _Rows, layers: list[int], need_logits: bool, logits_at: torch.Tensor | None) -> dict:
+        """Return the outputs of a pack after its last layer; see `forward_packed`."""
+        result = {"representations": {layer: rows.hidden[layer] for layer in layers}}
         if logits_at is not None:
-            result["logits"] = self._some_logits(hidden[self.num_layers], logits_at)
+            result["logits"] = self._some_logits(rows.hidden[self.num_layers], logits_at)
         elif need_logits:
-            result["logits"] = self.lm_head(hidden[self.num_layers])
-        if maps:
-            result["contacts"] = maps.contacts()
+            result["logits"] = self.lm_head(rows.hidden[self.num_layers])
+        if rows.maps:
+            result["contacts"] = rows.maps.contacts()
         return result
+
+    def _padded_outputs(self, pack: PackInput, layers: list[int], need_logits: bool, return_contacts: bool) -> dict:
+        """Return the outputs of a pack by `_forward_packed_fallback`."""
+        *arguments, logits_at = pack
+        result = self._forward_packed_fallback(
+            *arguments, layers, need_logits or logits_at is not None, return_contacts
+        )
+        return result if logits_at is None else result | {"logits": result["logits"][logits_at]}
 
     @torch.inference_mode()
     def _forward_packed_fallback(
@@ -232,31 +306,31 @@ class ESM2WithFlashAttention(nn.Module):
         positions = torch.arange(width, device=self.device).expand(batch, width)
         x = self._embed(tokens, (masked / (~padding_mask).sum(-1))[:, None], positions)
         x = x.masked_fill(padding_mask[..., None], 0.0).flatten(0, 1)
-        rotation = self._rotation(positions.flatten())
-        wanted = self._run_layers(x, rotation, attend, list(dict.fromkeys([*layers, self.num_layers])))
-        padded = {layer: rows.view(batch, width, -1) for layer, rows in wanted.items()}
+        rows = _Rows(x, self._rotation(positions.flatten()), attend)
+        self._run_layers([rows], list(dict.fromkeys([*layers, self.num_layers])))
+        padded = {layer: hidden.view(batch, width, -1) for layer, hidden in rows.hidden.items()}
         logits = self.lm_head(padded[self.num_layers])
         return {"logits": logits, "representations": {layer: padded[layer] for layer in layers}}
 
-    def _run_layers(
-        self,
-        x: torch.Tensor,
-        rotation: torch.Tensor | None,
-        attend: Attend,
-        layers: list[int],
-        maps: ContactSums | None = None,
-    ) -> dict[int, torch.Tensor]:
-        """Run the blocks up to the last of `layers`; the last layer of the model is returned after the final norm."""
-        representations = {0: x} if 0 in layers else {}
-        delta = None
-        for index, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
-            x, delta = layer(x, delta, rotation, observed(attend, maps, index - 1) if maps else attend)
-            if index == self.num_layers:
-                representations[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
-            elif index in layers:
-                x, delta = x + delta, None
-                representations[index] = x
-        return representations
+    def _run_layers(self, packs: Sequence[_Rows], layers: list[int]) -> None:
+        """Run the blocks up to the last of `layers`, which come into `hidden`."""
+        for rows in packs if 0 in layers else ():
+            rows.hidden[0] = rows.x
+        for index, block in enumerate(self.layers.first(max(layers, default=0)), start=1):
+            for rows in packs:
+                self._run_layer(rows, block, index, index in layers)
+
+    def _run_layer(self, rows: _Rows, block: TransformerBlock, index: int, is_wanted: bool) -> None:
+        """Run the block of a layer, counted from 1; the last layer of the model is kept after the final norm."""
+        attend = observed(rows.attend, rows.maps, index - 1) if rows.maps else rows.attend
+        x, delta = block(rows.x, rows.delta, rows.rotation, attend)
+        if index == self.num_layers:
+            rows.hidden[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
+            x = delta = None
+        elif is_wanted:
+            x, delta = x + delta, None
+            rows.hidden[index] = x
+        rows.x, rows.delta = x, delta
 
     def _embed(self, tokens: torch.Tensor, mask_ratio: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Return the scaled embedding, fp32 [..., E]; in ESM-1b with the embedding of the position added.
@@ -295,3 +369,8 @@ class ESM2WithFlashAttention(nn.Module):
                 "the limit of the model's learned positions"
             )
         return layout
+
+
+def _block(layers: nn.ModuleList, device: torch.device, dtype: torch.dtype, index: int) -> TransformerBlock:
+    """Return the block of a layer of fair-esm's model, counted from 0."""
+    return TransformerBlock(layers[index], device, dtype)

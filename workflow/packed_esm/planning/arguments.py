@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ..embedding.options import EmbedOptions, RepeatOptions, StorageOptions
+from ..embedding.options import OF_NO_VALUE, EmbedOptions, RepeatOptions, StorageOptions
 from ..options import Options, options_of
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..validation.tolerance import ValidationOptions
@@ -23,13 +23,18 @@ def chunk_arguments(settings: Mapping[str, Any]) -> list[str]:
 
 
 def embedding_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of embed_chunk.py and validate.py for embedding.
+    """Return the arguments of embed_chunk.py and validate.py for embedding, without those that no value depends on.
 
     Raises:
         OptionError: impossible windows of long proteins.
     """
     windows = options(settings, LongProteins).windows
-    return arguments(settings, EmbedOptions, *([LongProteins] if windows else []))
+    return arguments(settings, EmbedOptions, *([LongProteins] if windows else []), without=OF_NO_VALUE)
+
+
+def placement_arguments(settings: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of programs that run the model on which no value depends."""
+    return arguments(settings, EmbedOptions, without=set(keys_of(EmbedOptions)) - set(OF_NO_VALUE))
 
 
 def repeat_arguments(settings: Mapping[str, Any]) -> list[str]:
@@ -44,7 +49,7 @@ def variant_arguments(settings: Mapping[str, Any]) -> list[str]:
         OptionError: impossible windows of long proteins.
     """
     windows = [LongProteins] if options(settings, LongProteins).windows else []
-    return arguments(settings, EmbedOptions, *windows, VariantOptions, without=OF_EMBEDDINGS)
+    return arguments(settings, EmbedOptions, *windows, VariantOptions, without=(*OF_EMBEDDINGS, *OF_NO_VALUE))
 
 
 def validation_arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,13 @@ class JobResources:
         return 0 if self.settings["device"] in ("cpu", "mps") else 1
 
     @property
+    def _streamed(self) -> int | None:
+        """Bytes of a parameter that is streamed from the host; `auto`, which may stream, asks for more than that."""
+        if not self.gpus or self.settings["weights"] != "streamed":
+            return None
+        return 4 if self.settings["dtype"] == "fp32" else 2
+
+    @property
     def _columns(self) -> int:
         return len(self.settings["layers"]) * len(self.settings["pooling"])
 
@@ -58,7 +65,8 @@ class JobResources:
 
     def embedding_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of embed_chunk; a sequence that is embedded twice has two vectors."""
-        base = estimates.embedding_memory_mb(self.shape, _size(input.fasta), self._columns * self._share, attempt)
+        columns = self._columns * self._share
+        base = estimates.embedding_memory_mb(self.shape, _size(input.fasta), columns, attempt, self._streamed)
         if not self.residue_files:
             return base
         layers, contacts = len(self.settings["layers"]), "contacts" in self.settings["include"]
@@ -100,7 +108,8 @@ class JobResources:
 
     def scoring_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of score_variants."""
-        return estimates.scoring_memory_mb(self.shape, _size(input.manifest), _size(*input.table), attempt)
+        manifest, table = _size(input.manifest), _size(*input.table)
+        return estimates.scoring_memory_mb(self.shape, manifest, table, attempt, self._streamed)
 
     def scoring_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of score_variants."""

@@ -25,6 +25,7 @@ MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file; 11 to 16 were measur
 SEQUENCES_FACTOR = 4  # memory / bytes of the chunks' FASTA files; proteins 2 were measured, peptides 3.5
 RECORD_BYTES = 200  # halved with each attempt; the third, 50, is a digest and a few residues
 EMBED_WEIGHTS_FACTOR = 2  # 1.8 were measured: the checkpoint and the model
+STREAMED_MB = 4000  # beside page-locked weights: one layer while it is made, and what torch keeps of such memory
 VALIDATE_WEIGHTS_FACTOR = 3  # 2.9 were measured on a CPU: fair-esm's model beside the packed one
 
 START_MINUTES = 10  # imports from a shared file system, compilation
@@ -62,11 +63,20 @@ def chunking_minutes(fasta_bytes: float, attempt: int = 1) -> int:
     return _grown(START_MINUTES + _fasta_minutes(fasta_bytes), attempt)
 
 
-def embedding_memory_mb(shape: ModelShape, chunk_bytes: float, columns: float, attempt: int = 1) -> int:
+def weights_memory_mb(shape: ModelShape, streamed: int | None = None) -> float:
+    """Return the memory for weights; `streamed`: bytes of a parameter in page-locked memory, None if there are none."""
+    if streamed is None:
+        return EMBED_WEIGHTS_FACTOR * shape.weight_bytes / MB
+    return STREAMED_MB + streamed * shape.parameters / MB
+
+
+def embedding_memory_mb(
+    shape: ModelShape, chunk_bytes: float, columns: float, attempt: int = 1, streamed: int | None = None
+) -> int:
     """Return the memory to embed a chunk: the weights, its sequences, and `columns` vectors for each."""
-    weights = EMBED_WEIGHTS_FACTOR * shape.weight_bytes
     vectors = chunk_bytes / RECORD_BYTES * columns * 4 * shape.embed_dim
-    return _grown(TORCH_MB + (weights + FASTA_FACTOR * chunk_bytes + vectors) / MB, attempt)
+    held = weights_memory_mb(shape, streamed) + (FASTA_FACTOR * chunk_bytes + vectors) / MB
+    return _grown(TORCH_MB + held, attempt)
 
 
 def residues_memory_mb(shape: ModelShape, layers: int, contacts: bool, gpu: bool, attempt: int = 1) -> int:
@@ -85,10 +95,12 @@ def embedding_minutes(
     return _grown(START_MINUTES + _loading_minutes(shape) + _fasta_minutes(chunk_bytes) + compute, attempt)
 
 
-def scoring_memory_mb(shape: ModelShape, manifest_bytes: float, table_bytes: float, attempt: int = 1) -> int:
+def scoring_memory_mb(
+    shape: ModelShape, manifest_bytes: float, table_bytes: float, attempt: int = 1, streamed: int | None = None
+) -> int:
     """Return the memory to score variants: the weights, the manifest and the table."""
-    weights = EMBED_WEIGHTS_FACTOR * shape.weight_bytes
-    return _grown(TORCH_MB + (weights + MANIFEST_FACTOR * manifest_bytes + VARIANTS_FACTOR * table_bytes) / MB, attempt)
+    tables = (MANIFEST_FACTOR * manifest_bytes + VARIANTS_FACTOR * table_bytes) / MB
+    return _grown(TORCH_MB + weights_memory_mb(shape, streamed) + tables, attempt)
 
 
 def scoring_minutes(

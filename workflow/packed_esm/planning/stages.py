@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..embedding.options import EmbedOptions, StorageOptions
+from ..embedding.options import OF_NO_VALUE, EmbedOptions, StorageOptions
 from ..options import Options, options_of
 from ..sequences.options import LongProteins, RecordOptions, TranslationOptions
 from ..store.settings import BITS
@@ -36,8 +36,8 @@ def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str
     common = {"bits": BITS, "samples": list(results.samples), "input": settings["input"]}
     records = _values(settings, *keys_of(RecordOptions))
     long_proteins = _values(settings, *keys_of(LongProteins))
-    embedding = _values(settings, *(key for key in keys_of(EmbedOptions) if key != "model"), "per_residue")
-    embedding |= _chosen(settings, StorageOptions)
+    of_embedding = (key for key in keys_of(EmbedOptions) if key not in ("model", *OF_NO_VALUE))
+    embedding = _values(settings, *of_embedding, "per_residue") | _chosen(settings, StorageOptions)
     weights = {"checkpoint": Source(tuple(checkpoint.files), fixed=True)}
     if "contacts" in settings["include"]:
         weights["contact head"] = Source((checkpoint.contact_head,), small=True)
@@ -58,7 +58,7 @@ def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str
 
 
 def _of_variants(settings: Mapping[str, Any], checkpoint: Source) -> Stage:
-    model = (key for key in keys_of(EmbedOptions) if key not in ("model", *OF_EMBEDDINGS))
+    model = (key for key in keys_of(EmbedOptions) if key not in ("model", *OF_NO_VALUE, *OF_EMBEDDINGS))
     values = _values(settings, "variants", *keys_of(VariantOptions), *model, *keys_of(LongProteins))
     table = Source((user_path(settings["variants"]),), small=True)
     return Stage({"bits": BITS} | values, {"checkpoint": checkpoint, "table of variants": table})

@@ -1,5 +1,8 @@
 """Compare the stored values of some sequences with fair-esm, and with a second run of the packed path."""
 
+import logging
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -16,8 +19,10 @@ from ..store.embeddings import in_dtype, vector_dtype
 from ..system.progress import progress_bar
 from .masked import compare_masked, windows_of
 from .reference import reference_in_windows, reference_outputs, substitution_marginals
-from .reference_model import load_reference, reference_tokens
+from .reference_model import load_reference, reference_tokens, stream_layers
 from .stored import Stored
+
+log = logging.getLogger(__name__)
 
 
 def compare(
@@ -27,7 +32,7 @@ def compare(
 
     `seed` chooses the positions that are masked in fair-esm too, where outputs come from masked copies.
     """
-    reference = load_reference(embedder.options.model).to(embedder.device)
+    reference = _reference_beside(embedder)
     reference_ids = [reference_tokens(sequence) for sequence in sequences]
     tokens = [tokenize(sequence) for sequence in sequences]
     names = (chosen["sample"] + "|" + chosen["id"]).tolist()
@@ -68,6 +73,15 @@ def compare(
         own = [column.name for column in columns if column.layer in (None, row["layer"])]
         row["bit_equal"] &= all(now[c][index].tobytes() == stored.columns[c][index].tobytes() for c in own)
     return pd.DataFrame(measured, columns=None if measured else ["sample", "id", "length", "layer"])
+
+
+def _reference_beside(embedder: Embedder) -> torch.nn.Module:
+    """Return the reference on the device of an embedder; if it does not fit there, its layers are streamed."""
+    reference, plan = load_reference(embedder.options.model), embedder.plan
+    if embedder.weights == "resident" and replace(plan, dtype="fp32").fits(beside=plan.weight_bytes):
+        return reference.to(embedder.device)
+    log.warning("fair-esm in fp32 does not fit beside the packed model: its layers are copied for each sequence")
+    return stream_layers(reference, embedder.device)
 
 
 def _of_forward(stored: Stored, index: int) -> list[str]:

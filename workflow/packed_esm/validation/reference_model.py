@@ -8,6 +8,7 @@ import argparse
 import re
 import warnings
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,28 @@ def load_reference(path: str | Path) -> nn.Module:
     """Return fair-esm's model (fp32, on CPU, eval) from a `.pt`, by fair-esm's own loader, or from a folder."""
     path = Path(path)
     return (folder_model(path) if path.is_dir() else _by_fair_esm(path)).float().eval()
+
+
+def stream_layers(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the model with all but its layers on a device; each layer is there while it runs, and at home on the CPU.
+
+    For a device on which the model does not fit. Every sequence copies all layers, at the rate of plain memory.
+    """
+    for name, module in model.named_children():
+        if name != "layers":
+            module.to(device)
+    for layer in model.layers:
+        home = {name: tensor.data for name, tensor in layer.state_dict(keep_vars=True).items()}
+        layer.register_forward_pre_hook(partial(_put, home=home, device=device))
+        layer.register_forward_hook(partial(_put, home=home, device=torch.device("cpu")))
+    return model
+
+
+@torch.inference_mode(mode=False)
+def _put(layer: nn.Module, *_: object, home: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put the tensors of a layer on a device; `home` has them on the CPU."""
+    for name, tensor in layer.state_dict(keep_vars=True).items():
+        tensor.data = home[name].to(device)
 
 
 def _by_fair_esm(path: Path) -> nn.Module:
