@@ -340,7 +340,7 @@ MUTATIONS = [
     ("residues", "the lower triangle", "outputs/forms.py", "np.tri(len(values), dtype=bool).T]", "np.tri(len(values), dtype=bool)]"),
     ("residues", "other dtypes are not rounded", "embedding/kept_residues.py", "Form(options.include_dtype, triangle", "Form(\"float32\", triangle"),
     ("residues", "rounding explains anything", "outputs/forms.py", "np.clip(want, got - half_step, got + half_step)", "np.asarray(want, np.float64)"),
-    ("pooling", "vectors in float16 are not rounded before the checksum", "store/embeddings.py", "x.astype(dtype).astype(np.float32) if", "x if"),
+    ("residues", "vectors in float16 are not rounded before the checksum", "store/embeddings.py", "x.astype(dtype).astype(np.float32) if", "x if"),
     ("repeat", "packed as the first time", "embedding/repeat.py", "packs = partial(moved_packs, places=_places(embedder, tokens, first, order), rng=rng)", "packs = __import__('packed_esm.embedding.packing').embedding.packing.iterate_packs"),
     ("repeat", "never filler in front", "embedding/packing.py", "int(rng.choice(elsewhere)) if len(elsewhere) else len(free)", "0"),
     ("repeat", "the same place by chance", "embedding/packing.py", "elsewhere = np.setdiff1d(free, places[indices] - starts[:-1])", "elsewhere = free"),

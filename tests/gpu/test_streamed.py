@@ -14,6 +14,7 @@ from packed_esm.embedding.masked import MaskedCopies
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.kernels.fp8 import FP8, why_no_fp8
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
+from packed_esm.outputs.forms import Form
 from packed_esm.validation.reference import reference_outputs
 from packed_esm.validation.reference_model import reference_tokens, stream_layers
 
@@ -92,7 +93,7 @@ def test_an_embedder_gives_equal_columns_residues_and_masked_copies(tmp_path, mo
         options = EmbedOptions(path, (0, 3), ("mean", "std"), ("log_likelihood", "logits"), "cuda", weights=weights)
         embedder = Embedder(options)
         seen = {}
-        stored = {"representations": "float16", "logits": "float32"}
+        stored = {"representations": Form("float16"), "logits": Form()}
         columns = embedder.embed(tokens, seen.__setitem__, stored=stored).columns
         copies = dict(MaskedCopies(embedder, tokens[:5], list("abcde")).logits())
         results.append((embedder.settings, columns, seen, copies))

@@ -24,6 +24,7 @@ from .residues import (
 )
 from .settings import SETTINGS_KEY, common_settings, to_metadata
 from .stored_dataset import StoredDataset, allot_copy
+from .write_back import WriteBack
 
 
 def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, link: bool = False) -> int:
@@ -52,9 +53,14 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
             home = chunk_paths[number].parent.resolve() / chunk_paths[number].name
             home_from_here = os.path.relpath(home, out.parent.resolve())
             path = chunk_paths[number]
-            with open_residues(path) as chunk, ResidueChecks(path, settings, feature, bar.update) as checks:
+            with (
+                open_residues(path) as chunk,
+                WriteBack([file.descriptor]) as write_back,
+                ResidueChecks(path, settings, feature, bar.update) as checks,
+            ):
                 for record in records.itertuples():
-                    copy = None if link else partial(_copy, target=file, name=record.name, original_id=record.id)
+                    to = partial(_copy, target=file, name=record.name, original_id=record.id, write_back=write_back)
+                    copy = None if link else to
                     where = f"{record.sample}|{record.id}"
                     checks.check(chunk, record.digest, record.digest, record.length, where, copy)
                     if link:
@@ -62,7 +68,7 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
     return len(rows)
 
 
-def _copy(dataset: StoredDataset, target: NewFile, name: str, original_id: str) -> None:
+def _copy(dataset: StoredDataset, target: NewFile, name: str, original_id: str, write_back: WriteBack) -> None:
     """Copy a dataset; plain values follow when they are read to be checked.
 
     Version 0.3.0 compressed values. HDF5 copies such a dataset whole, without inflating it.
@@ -75,3 +81,4 @@ def _copy(dataset: StoredDataset, target: NewFile, name: str, original_id: str) 
         if attribute.name.decode() != ORIGINAL_ID:
             attribute.write(copy)
     write_attribute(copy, ORIGINAL_ID, original_id)
+    write_back.add(dataset.nbytes)
