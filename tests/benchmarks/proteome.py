@@ -84,7 +84,8 @@ def table() -> str:
     for name in esm2_names():
         star, star_cpu = "" if name in on_gpu else "\\*", "" if name in on_cpu else "\\*"
         memory = gigabytes(name, on_gpu)
-        small = in_words(RESIDUES / gpu_rates[name] * H200_PEAK / RTX_4090_PEAK) + star if memory < 24 else "streamed"
+        small = in_words(RESIDUES / gpu_rates[name] * H200_PEAK / RTX_4090_PEAK) + star
+        small += "" if memory < 24 else ", streamed"
         large = in_words(RESIDUES / (gpu_rates[name] * h100)) + star
         lines.append(
             f"| `{name}` | {name.split('_')[2]} | {MODELS[name].embed_dim:,} | {memory:.1f} GB{star} "
