@@ -18,6 +18,7 @@ from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.errors import EmbeddingFileError, NonFiniteError, ValidationError
 from packed_esm.outputs.forms import Form, StoredValues, nearest, residues_of
+from packed_esm.report.tables import worst_of_outputs
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.embeddings import in_dtype, sample_settings
@@ -208,6 +209,9 @@ def test_a_good_run_passes_and_says_what_8_bits_cost(small, exact):
     assert summary["worst_representations_relative_l2"] < 2e-6  # beyond half a step
     assert 1e-4 < summary["worst_int8_relative_l2"] < 0.02 and 0.9998 < summary["worst_int8_residue_cosine"] < 1
     assert summary["worst_contacts_correlation"] > 1 - 1e-9 and summary["worst_pooled_relative_l2"] < 2e-6
+    assert [text for title, text in worst_of_outputs(summary) if "int8" in title][0] == (
+        f"{summary['worst_int8_relative_l2']:.1e}"
+    )
     assert "worst_int8_relative_l2" not in exact.check()
 
 

@@ -7,6 +7,10 @@ import pandas as pd
 from ..outputs.table import SEQUENCE_MEASURES
 
 WORST_SHOWN = 10
+OF_8_BITS = {  # of the validation's summary
+    "worst_int8_relative_l2": "residue vectors in int8, with the rounding, relative L2",
+    "worst_int8_residue_cosine": "residue vectors in int8, with the rounding, cosine of the worst residue",
+}
 
 
 def worst_comparisons(compared: pd.DataFrame) -> list[dict]:
@@ -18,8 +22,9 @@ def worst_comparisons(compared: pd.DataFrame) -> list[dict]:
 
 
 def worst_of_outputs(validation: Mapping) -> list[tuple[str, str]]:
-    """Return (title, worst value as text) of each measure of SEQUENCE_MEASURES that the validation compared."""
+    """Return (title, worst value as text) of each measure of SEQUENCE_MEASURES, and of 8 bits, that was compared."""
     found = [(measure.title, validation.get(f"worst_{measure.name}")) for measure in SEQUENCE_MEASURES]
+    found += [(title, validation.get(name)) for name, title in OF_8_BITS.items()]
     return [(label, f"{worst:.8f}" if worst > 0.5 else f"{worst:.1e}") for label, worst in found if worst is not None]
 
 
