@@ -65,8 +65,9 @@ def device_identity(device: torch.device) -> str:
 def device_class(device: torch.device) -> str:
     """Return the class of the device, on which the last bits depend.
 
-    NVIDIA GPUs of one compute capability with as many multiprocessors are one class: torch, cuBLAS and Triton choose
-    kernels and their division of the work by these two. For other devices the class is the name.
+    NVIDIA GPUs of one compute capability with as many multiprocessors are one class: kernels are chosen
+    for these two, and divide the work by them (measured on an H100 and an H200, docs/correctness.md). For other devices
+    the class is the name.
     """
     if device.type != "cuda" or torch.version.hip:
         return device_name(device)
