@@ -1,9 +1,11 @@
 """The device that a word means: what torch finds, and what runs there."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from packed_esm.embedding import device as device_module
-from packed_esm.embedding.device import choose_device, choose_dtype
+from packed_esm.embedding.device import choose_device, choose_dtype, device_class, device_name
 from packed_esm.errors import OptionError
 from packed_esm.kernels.dispatch import operations_for
 from packed_esm.kernels.fp8 import why_no_fp8
@@ -55,3 +57,23 @@ def test_on_rocm_and_mps_torchs_own_operations_run_and_are_said_to_be_untested(d
         for backend in ("triton", "flash-attn", "flash-attn-3", "torch-varlen"):
             with pytest.raises(OptionError, match=f"attention: {backend} cannot be used, it needs"):
                 choose_backend(backend, device, torch.float16)
+
+
+def test_gpus_of_one_capability_with_as_many_multiprocessors_are_one_class(devices, monkeypatch):
+    gpus = {"H100 SXM": (9, 0, 132), "H200": (9, 0, 132), "H100 PCIe": (9, 0, 114), "of the next": (10, 0, 132)}
+    classes = {}
+    devices(cuda=True)
+    for name, (major, minor, multiprocessors) in gpus.items():
+        found = SimpleNamespace(name=name, major=major, minor=minor, multi_processor_count=multiprocessors)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=found: found)
+        classes[name] = device_class(torch.device("cuda"))
+    assert classes["H100 SXM"] == classes["H200"] == "sm_90, 132 multiprocessors"
+    assert len(set(classes.values())) == 3
+
+
+def test_the_class_of_a_device_without_cuda_is_its_name(devices, monkeypatch):
+    for device in (torch.device("cpu"), torch.device("mps")):
+        assert device_class(device) == device_name(device)
+    devices(cuda=True, hip="6.4")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an AMD GPU")
+    assert device_class(torch.device("cuda")) == "an AMD GPU"

@@ -12,7 +12,7 @@ import torch
 from packed_esm.checkpoints import digest
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding import long_proteins
-from packed_esm.embedding.device import DTYPES
+from packed_esm.embedding.device import DTYPES, device_name
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import RepeatError, ValidationError
@@ -209,12 +209,45 @@ def test_statistics_of_another_run_are_refused(run):
         run()
 
 
-def test_equal_bits_are_not_required_of_another_kind_of_device(run, caplog):
-    write_json(run.folder / "e.json", read_json(run.folder / "e.json") | {"device": "Another GPU"})
+HERE = device_name(torch.device("cpu"))
+CLASS = "sm_90, 132 multiprocessors"
+
+
+@pytest.mark.parametrize(
+    ("made_on", "required"),
+    [
+        ({"device": HERE, "device_class": CLASS}, True),
+        ({"device": "NVIDIA H200", "device_class": CLASS}, True),
+        ({"device": HERE, "device_class": "sm_90, 114 multiprocessors"}, False),
+        ({"device": "NVIDIA H100 PCIe", "device_class": "sm_90, 114 multiprocessors"}, False),
+        ({"device": HERE}, True),
+        ({"device": "NVIDIA H200"}, False),
+    ],
+)
+def test_equal_bits_are_required_of_a_class_of_devices_and_of_a_name_without_a_class(
+    run, made_on, required, monkeypatch, caplog
+):
+    monkeypatch.setattr("packed_esm.validation.run.device_class", lambda device: CLASS)
+    stats = read_json(run.folder / "e.json")
+    del stats["device_class"]
+    write_json(run.folder / "e.json", stats | made_on)
     change_before_checksums(run, one_value)
+    if required:
+        with pytest.raises(ValidationError, match="differ from those that the same settings give now"):
+            run()
+        return
     with caplog.at_level(logging.WARNING):
         summary = run()
     assert summary["passed"] and not summary["bit_equal"]
+    assert "equal bits are not required: made on (class of device, tokens per pack)" in caplog.text
+
+
+def test_equal_bits_are_not_required_with_another_budget(run, caplog):
+    stats = read_json(run.folder / "e.json")
+    write_json(run.folder / "e.json", stats | {"settings": stats["settings"] | {"tokens_per_pack": 256}})
+    change_before_checksums(run, one_value)
+    with caplog.at_level(logging.WARNING):
+        assert run()["passed"]
     assert "equal bits are not required" in caplog.text
 
 

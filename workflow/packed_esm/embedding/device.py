@@ -1,4 +1,4 @@
-"""What `auto` means for the device and the dtype, and names of devices; for memory see `memory`."""
+"""What `auto` means for the device and the dtype, names and classes of devices; for memory see `memory`."""
 
 import functools
 import logging
@@ -62,8 +62,21 @@ def device_identity(device: torch.device) -> str:
     return f"{device_name(device)} (GPU-{torch.cuda.get_device_properties(device).uuid})"
 
 
+def device_class(device: torch.device) -> str:
+    """Return the class of the device, on which the last bits depend.
+
+    NVIDIA GPUs of one compute capability with as many multiprocessors are one class: kernels are chosen
+    for these two, and divide the work by them (measured on an H100 and an H200, docs/correctness.md). For other devices
+    the class is the name.
+    """
+    if device.type != "cuda" or torch.version.hip:
+        return device_name(device)
+    gpu = torch.cuda.get_device_properties(device)
+    return f"sm_{gpu.major}{gpu.minor}, {gpu.multi_processor_count} multiprocessors"
+
+
 def device_name(device: torch.device) -> str:
-    """Return the kind of device, on which the last bits depend: the GPU's name, or the CPU's model and vector unit."""
+    """Return the GPU's name, or the CPU's model and vector unit."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

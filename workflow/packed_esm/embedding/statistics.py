@@ -9,7 +9,7 @@ import torch
 from ..store.settings import fingerprint
 from ..system.versions import package_versions
 from .attempts import Embedded
-from .device import device_name
+from .device import device_class, device_name
 from .embedder import Embedder
 from .reading import Sequences
 
@@ -42,6 +42,7 @@ def job_statistics(embedder: Embedder, sequences: Sequences, embedded: Embedded,
         "repeated_sequences": embedded.repeated,
         "recomputed_in_fp32": [sequences.names[earlier.missing[i]] for i in embeddings.recomputed],
         "device": device_name(embedder.device),
+        "device_class": device_class(embedder.device),
         "weights": embedder.weights,
         "threads": torch.get_num_threads(),
         "host": platform.node(),

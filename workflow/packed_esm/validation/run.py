@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..checkpoints.digest import CheckpointDigest, read_digests, start_digest
-from ..embedding.device import device_name
+from ..embedding.device import device_class, device_name
 from ..embedding.embedder import Embedder
 from ..embedding.options import EmbedOptions, StorageOptions
 from ..errors import ValidationError
@@ -102,16 +102,22 @@ def _same_embedder(
 
 
 def _bits_can_be_equal(embedder: Embedder, stats: Sequence[dict]) -> bool:
-    """Return whether a second run on this device must give the stored bits; if not, log why."""
-    made_with = sorted({(s["device"], s["settings"]["tokens_per_pack"]) for s in stats if s["sequences"]})
-    here = (device_name(embedder.device), embedder.tokens_per_pack)
+    """Return whether a second run on this device must give the stored bits; if not, log why.
+
+    It must where the class of the device and the budget of tokens are the same. Statistics of earlier versions have no
+    class; for them the name of the device must be the same.
+    """
+    jobs = [s for s in stats if s["sequences"]]
+    made_with = sorted({(s.get("device_class", s["device"]), s["settings"]["tokens_per_pack"]) for s in jobs})
+    kinds = [device_class(embedder.device), device_name(embedder.device)]
+    here = [(kind, embedder.tokens_per_pack) for kind in kinds]
     reused = sum(s["reused_sequences"] for s in stats)
     if embedder.facts.attention == "padded":
         reason = "with attention: padded bits depend on the neighbours"
     elif reused:
         reason = f"{reused} sequences come from earlier results, which do not record their device"
-    elif any(made != here for made in made_with):
-        reason = f"made on (device, tokens per pack) {made_with}, validated on {here}"
+    elif any(made not in here for made in made_with):
+        reason = f"made on (class of device, tokens per pack) {made_with}, validated on {here[0]}"
     else:
         return True
     log.warning("equal bits are not required: %s", reason)
