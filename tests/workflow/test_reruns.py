@@ -149,6 +149,9 @@ CHANGES = {
     "`dtype`, `layers`, `pooling`, `attention`, `tokens_per_pack` or `on_nonfinite`": configured(
         dtype="bf16", layers="[3]", pooling="[max]", attention="padded", tokens_per_pack="512", on_nonfinite="fail"
     ),
+    "`per_residue`, `include_dtype`, `contact_maps` or `pooled_dtype`": configured(
+        per_residue="int8", include_dtype="float16", contact_maps="triangle", pooled_dtype="float16"
+    ),
     "`reuse`": earlier_results,
     "`model`, of another width": another_model,
     "`on_invalid`, `on_duplicate_id`, `max_record_residues` or `chunks`": configured(

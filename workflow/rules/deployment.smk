@@ -16,7 +16,7 @@ def print_once(line):
         print(line, file=sys.stderr)
 
 
-if IMAGE:
+if "apptainer" in DEPLOYMENT:
 
     container: IMAGE
 

@@ -40,12 +40,25 @@ def test_weights_come_from_the_file_where_the_host_has_too_little_memory(monkeyp
     for free, place in ((34, "file"), (35, "host")):
         monkeypatch.setattr(memory, "available_memory", lambda free=free: free * 10**9)
         assert one.placement("auto") == place
-    first, second = [record.message for record in caplog.records]
+    for free, place in ((94, "file"), (95, "host")):  # 60.4 GB of fp32 more
+        monkeypatch.setattr(memory, "available_memory", lambda free=free: free * 10**9)
+        assert one.placement("auto", beside_reference=True) == place
+    first, second, *_ = [record.message for record in caplog.records]
     assert first == (
         "weights: 30.2 GB do not fit into the 24.0 GB of the GPU; streamed from the file, at the rate of its disk: the "
         "host has 34.0 GB of memory"
     )
     assert second == "weights: 30.2 GB do not fit into the 24.0 GB of the GPU; streamed from the memory of the host"
+
+
+@pytest.mark.parametrize(("model", "gigabytes", "dtype"), [("t48_15B", 33, "fp16"), ("t36_3B", 12.3, "fp32")])
+def test_a_model_that_nearly_fits_is_streamed_in_the_small_packs_of_resident_weights(
+    model, gigabytes, dtype, monkeypatch
+):
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**12)
+    one = plan(model, gigabytes, monkeypatch, dtype)
+    assert one.placement("auto") == "host" and one.tokens_per_pack() <= 8192
+    assert one.tokens_per_sweep(one.tokens_per_pack(), 0, "host") >= 32768
 
 
 @pytest.mark.parametrize("gigabytes", [8, 16, 24, 32, 40, 48, 80, 140])

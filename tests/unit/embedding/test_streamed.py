@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from checkpoint_files import save_fair_esm
@@ -17,7 +18,10 @@ from packed_esm.embedding.masked import MaskedCopies
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.embedding.packing import in_sweeps
 from packed_esm.errors import CheckpointError
+from packed_esm.sequences.tokens import tokenize
 from packed_esm.sequences.windows import ResidueWindows
+from packed_esm.validation.comparison import compare
+from packed_esm.validation.stored import Stored
 
 LENGTHS = [30, 300, 1, 5, 260, 90, 2, 44, 120, 120]
 OUTPUTS = ("log_likelihood", "logits", "contacts", "masked_marginals")
@@ -150,6 +154,25 @@ def test_out_of_memory_first_halves_the_sweep_and_then_the_budget(checkpoint, tm
     most[0] = 1100
     stats = embed_fasta(fasta, tmp_path / "c.arrow", tmp_path / "c.json", options)
     assert stats["settings"]["tokens_per_pack"] == 1024 and "retrying with 1024" in caplog.text
+    assert caplog.text.count("retrying") == 1 + 3  # 4 packs, 2, 1, half a pack: no sweep is tried twice
+
+
+def test_a_job_that_survived_by_smaller_sweeps_is_validated_with_single_packs(checkpoint, tmp_path, monkeypatch):
+    start, largest = Embedder._start, []
+
+    def seen(self, model, packs, *rest):
+        largest.append(len(packs))
+        return start(self, model, packs, *rest)
+
+    monkeypatch.setattr(Embedder, "_start", seen)
+    options = EmbedOptions(checkpoint, device="cpu", tokens_per_pack=64, weights="streamed")
+    sequences = ["MKVL" * 10] * 4
+    chosen = pd.DataFrame({"sample": "s", "id": list("abcd"), "length": 40})
+    stored = Stored(Embedder(options).embed([tokenize(x) for x in sequences]).columns, [{}] * 4, {}, {})
+    assert max(largest) == 4
+    largest.clear()
+    table = compare(chosen, sequences, stored, Embedder(options))
+    assert max(largest) == 1 and table["bit_equal"].all()
 
 
 def test_a_file_that_is_changed_while_weights_are_read_from_it_is_noticed(checkpoint, monkeypatch):
@@ -159,6 +182,20 @@ def test_a_file_that_is_changed_while_weights_are_read_from_it_is_noticed(checkp
     os.utime(checkpoint, (1, 1))
     with pytest.raises(CheckpointError, match="it was changed while it was loaded"):
         streamed.embed(random_tokens([30]))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), MemoryError("there is no more")])
+def test_where_the_host_gives_no_memory_the_file_is_read(checkpoint, monkeypatch, caplog, error):
+    options = EmbedOptions(checkpoint, device="cpu", weights="streamed")
+    empty = torch.empty
+
+    def refused(size, *more, dtype=None, **how):
+        if dtype is torch.uint8 and "device" not in how:  # of a page-locked layer
+            raise error
+        return empty(size, *more, dtype=dtype, **how)
+
+    monkeypatch.setattr(torch, "empty", refused)
+    assert Embedder(options).weights == "file" and "streamed from the file, at the rate of its disk" in caplog.text
 
 
 def test_where_memory_cannot_be_locked_the_file_is_read_and_that_is_said(checkpoint, monkeypatch, caplog):

@@ -94,6 +94,11 @@ def test_an_image_is_an_address_or_a_path_that_exists(tmp_path):
     assert image("docker://registry/image") == "docker://registry/image"
     assert image("~/my.sif") == str(tmp_path / "home/my.sif")
     assert image("", used=False) == "" and image("missing.sif", used=False) == "missing.sif"
+    (tmp_path / "work/my image.sif").touch()
+    for unquoted in ("docker://x/{y}", "docker://x y", "my image.sif"):
+        with pytest.raises(OptionError, match="container: .* has characters that a shell would change"):
+            image(unquoted)
+        assert image(unquoted, used=False) == unquoted
     (tmp_path / "work/a{b}.sif").touch()
     with pytest.raises(OptionError, match="container: a{b}.sif has braces"):
         image("a{b}.sif")

@@ -1,5 +1,6 @@
 """Values that are stored in fewer bits than they are computed in: residue files and pooled vectors."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.errors import EmbeddingFileError, NonFiniteError, ValidationError
 from packed_esm.outputs.forms import Form, StoredValues, nearest, residues_of
+from packed_esm.outputs.measures import relative_error
 from packed_esm.report.tables import worst_of_outputs
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.windows import ResidueWindows
+from packed_esm.store import write_back
 from packed_esm.store.embeddings import in_dtype, sample_settings
 from packed_esm.store.export import export_sample
 from packed_esm.store.merge import merge_sample
@@ -90,12 +93,29 @@ def test_what_rounding_may_have_changed_is_no_difference_and_anything_more_is(fo
     other = given_values + np.float32(0.5)
     found = np.abs(stored.nearest_to(other) - other)
     step = {"float32": 0, "float16": 0.07, "int8": 2.0}[form.dtype]
-    assert (found < 0.50001).all() and (found[:, 0] > 0.49999 - step).all() and found[:, 2].min() > 0.499
+    assert (found < 0.50001).all() and (found[:, 0] > 0.49999 - step).all() and found[:, 2].min() > 0.498
+
+
+@pytest.mark.parametrize("value", [1e-5, 2**-14, 0.3, 1.0, 2.0, 65504.0, 0.0])
+def test_a_float16_stands_for_what_is_rounded_to_it_and_no_more(value):
+    got = np.array([value, -value], np.float16)
+    ends = nearest(np.array([1e30, -1e30]), got), nearest(np.array([-1e30, 1e30]), got)
+    for end in ends:
+        inside, outside = end + (got - end) * 1e-6, end - (got.astype(np.float64) - end) * 1e-6
+        with np.errstate(over="ignore"):
+            assert (inside.astype(np.float16) == got).all() and (outside.astype(np.float16) != got).all()
 
 
 def test_infinite_values_stay_infinite():
     assert nearest(np.ones(2), np.array([np.inf, 1], np.float16))[0] == np.inf
     assert np.isnan(nearest(np.ones(1), np.full(1, np.nan, np.float32)))
+
+
+def test_no_scale_explains_values_that_are_not_fair_esms():
+    want = values(50)
+    for scale in (1, 1000):
+        stored = StoredValues(np.zeros((50, 6), np.int8), np.full((1, 6), scale, np.float32))
+        assert relative_error(stored.nearest_to(want), want) > 0.9
 
 
 @pytest.mark.parametrize("many", [1, 40], ids=["one_layer", "scales_beyond_64_KiB"])
@@ -242,6 +262,39 @@ def test_a_changed_scale_is_found_by_the_checksum(tmp_path):
         file["long"].attrs["scale"] = file["long"].attrs["scale"] * np.float32(1.001)
     with pytest.raises(EmbeddingFileError, match="'long'.* its values were changed"):
         run.check()
+
+
+@pytest.mark.parametrize("scale", [None, "x", np.ones((1, 32), np.float32), np.ones((2, 1, 32))], ids=repr)
+def test_another_kind_of_scale_is_the_error_of_a_changed_file(tmp_path, scale):
+    run = Run(tmp_path, StorageOptions("int8"))
+    run.embed()
+    with h5py.File(run.residues["representations"], "a") as file:
+        del file["long"].attrs["scale"]
+        if scale is not None:
+            file["long"].attrs["scale"] = scale
+    with pytest.raises(EmbeddingFileError, match="'long'.* its scale is missing, or is not one of such values"):
+        run.check()
+
+
+def test_an_error_of_a_sync_leaves_no_file(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    run = Run(tmp_path, StorageOptions("float16"))
+    run.embed()
+    for path in run.residues.values():
+        path.unlink()
+    monkeypatch.setattr(write_back, "STEP_BYTES", 1000)
+    monkeypatch.setattr(write_back, "_sync", full)
+    for path in (tmp_path / "a.h5", run.residues["logits"]):
+        with pytest.raises(OSError, match="Disk quota exceeded"):
+            if path.name == "a.h5":
+                with ResidueWriter({"logits": path}, {"logits": Form()}) as writer:
+                    writer.write("SQ.x", {"logits": np.ones((30, 33), np.float32)}, "x")
+                    writer.finish({})
+            else:
+                merge_residues(tmp_path / "m", "s", [run.chunk_files["logits"]], path)
+        assert not path.exists()
 
 
 def test_pooled_vectors_in_float16_are_the_rounded_ones_and_every_reader_has_them(small, exact):

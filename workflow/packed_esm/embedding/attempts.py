@@ -170,3 +170,4 @@ def _halve(embedder: Embedder, sequences: Sequences, error: Exception) -> None:
         ) from error
     log.warning("out of GPU memory with %d tokens per pack; retrying with %d", budget, budget // 2)
     embedder.tokens_per_pack = budget // 2
+    embedder.tokens_per_sweep = min(sweep, budget // 2)

@@ -21,7 +21,7 @@ from ..errors import NonFiniteError, OptionError
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
 from ..model.backends import backend_version
-from ..model.esm2 import ESM2WithFlashAttention, ModelFacts, PackInput, resolve_layers
+from ..model.esm2 import ESM2WithFlashAttention, ModelFacts, PackInput, check_weights, resolve_layers
 from ..outputs.columns import Column, columns_of
 from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, ResidueOutput, included
 from ..sequences.tokens import tokenize
@@ -49,10 +49,15 @@ class Embedder:
         options: how to embed.
         digest: from `start_digest`, of the checkpoint; by default its sha256 is computed while it is loaded.
         load: load the model now; else it is loaded where it is first used, and only its header is read now.
+        beside_reference: the host will also hold fair-esm's model in fp32.
     """
 
     def __init__(
-        self, options: EmbedOptions, digest: Future[CheckpointDigest] | None = None, load: bool = True
+        self,
+        options: EmbedOptions,
+        digest: Future[CheckpointDigest] | None = None,
+        load: bool = True,
+        beside_reference: bool = False,
     ) -> None:
         self.options = options
         self.device = choose_device(options.device)
@@ -66,7 +71,7 @@ class Embedder:
         self.layers = resolve_layers(options.layers, facts.num_layers)
         self.plan = MemoryPlan(self.device, facts.num_layers, facts.embed_dim, self.dtype)
         self.tokens_per_pack = options.tokens_per_pack or self.plan.tokens_per_pack()
-        self._place_weights(self.plan.placement(options.weights))
+        self._place_weights(self.plan.placement(options.weights, beside_reference))
         self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
         if load:
@@ -78,6 +83,7 @@ class Embedder:
 
     def _place_weights(self, place: str) -> None:
         """Decide where the weights are, a name of `layers.LAYERS`, and how many tokens go through them together."""
+        check_weights(place, DTYPES[self.dtype], self.facts.attention)
         self.weights, kept = place, len({*self.layers} - {self.facts.num_layers})
         self.tokens_per_sweep = self.plan.tokens_per_sweep(self.tokens_per_pack, kept, place)
 

@@ -4,7 +4,7 @@ A sweep is a number of packs that go through each layer together, so that a stre
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,6 +23,7 @@ WAITING_BYTES, KEPT_BYTES = 8, 4
 MOST_TOKENS_PER_SWEEP = 65536
 LEAST_TOKENS_PER_PACK = 2048  # of `auto`
 USABLE = 0.85  # of a GPU's memory: a CUDA context, kernels, a desktop, and gaps take the rest
+MOST_USABLE = 0.97  # beyond this, resident weights with a small pack are hopeless
 USABLE_FOR_PACKS = 0.6  # of it for the weights and one pack
 HOST_RESERVE = 4 * 10**9  # bytes of the host's memory beside the page-locked weights
 LAYER_PARAMETERS = 12  # for each E * E
@@ -53,12 +54,17 @@ class MemoryPlan:
         """Bytes of the weights of all layers in this dtype."""
         return int(self._layer_bytes * self.num_layers)
 
-    def fits(self, beside: int = 0) -> bool:
-        """Return whether all weights and a small pack fit on the device, beside so many bytes: for `weights: auto`."""
+    def fits(self, beside: int = 0, usable: float = USABLE) -> bool:
+        """Return whether all weights and a small pack fit on the device, beside so many bytes: for `weights: auto`.
+
+        Args:
+            beside: bytes.
+            usable: share of the GPU's memory.
+        """
         if self.device.type != "cuda":
             return True
         pack = LEAST_TOKENS_PER_PACK * self._token_bytes
-        return self.weight_bytes + beside + pack <= USABLE * gpu_memory(self.device)
+        return self.weight_bytes + beside + pack <= usable * gpu_memory(self.device)
 
     @property
     def _token_bytes(self) -> int:
@@ -68,12 +74,14 @@ class MemoryPlan:
         """Return the budget of tokens for the device and the model, from the device's total memory, a power of two.
 
         Never from the free memory of the moment, nor from where the weights are by choice: the budget is part of what
-        determines the bits.
+        determines the bits. Where resident weights fit with little to spare, packs are small, as in version 0.3.0,
+        though `auto` streams them.
         """
         if self.device.type != "cuda":
             return CPU_TOKENS_PER_PACK
         total, width = gpu_memory(self.device), self.embed_dim
-        weights = 2 * LAYER_PARAMETERS * width**2 * (self.num_layers if self.fits() else SLOTS)
+        layers = self.num_layers if self.fits(usable=MOST_USABLE) else SLOTS
+        weights = 2 * LAYER_PARAMETERS * width**2 * layers
         budget = 131072 if width <= 480 else 65536 if width <= 640 else 32768
         while budget > LEAST_TOKENS_PER_PACK and weights + budget * self._token_bytes > USABLE_FOR_PACKS * total:
             budget //= 2
@@ -97,10 +105,11 @@ class MemoryPlan:
         of_token = self.embed_dim * (WAITING_BYTES + KEPT_BYTES * kept_layers)
         return min(MOST_TOKENS_PER_SWEEP, max(0, int(free / of_token)))
 
-    def placement(self, weights: str) -> str:
+    def placement(self, weights: str, beside_reference: bool = False) -> str:
         """Return where the weights are, a name of `layers.LAYERS`, for a word of `options.WEIGHTS`.
 
-        They are streamed from the file if they and HOST_RESERVE do not fit into the host's memory. Streaming is logged.
+        They are streamed from the file if they and HOST_RESERVE do not fit into the host's memory; `beside_reference`:
+        together with the weights in fp32. Streaming is logged.
         """
         if weights == "resident" or (weights == "auto" and self.fits()):
             return "resident"
@@ -108,7 +117,8 @@ class MemoryPlan:
         what = f"{size}, streamed"
         if weights == "auto":
             what = f"{size} do not fit into the {_gb(gpu_memory(self.device))} of the GPU; streamed"
-        if there is None or self.weight_bytes + HOST_RESERVE <= there:
+        reference = replace(self, dtype="fp32").weight_bytes if beside_reference else 0
+        if there is None or self.weight_bytes + reference + HOST_RESERVE <= there:
             log.warning("weights: %s from the memory of the host", what)
             return "host"
         log.warning("weights: %s from the file, at the rate of its disk: the host has %s of memory", what, _gb(there))

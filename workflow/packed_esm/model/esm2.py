@@ -72,6 +72,15 @@ class ModelFacts:
         )
 
 
+def check_weights(weights: str, dtype: torch.dtype, attention: str) -> None:
+    """Raise OptionError for weights that cannot be streamed; the arguments are those of `ESM2WithFlashAttention`."""
+    if weights != "resident" and dtype == torch.float32 and attention == "padded":
+        raise OptionError(
+            "weights: attention: padded in fp32 runs fair-esm's forward, whose weights are not streamed; use "
+            "attention: auto"
+        )
+
+
 class PackInput(NamedTuple):
     """One pack, with the arguments of `forward_packed` that describe it."""
 
@@ -112,8 +121,8 @@ class ESM2WithFlashAttention(nn.Module):
             applies to the products of the feed-forward; the rest is bf16.
         attention: `auto`, or one of `backends.BACKENDS`.
         weights: where the blocks are, see `layers`: `resident` on the device, or streamed to it from the memory of the
-            `host`, or from the `file` that `base_model` is mapped from. No bit of a result depends on it. Unless they
-            are resident, `base_model` stays unchanged.
+            `host`, or from the `file` that `base_model` is mapped from. No bit of `forward_packed` depends on it.
+            Unless they are resident, `base_model` stays unchanged.
 
     Raises:
         ValueError: a dtype or attention backend that cannot run here, or rotary frequencies that differ by layer.
@@ -138,11 +147,7 @@ class ESM2WithFlashAttention(nn.Module):
         self.padding_idx = base_model.padding_idx
         self.mask_idx = base_model.mask_idx
         in_fp32 = self.dtype == torch.float32
-        if in_fp32 and weights != "resident" and self.attention == "padded":
-            raise OptionError(
-                "weights: attention: padded in fp32 runs fair-esm's forward, whose weights are not streamed; use "
-                "attention: auto"
-            )
+        check_weights(weights, self.dtype, self.attention)
         if in_fp32 and weights == "resident":
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if in_fp32 and weights == "resident" else None
@@ -166,17 +171,17 @@ class ESM2WithFlashAttention(nn.Module):
     def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:
         """Return what fair-esm's `ESM2.forward` returns, for padded tokens, int [B, T].
 
-        In fp32 this is fair-esm's own forward. In half precision the result has `logits` and
+        With resident weights in fp32 this is fair-esm's own forward. Otherwise the result has `logits` and
         `representations`, fp32, with rotary tables of fp32 positions.
 
         Raises:
-            ValueError: contacts in half precision, or a layer out of range.
+            ValueError: contacts otherwise, or a layer out of range.
         """
         layers = resolve_layers(repr_layers, self.num_layers)
         if self.base_model is not None:
             return self.base_model(tokens, repr_layers=layers, return_contacts=return_contacts)
         if return_contacts:
-            raise ValueError("return_contacts: needs dtype=torch.float32")
+            raise ValueError("return_contacts: needs dtype=torch.float32 and resident weights")
         return self._forward_padded(tokens, layers)
 
     @torch.inference_mode()

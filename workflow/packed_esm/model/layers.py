@@ -55,7 +55,11 @@ class _Slot:
 
 
 class _StreamedLayers:
-    """Two slots on the device, which the layers pass through; on a GPU they are copied on a stream of its own."""
+    """Two slots on the device, which the layers pass through; on a GPU they are copied on a stream of its own.
+
+    For one thread, and for one stream of a GPU, or several that wait for each other: a slot is filled after the work
+    that is queued on the current stream then.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -89,7 +93,7 @@ class _StreamedLayers:
         try:
             event = slot.ready()
         except BaseException:
-            slot.layer = None
+            slot.layer, slot.ready = None, lambda: None  # the error would keep what there is of the layer
             raise
         if event:
             torch.cuda.current_stream(self._device).wait_event(event)
@@ -184,8 +188,14 @@ def _host_memory(size: int, device: torch.device) -> torch.Tensor:
     """Return uint8 [size] on the host, page-locked if the device is a GPU.
 
     torch's own page-locked memory would take up to twice as much, as its sizes are powers of two.
+
+    Raises:
+        MemoryError: there is no such memory, or it cannot be page-locked.
     """
-    memory = torch.empty(size, dtype=torch.uint8)
+    try:
+        memory = torch.empty(size, dtype=torch.uint8)
+    except RuntimeError as error:  # torch's for memory of a CPU
+        raise MemoryError(f"{size} bytes of memory cannot be had ({error})") from error
     if device.type == "cuda":
         if error := int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), size, 0)):
             with contextlib.suppress(RuntimeError):  # CUDA reports the error again with the next launch

@@ -40,9 +40,13 @@ class StoredValues:
     def nearest_to(self, want: np.ndarray) -> np.ndarray:
         """Return, among the values that would be stored as these, those nearest to `want`; float64.
 
-        So what the rounding of a stored value may have changed is not taken for a difference.
+        So what the rounding of a stored value may have changed is not taken for a difference. The step of 8 bits is
+        that of `want`: a scale that is too large would explain any value.
         """
-        return nearest(want, self.decoded, None if self.scale is None else self.scale / 2)
+        if self.scale is None:
+            return nearest(want, self.decoded)
+        half_step = np.abs(want).max(-2, keepdims=True).astype(np.float64) / (2 * INT8_MAX)
+        return _clipped(want, self.decoded, self.decoded - half_step, self.decoded + half_step)
 
     def has_bits_of(self, other: "StoredValues") -> bool:
         """Return whether all bits are equal."""
@@ -94,20 +98,30 @@ def residues_of(shape: tuple[int, ...]) -> int:
     return residues if Form(is_triangle=True).shape((residues,)) == shape else -1
 
 
-def nearest(want: np.ndarray, got: np.ndarray, half_step: np.ndarray | None = None) -> np.ndarray:
+def nearest(want: np.ndarray, got: np.ndarray) -> np.ndarray:
     """Return the values nearest to `want` that are rounded to `got`, float64; of infinite ones, `got`.
 
     Args:
-        want, got: of one shape.
-        half_step: largest change by the rounding; by default half the distance of the next float16, and 0 in float32.
+        want: values of the reference.
+        got: float32, which are not rounded, or float16, of the same shape.
     """
-    if half_step is None:
-        with np.errstate(invalid="ignore"):  # of infinity
-            half_step = np.spacing(np.abs(got)) / 2 if got.dtype == np.float16 else np.zeros(1)
-    got, half_step = got.astype(np.float64), half_step.astype(np.float64)
+    if got.dtype != np.float16:
+        return got.astype(np.float64)
+    exact = got.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        below, above = (np.nextafter(got, np.float16(end)).astype(np.float64) for end in (-np.inf, np.inf))
+        # The largest finite value has as much room on both sides.
+        below, above = (
+            np.where(np.isinf(below), 2 * exact - above, below),
+            np.where(np.isinf(above), 2 * exact - below, above),
+        )
+        return _clipped(want, exact, (exact + below) / 2, (exact + above) / 2)
+
+
+def _clipped(want: np.ndarray, got: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return `want`, limited to low and high; of values that are not finite, `got`."""
     with np.errstate(invalid="ignore"):
-        closest = np.clip(want, got - half_step, got + half_step)
-    return np.where(np.isfinite(got), closest, got)
+        return np.where(np.isfinite(got), np.clip(want.astype(np.float64), low, high), got)
 
 
 def _in_8_bits(values: np.ndarray) -> StoredValues:
@@ -115,9 +129,13 @@ def _in_8_bits(values: np.ndarray) -> StoredValues:
     scale = largest * np.float32(1 / INT8_MAX)
     scale[scale < np.finfo(np.float32).tiny] = 0  # its inverse would be infinite
     with np.errstate(invalid="ignore"):  # values that are not finite, which the scale shows
-        codes = values * np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-        np.rint(codes, out=codes)
-        return StoredValues(codes.astype(np.int8), scale)
+        inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+        codes = np.empty(values.shape, np.int8)
+        for layer in np.ndindex(values.shape[:-2]):  # one in float32 at a time
+            rounded = values[layer] * inverse[layer]
+            np.rint(rounded, out=rounded)
+            codes[layer] = rounded
+    return StoredValues(codes, scale)
 
 
 def _bytes(values: np.ndarray | None) -> bytes | None:

@@ -5,6 +5,7 @@ nothing else of the machine.
 """
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -39,8 +40,13 @@ def image_of_jobs(settings: Mapping[str, Any], in_containers: bool) -> str:
         )
     if model.startswith("~"):
         raise OptionError(f"model: {model}: in a container ~ is another folder; write {user_path(model)}")
-    if "://" in image:
-        return image
+    found = image if "://" in image else _path_of(image)
+    if shlex.quote(found) != found:  # Snakemake does not quote it
+        raise OptionError(f"container: {found!r} has characters that a shell would change; give it another name")
+    return found
+
+
+def _path_of(image: str) -> str:
     path = user_path(image)
     if not path.exists():
         raise OptionError(f"container: there is no {path}; give the path of an image, or an address (docker://...)")

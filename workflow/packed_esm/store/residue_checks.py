@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 
 from ..errors import EmbeddingFileError, ValidationError
-from ..outputs.forms import StoredValues, residues_of
+from ..outputs.forms import Form, StoredValues, residues_of
 from ..system.progress import progress_bar
 from .names import dataset_names
 from .residues import (
@@ -71,6 +72,8 @@ class ResidueCheck:
             return f"it contains {attributes.get(FEATURE)}, not {self._feature}"
         if residues_of(dataset.shape) != length or not dataset.size:
             return f"its shape is {dataset.shape}"
+        if not _has_right_scale(dataset):
+            return "its scale is missing, or is not one of such values"
         if differing := self._differences(dataset):
             return f"it links to {dataset.file_name}, which has other settings ({'; '.join(differing)})"
         return None if CHECKSUM in attributes else "it has no checksum"
@@ -84,6 +87,15 @@ class ResidueCheck:
             settings = file_settings(home, Path(name)) if SETTINGS_ATTRIBUTE in home.attrs else {}
             self._homes[name] = home, differences(settings | budget, self._settings | budget)
         return self._homes[name][1]
+
+
+def _has_right_scale(dataset: StoredDataset) -> bool:
+    """Return whether int8 values have scales, float32 [..., 1, width], and others have none."""
+    scale = dataset.attrs.get(SCALE)
+    if dataset.dtype != np.int8:
+        return scale is None
+    wanted = Form("int8").scale_shape(dataset.shape) if dataset.ndim > 1 else None
+    return getattr(scale, "dtype", None) == np.float32 and scale.shape == wanted
 
 
 def problem_of_values(dataset: StoredDataset, digest: str) -> str | None:

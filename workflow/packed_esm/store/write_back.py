@@ -25,8 +25,10 @@ class WriteBack:
         self._thread = ThreadPoolExecutor(1)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *more: object) -> None:
         self._thread.shutdown()
+        if self._running and not error:
+            self._running.result()  # the system tells an error of the disk once, and a later sync knows nothing of it
 
     def add(self, size: int) -> None:
         """Count bytes that were written, and begin a sync if there are enough of them and none is running.

@@ -93,7 +93,7 @@ def _same_embedder(
     stored = {path: StorageOptions.of_file(settings)[1] for path, settings in files.items()}
     budget = stored[paths[0]]["tokens_per_pack"]  # a list if chunks differ, after an out-of-memory
     budget_here = budget if isinstance(budget, int) else min(budget)
-    embedder = Embedder(replace(options, tokens_per_pack=budget_here), digest)
+    embedder = Embedder(replace(options, tokens_per_pack=budget_here), digest, beside_reference=True)
     for path, settings in stored.items():
         present = embedder.settings | {"tokens_per_pack": budget}
         if differing := differences(settings, present):
