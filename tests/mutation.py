@@ -318,7 +318,7 @@ MUTATIONS = [
     ("streamed weights", "a change of where they are reruns the stages", "embedding/options.py", 'OF_NO_VALUE = ("weights",)', "OF_NO_VALUE = ()"),
     ("streamed weights", "a sweep without room for its pack", "embedding/memory.py", " - head - tokens_per_pack * self._token_bytes", " - head"),
     ("streamed weights", "the budget halved before the sweep", "embedding/attempts.py", "    if sweep >= 2 * budget:", "    if sweep < 0:"),
-    ("streamed weights", "more than the host has", "embedding/memory.py", "self.weight_bytes + HOST_RESERVE <= there", "HOST_RESERVE <= there"),
+    ("streamed weights", "more than the host has", "embedding/memory.py", "self.weight_bytes + reference + HOST_RESERVE <= there", "HOST_RESERVE <= there"),
     ("streamed weights", "none asked for from the scheduler", "planning/resources.py", "STREAMED_MB + streamed * shape.parameters / MB", "STREAMED_MB"),
     ("windows", "recorded and not used", "embedding/embedder.py", "pieces = [cut(one, self.options.windows) for one in tokens]", "pieces = [[one] for one in tokens]"),
     ("windows", "not in the settings", "embedding/embedder.py", "asdict(self.options.windows) if self.options.windows else None", "None"),
