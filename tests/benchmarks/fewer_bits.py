@@ -14,20 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding.embedder import Embedder
-from packed_esm.embedding.host_copies import stored_arrays
-from packed_esm.embedding.options import EmbedOptions
 from packed_esm.outputs.forms import Form
 from packed_esm.outputs.measures import relative_error, residue_errors
-from packed_esm.sequences.alphabet import normalise
 from packed_esm.sequences.fasta import read_records
-from packed_esm.sequences.tokens import tokenize
 from packed_esm.system.tree import tree
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from storage import values_of
 
 FORMS = ("float32", "float16", "int8")
 FOLDS = 5
@@ -41,14 +36,7 @@ def example_rows() -> tuple[list[np.ndarray], list[str]]:
     sizes = Counter(family.values())
     records = [record for record in records if sizes[family[record]] >= FOLDS]
     families = [family[record] for record in records]
-    tokens = [tokenize(normalise(record.sequence)) for record in records]
-    found: dict[int, np.ndarray] = {}
-
-    def keep(index: int, out: dict) -> None:
-        found[index] = stored_arrays(out, {"representations": Form()})["representations"]
-
-    Embedder(EmbedOptions(DEMO_PATH, device="cpu")).embed(tokens, each_sequence=keep)
-    return [found[index] for index in sorted(found)], families
+    return values_of(records, "float32"), families
 
 
 def accuracy(vectors: np.ndarray, families: Sequence[str], domains: np.ndarray) -> float:

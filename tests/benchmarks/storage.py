@@ -11,7 +11,7 @@ import importlib.util
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import h5py
@@ -19,24 +19,30 @@ import numpy as np
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions
+from packed_esm.outputs.forms import Form
 from packed_esm.sequences.alphabet import normalise
-from packed_esm.sequences.fasta import read_records
+from packed_esm.sequences.fasta import Record, read_records
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.system.tree import tree
 
 
-def example_values(dtype: str) -> list[np.ndarray]:
-    """Return [L, E] of each protein of the example."""
-    fastas = sorted((tree() / "config" / "example").glob("*.fasta"))
-    tokens = [tokenize(normalise(record.sequence)) for fasta in fastas for record in read_records(fasta)]
+def values_of(records: Iterable[Record], dtype: str) -> list[np.ndarray]:
+    """Return [L, E] of each protein, from the demonstration model."""
+    tokens = [tokenize(normalise(record.sequence)) for record in records]
     found: dict[int, np.ndarray] = {}
 
     def keep(index: int, arrays: dict[str, np.ndarray]) -> None:
         found[index] = arrays["representations"].copy()
 
     embedder = Embedder(EmbedOptions(DEMO_PATH, device="cpu"))
-    embedder.embed(tokens, each_sequence=keep, stored={"representations": dtype})
+    embedder.embed(tokens, each_sequence=keep, stored={"representations": Form(dtype)})
     return [found[index] for index in sorted(found)]
+
+
+def example_values(dtype: str) -> list[np.ndarray]:
+    """Return [L, E] of each protein of the example."""
+    fastas = sorted((tree() / "config" / "example").glob("*.fasta"))
+    return values_of((record for fasta in fastas for record in read_records(fasta)), dtype)
 
 
 def filters() -> dict[str, tuple[dict, str]]:

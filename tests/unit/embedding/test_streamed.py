@@ -171,7 +171,7 @@ def test_a_job_that_survived_by_smaller_sweeps_is_validated_with_single_packs(ch
     stored = Stored(Embedder(options).embed([tokenize(x) for x in sequences]).columns, [{}] * 4, {}, {})
     assert max(largest) == 4
     largest.clear()
-    table = compare(chosen, sequences, stored, Embedder(options))
+    table = compare(chosen, sequences, stored, Embedder(options, beside_reference=True))
     assert max(largest) == 1 and table["bit_equal"].all()
 
 

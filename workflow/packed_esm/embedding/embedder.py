@@ -49,7 +49,7 @@ class Embedder:
         options: how to embed.
         digest: from `start_digest`, of the checkpoint; by default its sha256 is computed while it is loaded.
         load: load the model now; else it is loaded where it is first used, and only its header is read now.
-        beside_reference: the host will also hold fair-esm's model in fp32.
+        beside_reference: host and device will also hold fair-esm's model in fp32, or its layers.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Embedder:
         self.layers = resolve_layers(options.layers, facts.num_layers)
         self.plan = MemoryPlan(self.device, facts.num_layers, facts.embed_dim, self.dtype)
         self.tokens_per_pack = options.tokens_per_pack or self.plan.tokens_per_pack()
+        self._beside_reference = beside_reference
         self._place_weights(self.plan.placement(options.weights, beside_reference))
         self._copies = HostCopies(self.device)
         self._exact: ESM2WithFlashAttention | None = None
@@ -85,7 +86,9 @@ class Embedder:
         """Decide where the weights are, a name of `layers.LAYERS`, and how many tokens go through them together."""
         check_weights(place, DTYPES[self.dtype], self.facts.attention)
         self.weights, kept = place, len({*self.layers} - {self.facts.num_layers})
-        self.tokens_per_sweep = self.plan.tokens_per_sweep(self.tokens_per_pack, kept, place)
+        self.tokens_per_sweep = 0  # each pack alone, because outputs and layers of the reference lie beside it
+        if not self._beside_reference:
+            self.tokens_per_sweep = self.plan.tokens_per_sweep(self.tokens_per_pack, kept, place)
 
     @cached_property
     def model(self) -> ESM2WithFlashAttention:

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import math
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,7 @@ class _Slot:
         self.ready: Ready = lambda: None
 
 
-class _StreamedLayers:
+class _StreamedLayers(ABC):
     """Two slots on the device, which the layers pass through; on a GPU they are copied on a stream of its own.
 
     For one thread, and for one stream of a GPU, or several that wait for each other: a slot is filled after the work
@@ -99,8 +100,9 @@ class _StreamedLayers:
             torch.cuda.current_stream(self._device).wait_event(event)
         return slot.block
 
+    @abstractmethod
     def _start_copy(self, slot: _Slot, layer: int) -> Ready:
-        raise NotImplementedError
+        """Begin to copy a layer into a slot."""
 
     def _copying(self) -> contextlib.AbstractContextManager:
         return torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext()

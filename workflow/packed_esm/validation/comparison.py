@@ -60,7 +60,6 @@ def compare(
             measured.append(row | errors)
         bar.update(len(sequences[index]))
 
-    embedder.tokens_per_sweep = 0  # each pack alone: outputs and a layer of the reference lie beside it
     with progress_bar(sum(map(len, sequences)), "residues", "comparing with fair-esm") as bar:
         again = embedder.embed(tokens, each_sequence=compare_one)
         embedder.recompute(again, tokens, names, each_sequence=compare_one)
