@@ -52,7 +52,7 @@ def test_on_rocm_and_mps_torchs_own_operations_run_and_are_said_to_be_untested(d
     assert cuda.type == "cuda" and "device ROCm: untested" in caplog.text
     for device in (cuda, mps):
         assert choose_backend("auto", device, torch.float16) == "sdpa"
-        assert operations_for(device, torch.float16).NAME == "torch"
+        assert operations_for(device, torch.float16, 320).NAME == "torch"
         assert why_no_fp8(device)
         for backend in ("triton", "flash-attn", "flash-attn-3", "torch-varlen"):
             with pytest.raises(OptionError, match=f"attention: {backend} cannot be used, it needs"):

@@ -1,4 +1,4 @@
-"""Choose between operations in torch and Triton kernels; both modules have the same functions."""
+"""Choose between operations in torch and GPU kernels; all modules of operations have the same functions."""
 
 import functools
 import importlib.util
@@ -12,19 +12,38 @@ import torch
 from . import torch_ops
 from .device import HALF
 
+GLUON_WIDTH = 1280  # the narrowest model (650M) that `gluon_ops` makes faster
+GLUON_MULTIPLE = 64  # columns of a part of a tile, see `gluon_product`
+
 log = logging.getLogger(__name__)
 
 
-def operations_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
-    """Return `triton_ops` on a GPU in half precision, else `torch_ops`; log once if missing kernels make it slow."""
+def operations_for(device: torch.device, dtype: torch.dtype, embed_dim: int) -> ModuleType:
+    """Return the module of operations for a model of some width.
+
+    On a GPU in half precision it is `triton_ops`, or on Hopper `gluon_ops`; else `torch_ops`. It is logged once if
+    missing kernels make it slow.
+    """
     if device.type == "cuda" and dtype in HALF:
         missing = why_no_triton(device)
         if missing is None:
             from . import triton_ops
 
-            return triton_ops
+            return _gluon_ops(device, embed_dim) or triton_ops
         _warn_slow(missing)
     return torch_ops
+
+
+def _gluon_ops(device: torch.device, embed_dim: int) -> ModuleType | None:
+    """Return `gluon_ops`, or None where its products do not run or do not pay."""
+    if torch.cuda.get_device_capability(device) != (9, 0) or embed_dim < GLUON_WIDTH or embed_dim % GLUON_MULTIPLE:
+        return None
+    try:
+        from . import gluon_ops
+    except ImportError as error:  # Gluon may still change
+        _warn_no_gluon(f"{type(error).__name__}: {error}")
+        return None
+    return gluon_ops
 
 
 def why_no_triton(device: torch.device) -> str | None:
@@ -39,6 +58,11 @@ def why_no_triton(device: torch.device) -> str | None:
     if not any(shutil.which(compiler) for compiler in (os.environ.get("CC", ""), "gcc", "cc", "clang")):
         return "triton needs a C compiler; install gcc or set CC"
     return None
+
+
+@functools.cache
+def _warn_no_gluon(reason: str) -> None:
+    log.warning("the products of Hopper GPUs cannot be used, so it runs at some 0.9 of the rate: %s", reason)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
-"""Operations between the matrix products of a block, in torch; `triton_ops` has the same operations as GPU kernels."""
+"""The operations of a block in torch; `triton_ops` and `gluon_ops` have the same operations with GPU kernels."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 NAME = "torch"  # of these operations in the settings
@@ -14,6 +15,32 @@ def add_norm(
     if delta is not None:
         x = x + delta
     return x, norm(x).to(dtype)
+
+
+def qkv_product(
+    x: torch.Tensor, linear: nn.Linear, heads: int, rotation: torch.Tensor | None
+) -> tuple[torch.Tensor, ...]:
+    """Return q, k, v, [rows, H, D] each, of normed rows [rows, E]; q and k rotated, unless `rotation` is None."""
+    qkv = linear(x).view(len(x), 3, heads, -1)
+    return qkv.unbind(1) if rotation is None else rotate(qkv, rotation)
+
+
+def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
+    """Return GELU(x W^T + b), exact as in esm/modules.py; x: [rows, in]."""
+    return F.gelu(linear(x))
+
+
+def residual_product(
+    x: torch.Tensor, linear: nn.Module, residual: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return two summands (fp32 [rows, out], and [rows, out] or None for zero) of residual + x W^T + b.
+
+    Args:
+        x: [rows, in].
+        linear: the layer.
+        residual: fp32 [rows, out].
+    """
+    return residual, linear(x)
 
 
 def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -9,6 +9,19 @@ import triton.language as tl
 from torch import nn
 
 from .device import on_device
+from .torch_ops import gelu_product, residual_product
+
+__all__ = [
+    "NAME",
+    "POOLED",
+    "add_norm",
+    "gelu_product",
+    "pool",
+    "qkv_product",
+    "quantise",
+    "residual_product",
+    "rotate",
+]
 
 NAME = "triton"  # of these operations in the settings, together with the version of Triton
 POOLED = ("mean", "bos", "max", "eos", "std")  # the poolings that `pool` computes, in its order
@@ -42,6 +55,14 @@ def add_norm(
         num_warps=4,
     )
     return total, normed
+
+
+def qkv_product(
+    x: torch.Tensor, linear: nn.Linear, heads: int, rotation: torch.Tensor | None
+) -> tuple[torch.Tensor, ...]:
+    """See `torch_ops.qkv_product`."""
+    qkv = linear(x).view(len(x), 3, heads, -1)
+    return qkv.unbind(1) if rotation is None else rotate(qkv, rotation)
 
 
 def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -42,7 +42,12 @@ def kernel_of(backend: str) -> tuple[Callable | None, str | None]:
 
 def backend_version(backend: str) -> str:
     """Return `backend` with the version of the package that does the work, where it is not torch."""
-    packages = {"triton": ("triton",), "flash-attn": ("flash-attn",), "flash-attn-3": ("fa3-fwd", "flash-attn-3")}
+    packages = {
+        "gluon": ("triton",),
+        "triton": ("triton",),
+        "flash-attn": ("flash-attn",),
+        "flash-attn-3": ("fa3-fwd", "flash-attn-3"),
+    }
     for package in packages.get(backend, ()):
         try:
             return f"{backend} {importlib.metadata.version(package)}"

@@ -1,7 +1,6 @@
 """One block of ESM-2 over rows of tokens, with the weights of a fair-esm `TransformerLayer`."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..kernels.device import module_on_device, on_device
@@ -28,14 +27,14 @@ class TransformerBlock(nn.Module):
         self.fc2 = _linear(layer.fc2.weight, layer.fc2.bias, device, dtype)
         self.attention_norm = module_on_device(layer.self_attn_layer_norm, device)
         self.final_norm = module_on_device(layer.final_layer_norm, device)
-        self._ops = operations_for(device, self.dtype)
+        self._ops = operations_for(device, self.dtype, attention.embed_dim)
 
     def forward(
         self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor | None, attend: Attend
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (x, delta), whose sum is the output of the block; its input is the sum of the arguments x and delta.
 
-        The next block does the last addition, in one operation with its norm.
+        The next block does the last addition, in one operation with its norm, where the last product has not done it.
 
         Args:
             x: fp32 [rows, E], the residual stream.
@@ -43,14 +42,12 @@ class TransformerBlock(nn.Module):
             rotation: complex64 [rows, D / 2], see `torch_ops.rotate`; None without rotary embedding (ESM-1b).
             attend: attention of q, k, v, [rows, H, D] each.
         """
-        x, normed = self._ops.add_norm(x, delta, self.attention_norm, self.dtype)
-        x, normed = self._ops.add_norm(x, self._attended(normed, rotation, attend), self.final_norm, self.dtype)
-        return x, self.fc2(F.gelu(self.fc1(normed)))
-
-    def _attended(self, normed: torch.Tensor, rotation: torch.Tensor | None, attend: Attend) -> torch.Tensor:
-        qkv = self.qkv(normed).view(-1, 3, self.heads, self.head_dim)
-        attended = attend(*(qkv.unbind(1) if rotation is None else self._ops.rotate(qkv, rotation)))
-        return self.out_proj(attended.flatten(1))
+        ops = self._ops
+        x, normed = ops.add_norm(x, delta, self.attention_norm, self.dtype)
+        attended = attend(*ops.qkv_product(normed, self.qkv, self.heads, rotation)).flatten(1)
+        x, delta = ops.residual_product(attended, self.out_proj, x)
+        x, normed = ops.add_norm(x, delta, self.final_norm, self.dtype)
+        return ops.residual_product(ops.gelu_product(normed, self.fc1), self.fc2, x)
 
 
 def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -45,7 +45,7 @@ class ModelFacts:
         num_layers, embed_dim, attention_heads: its shape.
         max_residues: the largest number of residues that its positions allow; None: any length.
         attention: the attention backend.
-        kernels: the operations between the matrix products: `triton` with its version, or `torch`.
+        kernels: the operations between the matrix products: `gluon` or `triton` with its version, or `torch`.
     """
 
     num_layers: int
@@ -68,7 +68,7 @@ class ModelFacts:
             attention_heads=first.num_heads,
             max_residues=None if positions is None else len(positions) - 2,
             attention=choose_backend(attention, device, activations, first.head_dim),
-            kernels=backend_version(operations_for(device, activations).NAME),
+            kernels=backend_version(operations_for(device, activations, first.embed_dim).NAME),
         )
 
 
@@ -151,7 +151,7 @@ class ESM2WithFlashAttention(nn.Module):
         if in_fp32 and weights == "resident":
             base_model = base_model.to(self.device, torch.float32)
         self.base_model = base_model if in_fp32 and weights == "resident" else None
-        self._ops = operations_for(self.device, activation_dtype(self.dtype))
+        self._ops = operations_for(self.device, activation_dtype(self.dtype), self.embed_dim)
         blocks = base_model.layers
         make = partial(_block, blocks, self.device, self.dtype)
         self.layers = LAYERS[weights](make, self.num_layers, self.device)
@@ -333,7 +333,7 @@ class ESM2WithFlashAttention(nn.Module):
             rows.hidden[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
             x = delta = None
         elif is_wanted:
-            x, delta = x + delta, None
+            x, delta = x if delta is None else x + delta, None
             rows.hidden[index] = x
         rows.x, rows.delta = x, delta
 

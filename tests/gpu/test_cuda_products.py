@@ -1,0 +1,131 @@
+"""Products of Hopper GPUs, with the operation after them, against torch in fp64. Run: pytest -m gpu tests/gpu"""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import RESIDUES, pack, random_esm2, random_tokens, relative_l2
+from packed_esm.kernels import dispatch, torch_ops
+from packed_esm.model.esm2 import ESM2WithFlashAttention
+from packed_esm.outputs.bounds import tolerance
+from packed_esm.validation.reference import reference_outputs
+from torch import nn
+
+pytestmark = pytest.mark.gpu
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+HEAD_DIM = 64
+
+
+@pytest.fixture(scope="module")
+def product():
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    from packed_esm.kernels.gluon_product import product
+
+    return product
+
+
+def layer(depth, width, dtype):
+    linear = nn.Linear(depth, width, device="cuda").requires_grad_(False)
+    nn.init.normal_(linear.weight, std=depth**-0.5)
+    nn.init.normal_(linear.bias)
+    return linear.to(dtype)
+
+
+def other(after, rows, width):
+    if after == "add":
+        return torch.randn(rows, width, device="cuda")
+    angles = torch.randn(rows, HEAD_DIM // 2, device="cuda")
+    return torch.stack([angles.cos(), angles.sin()], -1).flatten(1) if after == "rotate" else None
+
+
+def exact(x, linear, after, more):
+    """Return the result in fp64, of the product rounded as the kernel does."""
+    value = F.linear(x.double(), linear.weight.double(), linear.bias.double()).to(x.dtype).double()
+    if after == "gelu":
+        return F.gelu(value)
+    if after == "add":
+        return value + more
+    rotation = torch.view_as_complex(more.double().unflatten(1, (-1, 2)))
+    q, k, v = torch_ops.rotate(value.float().view(len(x), 3, -1, HEAD_DIM), rotation.to(torch.complex64))
+    return torch.stack([q, k, v], 1).flatten(1).double()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("depth", "width"), [(64, 192), (72, 960), (1280, 3840), (5120, 1344)])
+@pytest.mark.parametrize("rows", [1, 130, 20000])
+@pytest.mark.parametrize("after", ["gelu", "add", "rotate"])
+def test_product(product, after, rows, depth, width, dtype):
+    torch.manual_seed(rows)
+    x = torch.randn(rows, depth, device="cuda").to(DTYPES[dtype])
+    linear, more = layer(depth, width, DTYPES[dtype]), None
+    if after == "rotate":
+        linear = layer(depth, 3 * HEAD_DIM * (width // (3 * HEAD_DIM)), DTYPES[dtype])
+    more = other(after, rows, len(linear.weight))
+    got, want = product(x, linear, after, more, HEAD_DIM), exact(x, linear, after, more)
+    assert got.dtype == (torch.float32 if after == "add" else DTYPES[dtype])
+    # Sums in another order may round the other way, so one unit of the value before f.
+    unit = torch.finfo(DTYPES[dtype]).eps
+    assert ((got - want).abs() <= 3 * unit * (1 + want.abs())).all()
+    assert relative_l2(got.double(), want) <= unit / 2
+
+
+@pytest.mark.parametrize("after", ["gelu", "add", "rotate"])
+def test_a_row_has_the_same_bits_wherever_it_is(product, after):
+    torch.manual_seed(0)
+    linear = layer(320, 960, torch.float16)
+    x, more = torch.randn(20000, 320, device="cuda").half(), other(after, 20000, 960)
+    together = product(x, linear, after, more, HEAD_DIM)
+    for first, last in [(0, 1), (7, 300), (9999, 20000)]:
+        some = None if more is None else more[first:last].contiguous()
+        assert torch.equal(product(x[first:last], linear, after, some, HEAD_DIM), together[first:last])
+
+
+def test_gelu_of_all_numbers_of_fp16(product):
+    numbers = torch.arange(2**16).to(torch.int32).to(torch.int16).view(torch.float16).cuda()
+    numbers = numbers[numbers.isfinite()].view(-1, 64)
+    linear = layer(64, 64, torch.float16)
+    nn.init.eye_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    got, want = product(numbers, linear, "gelu").double(), F.gelu(numbers.double())
+    assert ((got - want).abs() <= 2**-11 * want.abs() + 3e-7).all()  # the rounding to fp16, and the error of erf
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_value_that_is_not_finite_stays_in_its_row(product, dtype):
+    linear = layer(320, 960, DTYPES[dtype])
+    x = torch.randn(300, 320, device="cuda").to(DTYPES[dtype])
+    clean = product(x, linear, "gelu")
+    x[130, 5] = float("nan")
+    got = product(x, linear, "gelu")
+    assert got[130].isnan().all()
+    keep = torch.arange(300, device="cuda") != 130
+    assert torch.equal(got[keep], clean[keep])
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "fp8"])
+@pytest.mark.parametrize("heads", [5, 10])
+def test_model_equals_fair_esm(product, monkeypatch, heads, dtype):
+    del product
+    monkeypatch.setattr(dispatch, "GLUON_WIDTH", 64)
+    base = random_esm2(num_layers=4, embed_dim=64 * heads, heads=heads)
+    reference = copy.deepcopy(base).cuda()
+    form = torch.float8_e4m3fn if dtype == "fp8" else DTYPES[dtype]
+    model = ESM2WithFlashAttention(copy.deepcopy(base), "cuda", form)
+    assert model.kernels.startswith("gluon")
+    tokens = random_tokens([2554, 1, 2, 127, 128, 129, 300], letters=RESIDUES, masked=(0, 4))
+    input_ids, cu_seqlens, max_seqlen = pack(tokens)
+    got = model.forward_packed(input_ids.cuda(), cu_seqlens, max_seqlen, [0, 2, 4])["representations"]
+    for i, one in enumerate(tokens):
+        want = reference_outputs(reference, one, [0, 2, 4])["representations"]
+        for wanted in (2, 4):
+            rows = slice(int(cu_seqlens[i]), int(cu_seqlens[i + 1]))
+            assert relative_l2(got[wanted][rows], want[wanted]) <= tolerance(dtype)["relative_l2"]
+    monkeypatch.setattr(dispatch, "GLUON_WIDTH", 10**9)
+    plain = ESM2WithFlashAttention(copy.deepcopy(base), "cuda", form)
+    assert plain.kernels.startswith("triton")
+    other = plain.forward_packed(input_ids.cuda(), cu_seqlens, max_seqlen, [4])["representations"][4]
+    truth = torch.cat([reference_outputs(reference, one, [4])["representations"][4] for one in tokens])
+    assert relative_l2(got[4][: len(truth)], truth) <= 1.1 * relative_l2(other[: len(truth)], truth)

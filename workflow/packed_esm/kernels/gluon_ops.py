@@ -1,0 +1,36 @@
+"""The operations of `triton_ops` for Hopper GPUs, where each product does the operation that follows it."""
+
+import torch
+from torch import nn
+
+from . import torch_ops
+from .gluon_product import product
+from .triton_ops import add_norm, pool, quantise
+
+__all__ = ["NAME", "add_norm", "gelu_product", "pool", "qkv_product", "quantise", "residual_product"]
+
+NAME = "gluon"  # of these operations in the settings, together with the version of Triton
+
+
+def qkv_product(
+    x: torch.Tensor, linear: nn.Linear, heads: int, rotation: torch.Tensor | None
+) -> tuple[torch.Tensor, ...]:
+    """See `torch_ops.qkv_product`."""
+    if rotation is None:
+        return torch_ops.qkv_product(x, linear, heads, rotation)
+    angles = torch.view_as_real(rotation).flatten(1)
+    return product(x, linear, "rotate", angles, angles.shape[1]).view(len(x), 3, heads, -1).unbind(1)
+
+
+def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
+    """See `torch_ops.gelu_product`."""
+    return product(x, linear, "gelu") if isinstance(linear, nn.Linear) else torch_ops.gelu_product(x, linear)
+
+
+def residual_product(
+    x: torch.Tensor, linear: nn.Module, residual: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """See `torch_ops.residual_product`; the sum is in the first result."""
+    if isinstance(linear, nn.Linear):
+        return product(x, linear, "add", residual), None
+    return torch_ops.residual_product(x, linear, residual)
