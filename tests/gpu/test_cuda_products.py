@@ -64,7 +64,7 @@ def test_product(product, after, rows, depth, width, dtype):
     if after == "rotate":
         linear = layer(depth, 3 * HEAD_DIM * (width // (3 * HEAD_DIM)), DTYPES[dtype])
     more = other(after, rows, len(linear.weight))
-    got, want = product(x, linear, after, more, HEAD_DIM), exact(x, linear, after, more)
+    got, want = product(x, linear.weight, linear.bias, after, more, HEAD_DIM), exact(x, linear, after, more)
     assert got.dtype == (torch.float32 if after == "add" else DTYPES[dtype])
     # Sums in another order may round the other way, so one unit of the value before f.
     unit = torch.finfo(DTYPES[dtype]).eps
@@ -72,15 +72,36 @@ def test_product(product, after, rows, depth, width, dtype):
     assert relative_l2(got.double(), want) <= unit / 2
 
 
+@pytest.mark.parametrize(("rows", "depth", "width"), [(1, 128, 192), (130, 80, 960), (5000, 5120, 1344)])
+@pytest.mark.parametrize("after", ["gelu", "add", "nothing"])
+def test_product_of_int8(product, after, rows, depth, width):
+    """The sums are exact, so only the last steps may round another way."""
+    from packed_esm.kernels.gluon_product import Scales
+
+    torch.manual_seed(rows)
+    x, weight = (torch.randint(-128, 128, (n, depth), device="cuda", dtype=torch.int8) for n in (rows, width))
+    row, column = (torch.rand(n, device="cuda") / depth / 100 + 1e-6 for n in (rows, width))
+    bias, first = torch.randn(width, device="cuda"), torch.randint(-(10**6), 10**6, (width,), device="cuda").int()
+    more = other(after, rows, width)
+    got = product(x, weight, bias, after, more, scales=Scales(row, column, first))
+    sums = x.double() @ weight.double().T + first
+    value = (sums * column * row[:, None] + bias).bfloat16().double()
+    want = F.gelu(value) if after == "gelu" else value + more if after == "add" else value
+    assert got.dtype == (torch.float32 if after == "add" else torch.bfloat16)
+    assert ((got - want).abs() <= 2 * torch.finfo(torch.bfloat16).eps * (1 + want.abs())).all()
+    assert relative_l2(got.double(), want) <= torch.finfo(torch.bfloat16).eps / 2
+
+
 @pytest.mark.parametrize("after", ["gelu", "add", "rotate"])
 def test_a_row_has_the_same_bits_wherever_it_is(product, after):
     torch.manual_seed(0)
     linear = layer(320, 960, torch.float16)
     x, more = torch.randn(20000, 320, device="cuda").half(), other(after, 20000, 960)
-    together = product(x, linear, after, more, HEAD_DIM)
+    together = product(x, linear.weight, linear.bias, after, more, HEAD_DIM)
     for first, last in [(0, 1), (7, 300), (9999, 20000)]:
         some = None if more is None else more[first:last].contiguous()
-        assert torch.equal(product(x[first:last], linear, after, some, HEAD_DIM), together[first:last])
+        alone = product(x[first:last], linear.weight, linear.bias, after, some, HEAD_DIM)
+        assert torch.equal(alone, together[first:last])
 
 
 def test_gelu_of_all_numbers_of_fp16(product):
@@ -89,7 +110,7 @@ def test_gelu_of_all_numbers_of_fp16(product):
     linear = layer(64, 64, torch.float16)
     nn.init.eye_(linear.weight)
     nn.init.zeros_(linear.bias)
-    got, want = product(numbers, linear, "gelu").double(), F.gelu(numbers.double())
+    got, want = product(numbers, linear.weight, linear.bias, "gelu").double(), F.gelu(numbers.double())
     assert ((got - want).abs() <= 2**-11 * want.abs() + 3e-7).all()  # the rounding to fp16, and the error of erf
 
 
@@ -97,9 +118,9 @@ def test_gelu_of_all_numbers_of_fp16(product):
 def test_a_value_that_is_not_finite_stays_in_its_row(product, dtype):
     linear = layer(320, 960, DTYPES[dtype])
     x = torch.randn(300, 320, device="cuda").to(DTYPES[dtype])
-    clean = product(x, linear, "gelu")
+    clean = product(x, linear.weight, linear.bias, "gelu")
     x[130, 5] = float("nan")
-    got = product(x, linear, "gelu")
+    got = product(x, linear.weight, linear.bias, "gelu")
     assert got[130].isnan().all()
     keep = torch.arange(300, device="cuda") != 130
     assert torch.equal(got[keep], clean[keep])

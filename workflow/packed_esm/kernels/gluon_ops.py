@@ -19,12 +19,18 @@ def qkv_product(
     if rotation is None:
         return torch_ops.qkv_product(x, linear, heads, rotation)
     angles = torch.view_as_real(rotation).flatten(1)
-    return product(x, linear, "rotate", angles, angles.shape[1]).view(len(x), 3, heads, -1).unbind(1)
+    return (
+        product(x, linear.weight, linear.bias, "rotate", angles, angles.shape[1]).view(len(x), 3, heads, -1).unbind(1)
+    )
 
 
 def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
     """See `torch_ops.gelu_product`."""
-    return product(x, linear, "gelu") if isinstance(linear, nn.Linear) else torch_ops.gelu_product(x, linear)
+    return (
+        product(x, linear.weight, linear.bias, "gelu")
+        if isinstance(linear, nn.Linear)
+        else torch_ops.gelu_product(x, linear)
+    )
 
 
 def residual_product(
@@ -32,5 +38,5 @@ def residual_product(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See `torch_ops.residual_product`; the sum is in the first result."""
     if isinstance(linear, nn.Linear):
-        return product(x, linear, "add", residual), None
+        return product(x, linear.weight, linear.bias, "add", residual), None
     return torch_ops.residual_product(x, linear, residual)

@@ -6,55 +6,82 @@ applies f to the last tile and writes it while they multiply the next one. So f 
 time. The order of a sum depends only on its length, so a row has the same bits wherever it is.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
-from torch import nn
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-ROWS, COLUMNS, DEPTH = 128, 256, 64  # of a tile, and the columns of x that are multiplied at once
+ROWS, COLUMNS = 128, 256  # of a tile
+DEPTH = 128  # bytes of a row of x and of W that are multiplied at once
 STAGES = gl.constexpr(3)  # of memory for these columns: one is multiplied, two arrive
 PART_ROWS, PART_COLUMNS = gl.constexpr(32), gl.constexpr(64)  # of a part of a tile, on its way through f
 WARPS, LAUNCH_REGISTERS = 8, 168  # a thread: 12 warps with so many registers are all that there are
 FINISHING_WARPS, FINISHING_REGISTERS = gl.constexpr(4), gl.constexpr(104)
-DTYPES = {torch.float16: gl.float16, torch.bfloat16: gl.bfloat16}
+DTYPES = {torch.float16: gl.float16, torch.bfloat16: gl.bfloat16, torch.int8: gl.int8}
 
 _load = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared  # its name before Triton 3.8
 
 
+class Scales(NamedTuple):
+    """How the sums of products in int8 become numbers: row * column * (first + sum) + bias.
+
+    Attributes:
+        row: fp32 [rows].
+        column: fp32 [out].
+        first: int32 [out], with which the sums begin.
+    """
+
+    row: torch.Tensor
+    column: torch.Tensor
+    first: torch.Tensor
+
+
 def product(
-    x: torch.Tensor, linear: nn.Linear, after: str, other: torch.Tensor | None = None, head_dim: int = 0
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    after: str,
+    other: torch.Tensor | None = None,
+    head_dim: int = 0,
+    scales: Scales | None = None,
 ) -> torch.Tensor:
-    """Return f(x W^T + b) for a layer with a multiple of PART_COLUMNS outputs.
+    """Return f(x W^T + b) for a multiple of PART_COLUMNS outputs.
 
     Args:
-        x: fp16 or bf16 [rows, in], contiguous.
-        linear: weights of the dtype of x.
-        after: what f is: `gelu` (exact, not its approximation by tanh), `add` or `rotate`.
+        x: fp16, bf16 or int8 [rows, in], contiguous.
+        weight: [out, in], of the dtype of x.
+        bias: [out].
+        after: what f is: `gelu` (exact, not its approximation by tanh), `add`, `rotate`, or `nothing`.
         other: with `add`, fp32 [rows, out], which is added; with `rotate`, fp32 [rows, head_dim], cos and sin in turns.
         head_dim: with `rotate`, which turns the first two thirds of the outputs as `torch_ops.rotate` does.
+        scales: of int8.
 
     Returns:
-        [rows, out], fp32 with `add`, else of the dtype of x.
+        [rows, out], fp32 with `add`, else of the dtype of x, or bf16 for int8.
     """
-    rows, (width, depth) = len(x), linear.weight.shape
-    out = torch.empty(rows, width, device=x.device, dtype=torch.float32 if after == "add" else x.dtype)
+    rows, (width, depth) = len(x), weight.shape
+    dtype = x.dtype if scales is None else torch.bfloat16
+    out = torch.empty(rows, width, device=x.device, dtype=torch.float32 if after == "add" else dtype)
     columns = triton.cdiv(width, COLUMNS)
     tiles = triton.cdiv(rows, ROWS) * columns
     programs = torch.cuda.get_device_properties(x.device).multi_processor_count
     _product[(min(programs, tiles),)](
         _descriptor(x, ROWS),
-        _descriptor(linear.weight, COLUMNS),
+        _descriptor(weight, COLUMNS),
         out,
-        linear.bias,
+        bias,
         out if other is None else other,
+        *(scales or (bias, bias, bias)),
         rows,
         width,
         tiles,
         columns,
-        triton.cdiv(depth, DEPTH),
+        triton.cdiv(depth * x.itemsize, DEPTH),
+        DTYPES[dtype],
         after,
         head_dim,
         2 * width // 3,
@@ -65,7 +92,7 @@ def product(
 
 
 def _descriptor(matrix: torch.Tensor, rows: int) -> TensorDescriptor:
-    block = [rows, DEPTH]
+    block = [rows, DEPTH // matrix.itemsize]
     layout = gl.NVMMASharedLayout.get_default_for(block, DTYPES[matrix.dtype])
     return TensorDescriptor.from_tensor(matrix.detach(), block, layout)
 
@@ -77,11 +104,15 @@ def _product(
     out_ptr,
     bias_ptr,
     other_ptr,
+    row_scale_ptr,
+    column_scale_ptr,
+    first_ptr,
     rows,
     width,
     tiles,
     columns,
     steps,
+    DTYPE: gl.constexpr,
     AFTER: gl.constexpr,
     HEAD_DIM: gl.constexpr,
     ROTATED: gl.constexpr,
@@ -91,7 +122,7 @@ def _product(
     N: gl.constexpr = w_desc.block_type.shape[0]
     x_stages = gl.allocate_shared_memory(x_desc.dtype, [STAGES] + x_desc.block_type.shape, x_desc.layout)
     w_stages = gl.allocate_shared_memory(w_desc.dtype, [STAGES] + w_desc.block_type.shape, w_desc.layout)
-    finished = gl.allocate_shared_memory(x_desc.dtype, [M, N], gl.NVMMASharedLayout(128, 16, rank=2))
+    finished = gl.allocate_shared_memory(DTYPE, [M, N], gl.NVMMASharedLayout(128, 16, rank=2))
     arrived = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     full = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
     free = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
@@ -101,9 +132,25 @@ def _product(
     mbarrier.init(free, count=1)
     shape = (rows, width, tiles, columns)
     handed = (finished, full, free)
+    columns_of = (bias_ptr, column_scale_ptr, first_ptr)
     gl.warp_specialize(
         [
-            (_multiply, (x_desc, w_desc, x_stages, w_stages, arrived, handed, bias_ptr, shape, steps, num_warps)),
+            (
+                _multiply,
+                (
+                    x_desc,
+                    w_desc,
+                    x_stages,
+                    w_stages,
+                    arrived,
+                    handed,
+                    columns_of,
+                    row_scale_ptr,
+                    shape,
+                    steps,
+                    num_warps,
+                ),
+            ),
             (_finish, (handed, out_ptr, other_ptr, shape, AFTER, HEAD_DIM, ROTATED)),
         ],
         [FINISHING_WARPS],
@@ -112,13 +159,17 @@ def _product(
 
 
 @gluon.jit
-def _multiply(x_desc, w_desc, x_stages, w_stages, arrived, handed, bias_ptr, shape, steps, WARPS: gl.constexpr):
+def _multiply(
+    x_desc, w_desc, x_stages, w_stages, arrived, handed, columns_of, row_scale_ptr, shape, steps, WARPS: gl.constexpr
+):
     """Multiply each tile of this program, and hand it over in shared memory."""
     M: gl.constexpr = x_stages.shape[1]
     N: gl.constexpr = w_stages.shape[1]
-    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [WARPS, 1], [16, N, 16])
+    INT8: gl.constexpr = x_desc.dtype == gl.int8
+    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [WARPS, 1], [16, 128 if INT8 else N, 32 if INT8 else 16])
     finished, full, free = handed
-    _, width, tiles, columns = shape
+    bias_ptr, column_scale_ptr, first_ptr = columns_of
+    rows, width, tiles, columns = shape
     next_tile, next_step = gl.program_id(0), 0  # of the next load, STAGES - 1 steps ahead
     for ahead in gl.static_range(STAGES - 1):
         _start_load(x_desc, w_desc, x_stages, w_stages, arrived, ahead, next_tile, next_step, tiles, columns)
@@ -126,12 +177,16 @@ def _multiply(x_desc, w_desc, x_stages, w_stages, arrived, handed, bias_ptr, sha
     stage, phase, turn = 0, 0, 1
     for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
         column = tile % columns * N + gl.arange(0, N, gl.SliceLayout(0, layout))
-        bias = gl.load(bias_ptr + column, mask=column < width, other=0.0).to(gl.float32)
-        sums = gl.zeros([M, N], gl.float32, layout)
+        if INT8:
+            first = gl.load(first_ptr + column, mask=column < width, other=0)
+            sums = gl.zeros([M, N], gl.int32, layout) + first[None, :]
+        else:
+            bias = gl.load(bias_ptr + column, mask=column < width, other=0.0).to(gl.float32)
+            sums = gl.zeros([M, N], gl.float32, layout)
         for step in range(steps):
             mbarrier.wait(arrived.index(stage), phase)
             w = w_stages.index(stage).permute((1, 0))
-            sums = warpgroup_mma(x_stages.index(stage), w, sums, use_acc=step > 0, is_async=True)
+            sums = warpgroup_mma(x_stages.index(stage), w, sums, use_acc=INT8 or step > 0, is_async=True)
             sums = warpgroup_mma_wait(1, deps=(sums,))
             free_stage = gl.where(stage == 0, STAGES - 1, stage - 1)  # of the product before this one
             _start_load(x_desc, w_desc, x_stages, w_stages, arrived, free_stage, next_tile, next_step, tiles, columns)
@@ -140,7 +195,21 @@ def _multiply(x_desc, w_desc, x_stages, w_stages, arrived, handed, bias_ptr, sha
             stage = gl.where(stage == STAGES - 1, 0, stage + 1)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.wait(free, turn)
-        finished.store((sums + bias[None, :]).to(finished.dtype))
+        if INT8:
+            row = tile // columns * M + gl.arange(0, M, gl.SliceLayout(1, layout))
+            row_scale = gl.load(row_scale_ptr + row, mask=row < rows, other=0.0)
+            halves = sums.reshape([M, 2, N // 2]).permute([0, 2, 1]).split()
+            for half in gl.static_range(2):  # all at once would need more registers than there are
+                part = halves[half].to(gl.float32)
+                place = tile % columns * N + half * (N // 2) + gl.arange(0, N // 2, gl.SliceLayout(0, part.type.layout))
+                scale = gl.load(column_scale_ptr + place, mask=place < width, other=0.0)
+                part = (
+                    part * gl.convert_layout(row_scale, gl.SliceLayout(1, part.type.layout))[:, None] * scale[None, :]
+                )
+                bias = gl.load(bias_ptr + place, mask=place < width, other=0.0).to(gl.float32)
+                finished.slice(half * (N // 2), N // 2, dim=1).store((part + bias[None, :]).to(finished.dtype))
+        else:
+            finished.store((sums + bias[None, :]).to(finished.dtype))
         mbarrier.arrive(full, count=1)
         turn ^= 1
 
@@ -192,8 +261,8 @@ def _finish(handed, out_ptr, other_ptr, shape, AFTER: gl.constexpr, HEAD_DIM: gl
                 value = _gelu(value.to(gl.float32)).to(value.dtype)
             elif AFTER == "add":
                 value = other + value.to(gl.float32)
-            elif part_column < ROTATED:
-                value = _rotate(value, other, layout)
+            elif AFTER == "rotate":
+                value = _rotate(value, other, layout) if part_column < ROTATED else value
             place = _rows(part_row, layout) * width + _columns(part_column, layout)
             gl.store(out_ptr + place, value, mask=(_rows(part_row, layout) < rows) & (part_column < width))
         mbarrier.arrive(free, count=1)

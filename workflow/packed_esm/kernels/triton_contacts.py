@@ -78,8 +78,9 @@ class TritonContacts:
         _column_sums[queries](q, k, logs, rows, self._queries, *shape, *sizes, QUERIES, num_warps=4)
         if len(self._pairs):
             _add_maps[(len(self._pairs),)](
-                q, k, logs, self._weights[layer], self._sums, self._pairs, *shape, heads, *sizes, TILE, num_warps=4
-            )
+                q, k, logs, self._weights[layer], self._sums, self._pairs, *shape, heads, *sizes, TILE,
+                num_warps=4, num_stages=3 if head_dim <= 64 else 2,  # more do not fit into GPUs of 100 KB
+            )  # fmt: skip
 
     def contacts(self) -> list[torch.Tensor]:
         """Return the probability of a contact for each pair of residues, fp32 [L, L] for each sequence."""
