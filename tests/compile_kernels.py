@@ -82,11 +82,10 @@ def launch_gluon(dtype: torch.dtype, head_dim: int) -> None:
     vector = torch.zeros(width)
     x, weight = torch.zeros(ROWS, head_dim, dtype=dtype), torch.zeros(width, head_dim, dtype=dtype)
     product(x, weight, vector.to(dtype), "gelu")
-    product(x, weight, vector.to(dtype), "add", torch.zeros(ROWS, width))
-    product(x, weight, vector.to(dtype), "rotate", torch.zeros(ROWS, head_dim), head_dim)
+    product(x, weight, vector.to(dtype), "rotate", torch.zeros(ROWS, head_dim // 2, dtype=torch.complex64))
     scales = Scales(torch.zeros(ROWS), vector, vector.int())
     product(x.to(torch.int8), weight.to(torch.int8), vector, "gelu", scales=scales)
-    product(x.to(torch.int8), weight.to(torch.int8), vector, "add", torch.zeros(ROWS, width), scales=scales)
+    product(x.to(torch.int8), weight.to(torch.int8), vector, scales=scales)
 
 
 def main() -> None:

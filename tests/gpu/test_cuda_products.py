@@ -34,38 +34,33 @@ def layer(depth, width, dtype):
     return linear.to(dtype)
 
 
-def other(after, rows, width):
-    if after == "add":
-        return torch.randn(rows, width, device="cuda")
-    angles = torch.randn(rows, HEAD_DIM // 2, device="cuda")
-    return torch.stack([angles.cos(), angles.sin()], -1).flatten(1) if after == "rotate" else None
+def rotation(rows):
+    angles = 100 * torch.randn(rows, HEAD_DIM // 2, device="cuda")
+    return torch.complex(angles.cos(), angles.sin())
 
 
-def exact(x, linear, after, more):
-    """Return the result in fp64, of the product rounded as the kernel does."""
-    value = F.linear(x.double(), linear.weight.double(), linear.bias.double()).to(x.dtype).double()
+def exact(value, after, angles):
+    """Return f of the product, which is rounded as in the kernel; fp64."""
     if after == "gelu":
-        return F.gelu(value)
-    if after == "add":
-        return value + more
-    rotation = torch.view_as_complex(more.double().unflatten(1, (-1, 2)))
-    q, k, v = torch_ops.rotate(value.float().view(len(x), 3, -1, HEAD_DIM), rotation.to(torch.complex64))
-    return torch.stack([q, k, v], 1).flatten(1).double()
+        return F.gelu(value.double())
+    if after == "rotate":
+        qkv = value.float().view(len(value), 3, -1, HEAD_DIM)
+        return torch.stack(torch_ops.rotate(qkv, angles), 1).flatten(1).double()
+    return value.double()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("depth", "width"), [(64, 192), (72, 960), (1280, 3840), (5120, 1344)])
 @pytest.mark.parametrize("rows", [1, 130, 20000])
-@pytest.mark.parametrize("after", ["gelu", "add", "rotate"])
+@pytest.mark.parametrize("after", ["gelu", "rotate", "nothing"])
 def test_product(product, after, rows, depth, width, dtype):
     torch.manual_seed(rows)
     x = torch.randn(rows, depth, device="cuda").to(DTYPES[dtype])
-    linear, more = layer(depth, width, DTYPES[dtype]), None
-    if after == "rotate":
-        linear = layer(depth, 3 * HEAD_DIM * (width // (3 * HEAD_DIM)), DTYPES[dtype])
-    more = other(after, rows, len(linear.weight))
-    got, want = product(x, linear.weight, linear.bias, after, more, HEAD_DIM), exact(x, linear, after, more)
-    assert got.dtype == (torch.float32 if after == "add" else DTYPES[dtype])
+    linear, angles = layer(depth, width, DTYPES[dtype]), rotation(rows)
+    got = product(x, linear.weight, linear.bias, after, angles if after == "rotate" else None)
+    value = F.linear(x.double(), linear.weight.double(), linear.bias.double()).to(DTYPES[dtype])
+    want = exact(value, after, angles)
+    assert got.dtype == DTYPES[dtype]
     # Sums in another order may round the other way, so one unit of the value before f.
     unit = torch.finfo(DTYPES[dtype]).eps
     assert ((got - want).abs() <= 3 * unit * (1 + want.abs())).all()
@@ -73,7 +68,7 @@ def test_product(product, after, rows, depth, width, dtype):
 
 
 @pytest.mark.parametrize(("rows", "depth", "width"), [(1, 128, 192), (130, 80, 960), (5000, 5120, 1344)])
-@pytest.mark.parametrize("after", ["gelu", "add", "nothing"])
+@pytest.mark.parametrize("after", ["gelu", "nothing"])
 def test_product_of_int8(product, after, rows, depth, width):
     """The sums are exact, so only the last steps may round another way."""
     from packed_esm.kernels.gluon_product import Scales
@@ -82,26 +77,26 @@ def test_product_of_int8(product, after, rows, depth, width):
     x, weight = (torch.randint(-128, 128, (n, depth), device="cuda", dtype=torch.int8) for n in (rows, width))
     row, column = (torch.rand(n, device="cuda") / depth / 100 + 1e-6 for n in (rows, width))
     bias, first = torch.randn(width, device="cuda"), torch.randint(-(10**6), 10**6, (width,), device="cuda").int()
-    more = other(after, rows, width)
-    got = product(x, weight, bias, after, more, scales=Scales(row, column, first))
+    got = product(x, weight, bias, after, scales=Scales(row, column, first))
     sums = x.double() @ weight.double().T + first
-    value = (sums * column * row[:, None] + bias).bfloat16().double()
-    want = F.gelu(value) if after == "gelu" else value + more if after == "add" else value
-    assert got.dtype == (torch.float32 if after == "add" else torch.bfloat16)
+    want = exact((sums * column * row[:, None] + bias).bfloat16(), after, None)
+    assert got.dtype == torch.bfloat16
     assert ((got - want).abs() <= 2 * torch.finfo(torch.bfloat16).eps * (1 + want.abs())).all()
     assert relative_l2(got.double(), want) <= torch.finfo(torch.bfloat16).eps / 2
 
 
-@pytest.mark.parametrize("after", ["gelu", "add", "rotate"])
+@pytest.mark.parametrize("after", ["gelu", "rotate"])
 def test_a_row_has_the_same_bits_wherever_it_is(product, after):
     torch.manual_seed(0)
     linear = layer(320, 960, torch.float16)
-    x, more = torch.randn(20000, 320, device="cuda").half(), other(after, 20000, 960)
-    together = product(x, linear.weight, linear.bias, after, more, HEAD_DIM)
-    for first, last in [(0, 1), (7, 300), (9999, 20000)]:
-        some = None if more is None else more[first:last].contiguous()
-        alone = product(x[first:last], linear.weight, linear.bias, after, some, HEAD_DIM)
-        assert torch.equal(alone, together[first:last])
+    x, angles = torch.randn(20000, 320, device="cuda").half(), rotation(20000)
+    of_rows = [
+        product(x[rows], linear.weight, linear.bias, after, angles[rows] if after == "rotate" else None)
+        for rows in (slice(20000), slice(1), slice(7, 300), slice(9999, 20000))
+    ]
+    together, first, some, last = of_rows
+    assert torch.equal(first, together[:1]) and torch.equal(some, together[7:300])
+    assert torch.equal(last, together[9999:])
 
 
 def test_gelu_of_all_numbers_of_fp16(product):
@@ -130,7 +125,7 @@ def test_a_value_that_is_not_finite_stays_in_its_row(product, dtype):
 @pytest.mark.parametrize("heads", [5, 10])
 def test_model_equals_fair_esm(product, monkeypatch, heads, dtype):
     del product
-    monkeypatch.setattr(dispatch, "GLUON_WIDTH", 64)
+    monkeypatch.setattr(dispatch, "GLUON_WIDTHS", range(64, 10**4))
     base = random_esm2(num_layers=4, embed_dim=64 * heads, heads=heads)
     reference = copy.deepcopy(base).cuda()
     form = torch.float8_e4m3fn if dtype == "fp8" else DTYPES[dtype]
@@ -144,7 +139,7 @@ def test_model_equals_fair_esm(product, monkeypatch, heads, dtype):
         for wanted in (2, 4):
             rows = slice(int(cu_seqlens[i]), int(cu_seqlens[i + 1]))
             assert relative_l2(got[wanted][rows], want[wanted]) <= tolerance(dtype)["relative_l2"]
-    monkeypatch.setattr(dispatch, "GLUON_WIDTH", 10**9)
+    monkeypatch.setattr(dispatch, "GLUON_WIDTHS", range(0))
     plain = ESM2WithFlashAttention(copy.deepcopy(base), "cuda", form)
     assert plain.kernels.startswith("triton")
     other = plain.forward_packed(input_ids.cuda(), cu_seqlens, max_seqlen, [4])["representations"][4]

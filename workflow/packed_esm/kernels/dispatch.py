@@ -12,7 +12,7 @@ import torch
 from . import torch_ops
 from .device import HALF
 
-GLUON_WIDTH = 1280  # the narrowest model (650M) that `gluon_ops` makes faster
+GLUON_WIDTHS = range(640, 2560)  # of models that `gluon_ops` makes faster: 150M and 650M, but not 3B
 GLUON_MULTIPLE = 64  # columns of a part of a tile, see `gluon_product`
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,11 @@ def operations_for(device: torch.device, dtype: torch.dtype, embed_dim: int) -> 
 
 def _gluon_ops(device: torch.device, embed_dim: int) -> ModuleType | None:
     """Return `gluon_ops`, or None where its products do not run or do not pay."""
-    if torch.cuda.get_device_capability(device) != (9, 0) or embed_dim < GLUON_WIDTH or embed_dim % GLUON_MULTIPLE:
+    if (
+        torch.cuda.get_device_capability(device) != (9, 0)
+        or embed_dim not in GLUON_WIDTHS
+        or embed_dim % GLUON_MULTIPLE
+    ):
         return None
     try:
         from . import gluon_ops

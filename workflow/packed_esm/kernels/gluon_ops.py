@@ -1,4 +1,4 @@
-"""The operations of `triton_ops` for Hopper GPUs, where each product does the operation that follows it."""
+"""The operations of `triton_ops` for Hopper GPUs, where two products do the operation that follows them."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from . import torch_ops
 from .gluon_product import product
 from .triton_ops import add_norm, pool, quantise
 
-__all__ = ["NAME", "add_norm", "gelu_product", "pool", "qkv_product", "quantise", "residual_product"]
+__all__ = ["NAME", "add_norm", "gelu_product", "pool", "qkv_product", "quantise"]
 
 NAME = "gluon"  # of these operations in the settings, together with the version of Triton
 
@@ -31,12 +31,3 @@ def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
         if isinstance(linear, nn.Linear)
         else torch_ops.gelu_product(x, linear)
     )
-
-
-def residual_product(
-    x: torch.Tensor, linear: nn.Module, residual: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """See `torch_ops.residual_product`; the sum is in the first result."""
-    if isinstance(linear, nn.Linear):
-        return product(x, linear.weight, linear.bias, "add", residual), None
-    return torch_ops.residual_product(x, linear, residual)

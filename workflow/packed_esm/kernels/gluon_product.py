@@ -44,9 +44,8 @@ def product(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,
-    after: str,
-    other: torch.Tensor | None = None,
-    head_dim: int = 0,
+    after: str = "nothing",
+    angles: torch.Tensor | None = None,
     scales: Scales | None = None,
 ) -> torch.Tensor:
     """Return f(x W^T + b) for a multiple of PART_COLUMNS outputs.
@@ -55,17 +54,18 @@ def product(
         x: fp16, bf16 or int8 [rows, in], contiguous.
         weight: [out, in], of the dtype of x.
         bias: [out].
-        after: what f is: `gelu` (exact, not its approximation by tanh), `add`, `rotate`, or `nothing`.
-        other: with `add`, fp32 [rows, out], which is added; with `rotate`, fp32 [rows, head_dim], cos and sin in turns.
-        head_dim: with `rotate`, which turns the first two thirds of the outputs as `torch_ops.rotate` does.
+        after: what f is: `gelu` (exact, not its approximation by tanh), `rotate`, or `nothing`.
+        angles: with `rotate`, complex64 [rows, D / 2]; the first two thirds of the outputs are turned as
+            `torch_ops.rotate` does.
         scales: of int8.
 
     Returns:
-        [rows, out], fp32 with `add`, else of the dtype of x, or bf16 for int8.
+        [rows, out] of the dtype of x, or bf16 for int8.
     """
     rows, (width, depth) = len(x), weight.shape
     dtype = x.dtype if scales is None else torch.bfloat16
-    out = torch.empty(rows, width, device=x.device, dtype=torch.float32 if after == "add" else dtype)
+    out = torch.empty(rows, width, device=x.device, dtype=dtype)
+    turns = bias if angles is None else torch.view_as_real(angles).flatten(1)
     columns = triton.cdiv(width, COLUMNS)
     tiles = triton.cdiv(rows, ROWS) * columns
     programs = torch.cuda.get_device_properties(x.device).multi_processor_count
@@ -74,7 +74,7 @@ def product(
         _descriptor(weight, COLUMNS),
         out,
         bias,
-        out if other is None else other,
+        turns,
         *(scales or (bias, bias, bias)),
         rows,
         width,
@@ -83,7 +83,7 @@ def product(
         triton.cdiv(depth * x.itemsize, DEPTH),
         DTYPES[dtype],
         after,
-        head_dim,
+        0 if angles is None else turns.shape[1],
         2 * width // 3,
         num_warps=WARPS,
         maxnreg=LAUNCH_REGISTERS,
@@ -103,7 +103,7 @@ def _product(
     w_desc,
     out_ptr,
     bias_ptr,
-    other_ptr,
+    turns_ptr,
     row_scale_ptr,
     column_scale_ptr,
     first_ptr,
@@ -151,7 +151,7 @@ def _product(
                     num_warps,
                 ),
             ),
-            (_finish, (handed, out_ptr, other_ptr, shape, AFTER, HEAD_DIM, ROTATED)),
+            (_finish, (handed, out_ptr, turns_ptr, shape, AFTER, HEAD_DIM, ROTATED)),
         ],
         [FINISHING_WARPS],
         [FINISHING_REGISTERS],
@@ -235,7 +235,7 @@ def _after(tile, step, steps):
 
 
 @gluon.jit
-def _finish(handed, out_ptr, other_ptr, shape, AFTER: gl.constexpr, HEAD_DIM: gl.constexpr, ROTATED: gl.constexpr):
+def _finish(handed, out_ptr, turns_ptr, shape, AFTER: gl.constexpr, HEAD_DIM: gl.constexpr, ROTATED: gl.constexpr):
     """Apply f to each tile of this program, a part at a time, and write it."""
     finished, full, free = handed
     rows, width, tiles, columns = shape
@@ -248,21 +248,19 @@ def _finish(handed, out_ptr, other_ptr, shape, AFTER: gl.constexpr, HEAD_DIM: gl
     turn = 0
     for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
         row, column = tile // columns * M, tile % columns * N
-        ahead = _other(other_ptr, row, column, rows, width, layout, AFTER, HEAD_DIM, ROTATED)
+        ahead = _turns(turns_ptr, row, column, rows, layout, AFTER, HEAD_DIM, ROTATED)
         mbarrier.wait(full, turn)
         for part in range(PARTS):
             part_row, part_column = _place(row, column, part, M)
-            other, after = ahead, part + 1
+            turns, after = ahead, part + 1
             next_row, next_column = _place(row, column, after, M)
             next_column = gl.where(after < PARTS, next_column, width)
-            ahead = _other(other_ptr, next_row, next_column, rows, width, layout, AFTER, HEAD_DIM, ROTATED)
+            ahead = _turns(turns_ptr, next_row, next_column, rows, layout, AFTER, HEAD_DIM, ROTATED)
             value = parts.index(part).load(layout)
             if AFTER == "gelu":
                 value = _gelu(value.to(gl.float32)).to(value.dtype)
-            elif AFTER == "add":
-                value = other + value.to(gl.float32)
             elif AFTER == "rotate":
-                value = _rotate(value, other, layout) if part_column < ROTATED else value
+                value = _rotate(value, turns, layout) if part_column < ROTATED else value
             place = _rows(part_row, layout) * width + _columns(part_column, layout)
             gl.store(out_ptr + place, value, mask=(_rows(part_row, layout) < rows) & (part_column < width))
         mbarrier.arrive(free, count=1)
@@ -287,26 +285,15 @@ def _columns(column, layout: gl.constexpr):
 
 
 @gluon.jit
-def _other(
-    ptr,
-    row,
-    column,
-    rows,
-    width,
-    layout: gl.constexpr,
-    AFTER: gl.constexpr,
-    HEAD_DIM: gl.constexpr,
-    ROTATED: gl.constexpr,
+def _turns(
+    ptr, row, column, rows, layout: gl.constexpr, AFTER: gl.constexpr, HEAD_DIM: gl.constexpr, ROTATED: gl.constexpr
 ):
-    """Load the other argument of f for a part; zeros where there is none."""
-    if AFTER == "add":
-        mask = (_rows(row, layout) < rows) & (column < width)
-        return gl.load(ptr + _rows(row, layout) * width + _columns(column, layout), mask=mask, other=0.0)
-    elif AFTER == "rotate":  # noqa: RET505
+    """Load cos and sin, in turns, of a part that is rotated."""
+    if AFTER == "rotate":
         mask = (_rows(row, layout) < rows) & (column < ROTATED)
-        within = _columns(column, layout) % HEAD_DIM
-        return gl.load(ptr + _rows(row, layout) * HEAD_DIM + within, mask=mask, other=0.0)
-    else:
+        place = _rows(row, layout) * HEAD_DIM + _columns(column, layout) % HEAD_DIM
+        return gl.load(ptr + place, mask=mask, other=0.0)
+    else:  # noqa: RET505
         return 0
 
 

@@ -30,19 +30,6 @@ def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
     return F.gelu(linear(x))
 
 
-def residual_product(
-    x: torch.Tensor, linear: nn.Module, residual: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return two summands (fp32 [rows, out], and [rows, out] or None for zero) of residual + x W^T + b.
-
-    Args:
-        x: [rows, in].
-        linear: the layer.
-        residual: fp32 [rows, out].
-    """
-    return residual, linear(x)
-
-
 def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return q, k, v, [rows, H, D] each, with q and k rotated by their angles (esm/rotary_embedding.py).
 

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import nn
 
 from .device import on_device
-from .torch_ops import gelu_product, residual_product
+from .torch_ops import gelu_product
 
 __all__ = [
     "NAME",
@@ -19,7 +19,6 @@ __all__ = [
     "pool",
     "qkv_product",
     "quantise",
-    "residual_product",
     "rotate",
 ]
 

@@ -31,10 +31,10 @@ class TransformerBlock(nn.Module):
 
     def forward(
         self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor | None, attend: Attend
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (x, delta), whose sum is the output of the block; its input is the sum of the arguments x and delta.
 
-        The next block does the last addition, in one operation with its norm, where the last product has not done it.
+        The next block does the last addition, in one operation with its norm.
 
         Args:
             x: fp32 [rows, E], the residual stream.
@@ -45,9 +45,8 @@ class TransformerBlock(nn.Module):
         ops = self._ops
         x, normed = ops.add_norm(x, delta, self.attention_norm, self.dtype)
         attended = attend(*ops.qkv_product(normed, self.qkv, self.heads, rotation)).flatten(1)
-        x, delta = ops.residual_product(attended, self.out_proj, x)
-        x, normed = ops.add_norm(x, delta, self.final_norm, self.dtype)
-        return ops.residual_product(ops.gelu_product(normed, self.fc1), self.fc2, x)
+        x, normed = ops.add_norm(x, self.out_proj(attended), self.final_norm, self.dtype)
+        return x, self.fc2(ops.gelu_product(normed, self.fc1))
 
 
 def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

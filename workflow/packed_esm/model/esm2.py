@@ -333,7 +333,7 @@ class ESM2WithFlashAttention(nn.Module):
             rows.hidden[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
             x = delta = None
         elif is_wanted:
-            x, delta = x if delta is None else x + delta, None
+            x, delta = x + delta, None
             rows.hidden[index] = x
         rows.x, rows.delta = x, delta
 
