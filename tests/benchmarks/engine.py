@@ -3,8 +3,8 @@
   python tests/benchmarks/engine.py --models esm2_t33_650M_UR50D --dtypes fp16 bf16 int8 --json engine.json
 
 Each round runs every pass once, after a large product, whose rate is the ceiling of the round. Given is the median of
-Each round runs every pass once, after a large product, whose rate is the ceiling of the round. Given is the median of
-and how operations are counted: as in `forward.py`.
+the rounds, so a card that gets hot slows all alike. `triton` is the forward without `kernels/gluon_ops`. Sequences and
+weights, and how operations are counted: as in `forward.py`.
 """
 
 import argparse
