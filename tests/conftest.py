@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
 from packed_esm.checkpoints.registry import DEMO_PATH  # noqa: E402
+from packed_esm.kernels.int8 import why_no_int8  # noqa: E402
 from packed_esm.sequences.alphabet import RESIDUES  # noqa: E402
 from packed_esm.sequences.tokens import MASK, tokenize  # noqa: E402
 
@@ -100,6 +101,11 @@ def _demo():
 def demo(_demo):
     """A fresh copy of the demonstration model: fair-esm caches rotary tables on a used one."""
     return copy.deepcopy(_demo)
+
+
+int8_runs_here = pytest.mark.skipif(
+    why_no_int8(torch.device("cpu")) is not None, reason=f"int8: {why_no_int8(torch.device('cpu'))}"
+)
 
 
 def random_esm2(num_layers: int = 3, embed_dim: int = 64, heads: int = 2, seed: int = 0):

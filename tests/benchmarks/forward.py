@@ -31,8 +31,8 @@ from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.device import DTYPES, device_name  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
-from packed_esm.kernels.fp8 import FP8, activation_dtype, why_no_fp8  # noqa: E402
-from packed_esm.model.backends import BACKENDS, backend_version, why_not  # noqa: E402
+from packed_esm.kernels.fp8 import activation_dtype  # noqa: E402
+from packed_esm.model.backends import BACKENDS, backend_version, why_no_dtype, why_not  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
 
 PACKAGES = ("torch", "triton", "fair-esm", "transformers", "esm-efficient", "flash-attn", "fa3-fwd")
@@ -138,13 +138,14 @@ def packed(base, tokens, device: str, dtype: str, backend: str, budget: int) -> 
 
 
 def variants(device: str, dtypes: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield (dtype, backend) of all that run here; with products in fp8 the attention is that of bf16."""
+    """Yield (dtype, backend) of all that run here; with products in 8 bits the attention is that of bf16."""
     for dtype in dtypes:
-        if DTYPES[dtype] == FP8 and why_no_fp8(torch.device(device)):
+        activations = activation_dtype(DTYPES[dtype])
+        if why_no_dtype(DTYPES[dtype], torch.device(device)):
             continue
-        for backend in BACKENDS if DTYPES[dtype] != FP8 else BACKENDS[:1]:
-            if why_not(backend, torch.device(device), activation_dtype(DTYPES[dtype])) is None:
-                yield dtype, backend
+        backends = [one for one in BACKENDS if why_not(one, torch.device(device), activations) is None]
+        for backend in backends if activations == DTYPES[dtype] else backends[:1]:
+            yield dtype, backend
 
 
 def compare(table: Table, name: str, args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import save_fair_esm
-from conftest import fair_esm_alone, random_esm2, random_tokens
+from conftest import fair_esm_alone, int8_runs_here, random_esm2, random_tokens
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import DEMO_PATH, hub_path
 from packed_esm.embedding.device import choose_device, choose_dtype
@@ -47,12 +47,13 @@ def test_embedding_does_not_depend_on_what_is_embedded_with_it_to_the_bit():
 
 
 @pytest.mark.parametrize("threads", [3, 5, 7])
-def test_bits_do_not_depend_on_neighbours_where_threads_share_the_work(threads):
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", pytest.param("int8", marks=int8_runs_here)])
+def test_bits_do_not_depend_on_neighbours_where_threads_share_the_work(threads, dtype):
     """Numbers of threads that cut a pack of 2,048 tokens inside a head: 2,048 * 192 pairs are no multiple of theirs."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        one = Embedder(EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=2048))
+        one = Embedder(EmbedOptions(DEMO_PATH, device="cpu", dtype=dtype, tokens_per_pack=2048))
         tokens = random_tokens(np.random.default_rng(0).integers(3, 400, 24))
         together = one.embed(tokens).columns["mean_6"]
         order = np.random.default_rng(1).permutation(24)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import int8_runs_here, random_sequence
 from packed_esm.checkpoints import digest
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding import long_proteins
@@ -97,7 +98,7 @@ def test_a_good_run_passes_and_says_how_good(run):
     assert {"mean_relative_l2", "bos_relative_l2", "min_residue_cosine", "worst_residue", "max_abs"} <= set(table)
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", pytest.param("int8", marks=int8_runs_here)])
 def test_proteins_whose_vectors_are_near_zero_pass_with_every_pooling(tmp_path, dtype):
     """One residue, and one residue over and over: their standard deviation is 0, or what rounding left of it."""
     alike = {"one": "M", "A": "A" * 70, "X": "X" * 40, "BU": "BU", "W": "W" * 300, "other": "MKTAYIAKQRQISFVKSHFSRQ"}
@@ -301,6 +302,25 @@ def test_the_worst_residue_is_named_even_where_the_mean_is_fine():
     packed[123] = -packed[123]
     found = residue_errors(packed, truth)
     assert found["worst_residue"] == 123 and found["min_residue_cosine"] == pytest.approx(-1)
+
+
+@int8_runs_here
+def test_weights_that_do_not_bear_int8_fail_and_the_message_names_the_dtype_to_use(tmp_path):
+    """A column of the residual stream 500 times as large as the others: only a 16th of the steps is left for them."""
+    checkpoint = tmp_path / "esm2_t6.pt"
+    weights = torch.load(DEMO_PATH, weights_only=False)
+    (name,) = [name for name in weights["model"] if name.endswith("embed_tokens.weight")]
+    weights["model"][name][:, 0] += 500 * weights["model"][name].std()
+    torch.save(weights, checkpoint)
+    rng = np.random.default_rng(0)
+    sequences = {f"p{i}": random_sequence(30 + 20 * i, rng) for i in range(6)}
+    embedding = replace(OPTIONS, model=checkpoint, layers=(6,))
+    (tmp_path / "bf16").mkdir()
+    assert embedded_run(tmp_path / "bf16", sequences, replace(embedding, dtype="bf16"))()["passed"]
+    with pytest.raises(
+        ValidationError, match="cosine of residue .* to fair-esm is .*, less than 0.999; use dtype: bf16"
+    ):
+        embedded_run(tmp_path, sequences, replace(embedding, dtype="int8"))()
 
 
 def test_values_that_are_not_numbers_never_pass():

@@ -57,8 +57,9 @@ class EmbedOptions(Options):
     dtype: str = option(
         "auto",
         "dtype",
-        "Data type of the matrix products; auto is fp32 on a CPU and fp16 on a GPU, fp8 needs Hopper or newer",
-        words=("auto", "fp32", "fp16", "bf16", "fp8"),
+        "Data type of the matrix products; auto is fp32 on a CPU and fp16 on a GPU, fp8 needs Hopper or newer, int8 a "
+        "CPU with VNNI or AMX",
+        words=("auto", "fp32", "fp16", "bf16", "fp8", "int8"),
     )
     attention: str = option(
         "auto",

@@ -10,8 +10,8 @@ LARGEST = torch.finfo(FP8).max
 
 
 def activation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of activations for products in `dtype`: bf16 for fp8, else `dtype` itself."""
-    return torch.bfloat16 if dtype == FP8 else dtype
+    """Return the dtype of activations for products in `dtype`: bf16 for fp8 and int8, else `dtype` itself."""
+    return torch.bfloat16 if dtype.itemsize == 1 else dtype
 
 
 def why_no_fp8(device: torch.device) -> str | None:

@@ -1,4 +1,4 @@
-"""Attention backends: which there are, where each comes from, which can run here, and which to use."""
+"""Attention backends: which there are, where each comes from, and which to use; what can run here."""
 
 import functools
 import importlib
@@ -11,6 +11,8 @@ import torch
 from ..errors import OptionError, check_one_of
 from ..kernels.device import HALF
 from ..kernels.dispatch import why_no_triton
+from ..kernels.fp8 import FP8, why_no_fp8
+from ..kernels.int8 import INT8, why_no_int8
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,14 @@ def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | Non
             return f"its forward-only build takes bfloat16, not {_name(dtype)}"
     _, missing = kernel_of(backend)
     return f"it does not import ({missing})" if missing else None
+
+
+def why_no_dtype(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Return why matrix products in a dtype cannot run on a device, or None if they can."""
+    for name, eight_bits, why in (("fp8", FP8, why_no_fp8), ("int8", INT8, why_no_int8)):
+        if dtype == eight_bits and (reason := why(device)):
+            return f"{name} cannot be used, {reason}"
+    return None
 
 
 def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, head_dim: int = 64) -> str:

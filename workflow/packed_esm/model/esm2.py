@@ -24,10 +24,10 @@ from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled
 from ..errors import OptionError
 from ..kernels.device import module_on_device
 from ..kernels.dispatch import operations_for
-from ..kernels.fp8 import FP8, activation_dtype, why_no_fp8
+from ..kernels.fp8 import activation_dtype
 from ..outputs.columns import resolve_layers
 from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
-from .backends import backend_version, choose_backend
+from .backends import backend_version, choose_backend, why_no_dtype
 from .block import TransformerBlock
 from .contacts import ContactSums, contact_sums, observed
 from .layers import LAYERS
@@ -58,8 +58,8 @@ class ModelFacts:
     @classmethod
     def of(cls, base_model: nn.Module, device: torch.device, dtype: torch.dtype, attention: str) -> "ModelFacts":
         """Return the facts of a base model; the arguments and errors are those of `ESM2WithFlashAttention`."""
-        if dtype == FP8 and (reason := why_no_fp8(device)):
-            raise OptionError(f"dtype: fp8 cannot be used, {reason}; use dtype: auto")
+        if reason := why_no_dtype(dtype, device):
+            raise OptionError(f"dtype: {reason}; use dtype: auto")
         activations, first = activation_dtype(dtype), base_model.layers[0].self_attn
         positions = position_embedding(base_model)
         return cls(
@@ -118,7 +118,7 @@ class ESM2WithFlashAttention(nn.Module):
             matrices are copied.
         device: where to run.
         dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn (Hopper or newer)
-            applies to the products of the feed-forward; the rest is bf16.
+            and int8 (a CPU with VNNI or AMX) apply to the products of the feed-forward; the rest is bf16.
         attention: `auto`, or one of `backends.BACKENDS`.
         weights: where the blocks are, see `layers`: `resident` on the device, or streamed to it from the memory of the
             `host`, or from the `file` that `base_model` is mapped from. No bit of `forward_packed` depends on it.

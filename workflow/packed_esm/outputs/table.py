@@ -65,17 +65,19 @@ class Pooling:
         pool: function from the rows of a sequence, a tensor fp32 [L + 2, E] with cls and eos, to [E].
         reference: the same function for a float64 array.
         may_vanish: the result may be near 0 although the rows are not; then the error is relative to the rows.
+        bound: of its error, a name of BOUNDS.
     """
 
     name: str
     pool: Callable[[Tensor], Tensor]
     reference: Callable[[np.ndarray], np.ndarray]
     may_vanish: bool = False
+    bound: str = "relative_l2"
 
     @property
     def measure(self) -> Measure:
         """The measure of the pooled vectors."""
-        return Measure(f"{self.name}_relative_l2", f"{self.name}, relative L2")
+        return Measure(f"{self.name}_relative_l2", f"{self.name}, relative L2", self.bound)
 
     def error(self, got: np.ndarray, rows: np.ndarray) -> float:
         """Return the relative error of a vector [E], float32 or float16; `rows`: the reference's, fp32 [L + 2, E]."""
@@ -140,7 +142,12 @@ def _by_name(rows: tuple) -> dict:
 POOLINGS: Mapping[str, Pooling] = _by_name(
     (
         # mean and bos as by `--include mean bos` of fair-esm's scripts/extract.py; mean, max, std without cls and eos.
-        Pooling("mean", lambda rows: rows[1:-1].mean(0), lambda rows: np.mean(rows[1:-1], axis=0)),
+        Pooling(
+            "mean",
+            lambda rows: rows[1:-1].mean(0),
+            lambda rows: np.mean(rows[1:-1], axis=0),
+            bound="mean_relative_l2",
+        ),
         Pooling("max", lambda rows: rows[1:-1].amax(0), lambda rows: np.max(rows[1:-1], axis=0)),
         Pooling(  # of the population: divided by the number of residues, 0 for one residue
             "std",

@@ -25,7 +25,7 @@ from ..store.settings import differences
 from ..system.files import replacing, write_json
 from .comparison import compare
 from .stored import read_sequences, read_stored
-from .tolerance import ValidationOptions, bounds_of, find_failures
+from .tolerance import INSTEAD, ValidationOptions, bounds_of, find_failures
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,10 @@ def validate(
     check_sources({sample: fasta for sample, fasta, _ in samples}, manifest_path)
     stored = read_stored(samples, residues, rows, chosen)
     table = compare(chosen, sequences, stored, embedder, options.seed)
-    tolerance = options.tolerance(embedder.settings["dtype"])
+    dtype = embedder.settings["dtype"]
+    tolerance = options.tolerance(dtype)
     bounds = bounds_of(table, tolerance)
-    failures = find_failures(table, bounds, _bits_can_be_equal(embedder, stats))
+    failures = find_failures(table, bounds, _bits_can_be_equal(embedder, stats), INSTEAD.get(dtype))
     summary = _summarise(table, failures, len(rows), tolerance, embedder.settings)
     with replacing(table_path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)

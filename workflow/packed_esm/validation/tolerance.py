@@ -9,6 +9,8 @@ from ..options import Options, option
 from ..outputs.bounds import tolerance
 from ..outputs.table import MEASURES
 
+INSTEAD = {"fp8": "bf16", "int8": "bf16"}  # for weights whose values are too far from fair-esm's in 8 bits
+
 
 @dataclass(frozen=True)
 class ValidationOptions(Options):
@@ -38,7 +40,11 @@ class ValidationOptions(Options):
 
     def tolerance(self, dtype: str) -> dict[str, float]:
         """Return the bounds for a dtype, by names of BOUNDS."""
-        given = {"relative_l2": self.max_relative_l2, "residue_cosine": self.min_residue_cosine}
+        given = {
+            "relative_l2": self.max_relative_l2,
+            "mean_relative_l2": self.max_relative_l2,
+            "residue_cosine": self.min_residue_cosine,
+        }
         return tolerance(dtype) | {name: value for name, value in given.items() if value is not None}
 
 
@@ -47,15 +53,18 @@ def bounds_of(table: pd.DataFrame, bounds: Mapping[str, float]) -> dict[str, flo
     return {name: bounds[MEASURES[name].bound] for name in table if name in MEASURES}
 
 
-def find_failures(table: pd.DataFrame, bounds: Mapping[str, float], bit_equal: bool) -> list[str]:
+def find_failures(
+    table: pd.DataFrame, bounds: Mapping[str, float], bit_equal: bool, instead: str | None = None
+) -> list[str]:
     """Return a message for each failure of a sequence and layer.
 
     Args:
         table: a row per sequence and layer; a value is missing if it could not be measured.
         bounds: see `bounds_of`.
         bit_equal: require equal bits.
+        instead: the dtype to use for values that are too far from fair-esm's, if there is one to name.
     """
-    failures = []
+    failures, remedy = [], f"; use dtype: {instead}" if instead else ""
     for row in table.to_dict("records"):
         where = f"{row['sample']}|{row['id']}, {row['length']} residues, layer {row['layer']}"
         for name, bound in bounds.items():
@@ -65,7 +74,7 @@ def find_failures(table: pd.DataFrame, bounds: Mapping[str, float], bit_equal: b
             if not (row[name] >= bound if least else row[name] <= bound):  # also true of nan
                 measure = f"cosine of residue {row['worst_residue']}" if name == "min_residue_cosine" else name
                 found = f"{row[name]:.8f}, less than {bound}" if least else f"{row[name]:.2e}, more than {bound:.2e}"
-                failures.append(f"{where}: {measure} to fair-esm is {found}")
+                failures.append(f"{where}: {measure} to fair-esm is {found}{remedy}")
         if bit_equal and not row["bit_equal"]:
             failures.append(f"{where}: the stored values differ from those that the same settings give now")
     return failures

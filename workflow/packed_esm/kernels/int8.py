@@ -1,0 +1,115 @@
+"""The feed-forward in int8 on a CPU: rows of activations and of weights have scales, the sums are exact integers."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .device import on_device
+
+INT8 = torch.int8
+LARGEST = 127
+LEAST_GELU = -11 / 64  # no value of GELU is less
+BELOW = 128  # steps of int8 below 0
+ROWS = 512  # at once
+FAR = 4.0  # standard deviations: how large a hidden value is taken to be
+
+
+def why_no_int8(device: torch.device) -> str | None:
+    """Return why products in int8 cannot run on a device, or None if they can."""
+    if device.type != "cpu":
+        return f"it needs a CPU, not {device.type}"
+    if not torch.backends.mkldnn.is_available():
+        return "it needs a torch with oneDNN"
+    if not (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()):
+        return "it needs a CPU with AVX-512 VNNI or AMX"  # others add int8 with saturation, or slowly
+    return None
+
+
+class Int8Linear(nn.Module):
+    """y = x W^T + b in bf16; x is bf16, and each row of it is quantised before the product.
+
+    A row of y depends on its row of x alone: the sums are exact in int32, and all else is one operation a value.
+
+    Args:
+        weight: fp32 [out, in].
+        bias: fp32 [out].
+        sizes: [in], how large the values of each column of x are, roughly. A column of large values would leave few
+            steps for the others, so columns of x are divided, and those of the weights multiplied, by powers of two
+            that share the range between both (SmoothQuant, Xiao et al. 2023, with 0.5).
+        least: no x is less; None: x has both signs. With it, steps are half as large.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor, sizes: torch.Tensor, least: float | None = None
+    ) -> None:
+        super().__init__()
+        spread = _power_of_two((_positive(sizes) / _positive(weight.abs().amax(0))).sqrt())
+        weight = weight * spread
+        scale = _positive(weight.abs().amax(1)) / LARGEST
+        rounded = (weight / scale[:, None]).round()
+        sums = rounded.double()
+        self.least = least
+        if least is not None:
+            bias = bias + (least * scale * (sums / spread).sum(1)).float()
+            self.register_buffer("from_below", (BELOW * sums.sum(1)).int(), persistent=False)
+        self.register_buffer("weight", rounded.to(INT8), persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.register_buffer("inverse_spread", 1 / spread, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return bf16 [rows, out]; x: bf16 [rows, in]."""
+        rows, scale = quantise(x, self.inverse_spread, self.least)
+        sums = torch._int_mm(rows, self.weight.t())
+        if self.least is not None:
+            sums.add_(self.from_below)
+        return sums.float().mul_(scale).mul_(self.scale).add_(self.bias).bfloat16()
+
+
+def quantise(x: torch.Tensor, factor: torch.Tensor, least: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (int8 [rows, in], scale fp32 [rows, 1]) of x * factor; x: bf16 [rows, in], factor: fp32 [in].
+
+    With `least` it is (x - least) * factor, and int8 -128 is 0. A row that is not finite has such a scale.
+    """
+    if least is None:
+        x = x.float().mul_(factor)
+        scale = _positive(x.abs().amax(1, keepdim=True)) / LARGEST
+        return x.div_(scale).round_().to(INT8), scale
+    x = x.float().sub_(least).mul_(factor)
+    scale = _positive(x.amax(1, keepdim=True)) / (LARGEST + BELOW)
+    return x.div_(scale).round_().sub_(BELOW).to(INT8), scale
+
+
+class Int8FeedForward(nn.Module):
+    """fc2(GELU(fc1(x))) in int8, some rows at a time: what is between the products then stays in the cache.
+
+    The sizes of the inputs of both products are estimated from the weights: a normalised value has mean 0 and
+    variance 1, and a hidden value is a sum of many.
+
+    Args:
+        norm, fc1, fc2: the norm before, [E], and the two layers, E to 4 E and back.
+        device: where to run.
+    """
+
+    def __init__(self, norm: nn.LayerNorm, fc1: nn.Linear, fc2: nn.Linear, device: torch.device) -> None:
+        super().__init__()
+        gain, shift = (on_device(one.detach(), device).double() for one in (norm.weight, norm.bias))
+        first, second = (
+            [on_device(one.detach(), device).float() for one in (linear.weight, linear.bias)] for linear in (fc1, fc2)
+        )
+        weight, bias = (one.double() for one in first)  # in fp32 a size could depend on the number of threads
+        hidden = weight @ shift + bias + FAR * (weight * gain).square().sum(1).sqrt()
+        self.fc1 = Int8Linear(*first, (gain.square() + shift.square()).sqrt().float())
+        self.fc2 = Int8Linear(*second, (F.gelu(hidden) - LEAST_GELU).float(), LEAST_GELU)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return bf16 [rows, E]; x: bf16 [rows, E]."""
+        return torch.cat([self.fc2(F.gelu(self.fc1(rows))) for rows in x.split(ROWS)])
+
+
+def _positive(values: torch.Tensor) -> torch.Tensor:
+    return values.clamp(min=1e-12)
+
+
+def _power_of_two(values: torch.Tensor) -> torch.Tensor:
+    return values.log2().round().exp2()
