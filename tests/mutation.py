@@ -276,7 +276,7 @@ MUTATIONS = [
     ("kernels", "contacts: no bias", "kernels/triton_contacts.py", "sums - tl.load(bias_ptr))", "sums)"),
     ("kernels", "contacts: the lower half empty", "kernels/triton_contacts.py", "    tl.store(ptr + column[None, :] * residues + row[:, None], contacts, mask=upper)\n", ""),
     ("kernels", "contacts: sum over the residues without the first", "kernels/triton_contacts.py", "tl.range(start + 1, end - 1, TOKENS)", "tl.range(start + 2, end - 1, TOKENS)"),
-    ("kernels", "scale of fp8 by the largest, not the furthest from 0", "kernels/triton_ops.py", "tl.max(tl.abs(x), 1)", "tl.max(x, 1)"),
+    ("kernels", "scale of int8 by the largest, not the furthest from 0", "kernels/triton_ops.py", "size = tl.where(tl.abs(x) < float(\"inf\"), tl.abs(x), float(\"inf\"))", "size = tl.where(tl.abs(x) < float(\"inf\"), x, float(\"inf\"))"),
     ("contacts", "maps cut at the wrong end", "model/contacts.py", "[:, 1:-1, 1:-1]", "[:, :-2, :-2]"),
     ("contacts", "maps not made symmetric", "model/contacts.py", "maps = maps + maps.mT", "maps = 2 * maps"),
     ("contacts", "no correction for the average product", "model/contacts.py", " - (rows * (weight / rows.sum(-1))[:, None]).mT @ rows", ""),

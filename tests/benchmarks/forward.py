@@ -31,7 +31,7 @@ from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.device import DTYPES, device_name  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
-from packed_esm.kernels.fp8 import activation_dtype  # noqa: E402
+from packed_esm.kernels.int8 import activation_dtype  # noqa: E402
 from packed_esm.model.backends import BACKENDS, backend_version, why_no_dtype, why_not  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
 
@@ -164,7 +164,7 @@ def compare(table: Table, name: str, args: argparse.Namespace) -> None:
         for what, build in peers.peers(shape, tokens, device).items():
             table.measure(name, what, build, tokens, args.passes)
     slow = ("sdpa", "padded") if device == "cuda" else ("padded",)
-    for dtype, backend in variants(device, ["fp32"] if device == "cpu" else ["fp16", "bf16", "fp8"]):
+    for dtype, backend in variants(device, ["fp32"] if device == "cpu" else ["fp16", "bf16", "int8"]):
         if backend in (args.backends or set(BACKENDS) - set(slow)):
             build, fill = packed(base, tokens, device, dtype, backend, budget)
             table.measure(name, f"packed {dtype} {backend_version(backend)}", build, tokens, args.passes, fill)

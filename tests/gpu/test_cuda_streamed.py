@@ -12,7 +12,7 @@ from packed_esm.embedding import memory
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.masked import MaskedCopies
 from packed_esm.embedding.options import EmbedOptions
-from packed_esm.kernels.fp8 import FP8, why_no_fp8
+from packed_esm.kernels.int8 import INT8, why_no_int8
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
 from packed_esm.outputs.forms import Form
 from packed_esm.validation.reference import reference_outputs
@@ -20,7 +20,7 @@ from packed_esm.validation.reference_model import reference_tokens, stream_layer
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": INT8}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +44,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("weights", ["host", "file"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_bits_are_those_of_resident_weights_in_every_sweep(weights, dtype):
-    if dtype == "fp8" and (reason := why_no_fp8(CUDA)):
+    if dtype == "int8" and (reason := why_no_int8(CUDA)):
         pytest.skip(reason)
     base = random_esm2(num_layers=5, embed_dim=256, heads=4)
     torch.nn.init.normal_(base.contact_head.regression.weight)

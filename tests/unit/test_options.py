@@ -43,7 +43,7 @@ FASTA = Path("a.fasta")
         (lambda word: EmbedOptions(FASTA, on_nonfinite=word), "on_nonfinite", "recomput", "recompute, fail"),
         (lambda word: StorageOptions(word), "residue_dtype", "float64", "float16, float32, int8"),
         (choose_device, "device", "gpu", "auto, cpu, cuda, mps"),
-        (lambda word: choose_dtype(word, CPU), "dtype", "fp61", "auto, fp32, fp16, bf16, fp8, int8"),
+        (lambda word: choose_dtype(word, CPU), "dtype", "fp61", "auto, fp32, fp16, bf16, int8"),
         (lambda word: choose_backend(word, CPU, torch.float32), "attention", "spda", "auto, triton, .*, sdpa, padded"),
     ],
 )

@@ -8,7 +8,7 @@ from packed_esm.embedding import device as device_module
 from packed_esm.embedding.device import choose_device, choose_dtype, device_class, device_name
 from packed_esm.errors import OptionError
 from packed_esm.kernels.dispatch import operations_for
-from packed_esm.kernels.fp8 import why_no_fp8
+from packed_esm.kernels.int8 import why_no_int8
 from packed_esm.model.backends import choose_backend
 
 
@@ -53,7 +53,7 @@ def test_on_rocm_and_mps_torchs_own_operations_run_and_are_said_to_be_untested(d
     for device in (cuda, mps):
         assert choose_backend("auto", device, torch.float16) == "sdpa"
         assert operations_for(device, torch.float16, 320).NAME == "torch"
-        assert why_no_fp8(device)
+        assert why_no_int8(device)
         for backend in ("triton", "flash-attn", "flash-attn-3", "torch-varlen"):
             with pytest.raises(OptionError, match=f"attention: {backend} cannot be used, it needs"):
                 choose_backend(backend, device, torch.float16)

@@ -105,7 +105,8 @@ def test_a_row_that_is_not_finite_stays_so_and_changes_no_other():
 
 
 def test_where_it_cannot_run_it_is_refused_with_the_reason(demo, monkeypatch):
-    assert why_no_dtype(torch.int8, torch.device("cuda")) == "int8 cannot be used, it needs a CPU, not cuda"
+    reason = "int8 cannot be used, it needs a CPU or a CUDA device, not mps"
+    assert why_no_dtype(torch.int8, torch.device("mps")) == reason
     for name in ("_is_vnni_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(int8.torch.cpu, name, lambda: False)
     with pytest.raises(OptionError, match="dtype: int8 cannot be used, it needs a CPU with AVX-512 VNNI or AMX; use"):

@@ -12,7 +12,7 @@ if DEVICE == "cpu":
 
 pytest.importorskip("triton", reason="needs triton (Linux)")
 
-from packed_esm.kernels import pooling, torch_ops, triton_ops  # noqa: E402
+from packed_esm.kernels import int8, pooling, torch_ops, triton_ops  # noqa: E402
 from packed_esm.kernels.triton_attention import query_tiles, triton_attention  # noqa: E402
 from packed_esm.kernels.triton_contacts import TritonContacts  # noqa: E402
 from packed_esm.model.attention import sdpa_attention  # noqa: E402
@@ -119,17 +119,26 @@ def test_pool_of_one_number_a_token():
     assert torch.allclose(pooled.cpu(), wanted, rtol=1e-6, atol=1e-6) and not bad.any()
 
 
+@pytest.mark.parametrize("least", [None, -2.5])
 @pytest.mark.parametrize(("rows", "width"), [(1, 48), (23, 320), (3, 5120)])
-def test_quantise(rows, width):
-    # The interpreter loses the carry where rounding to fp8 comes to a power of two.
-    dtype = torch.float8_e4m3fn if DEVICE == "cuda" else torch.float16
-    x = random(rows, width, dtype=torch.bfloat16)
+def test_quantise(rows, width, least):
+    """Equal to the function for CPUs, but for values half-way between two integers."""
+    x = random(rows, width, dtype=torch.bfloat16).clamp(min=-2.5)
     x[0] = -x[0].abs()
-    quantised, scale = triton_ops.quantise(x, dtype, 448.0)
-    x = x.float()
-    assert torch.allclose(scale, x.abs().amax(1, keepdim=True) / 448, rtol=1e-6, atol=0)
-    half_a_bit = torch.finfo(dtype).eps / 2
-    assert ((quantised.float() * scale - x).abs() <= 1.001 * half_a_bit * x.abs() + 2**-10 * scale).all()
+    factor = 0.5 + random(width).abs()
+    quantised, scale = triton_ops.quantise(x, factor, least)
+    want, want_scale = int8.quantise(x, factor, least)
+    assert torch.allclose(scale, want_scale[:, 0], rtol=1e-6, atol=0)
+    assert quantised.dtype == torch.int8 and (quantised.int() - want.int()).abs().max() <= 1
+    assert (quantised != want).float().mean() <= 0.01
+
+
+def test_quantise_shows_a_value_that_is_not_finite_in_the_scale():
+    x = random(3, 100, dtype=torch.bfloat16)
+    x[0, 99], x[2, 0] = float("nan"), float("inf")
+    for least in (None, -9.0):
+        scale = triton_ops.quantise(x, torch.ones(100, device=DEVICE), least)[1]
+        assert torch.isfinite(scale).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

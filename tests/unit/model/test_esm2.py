@@ -284,8 +284,3 @@ def test_int32_tokens_and_special_residues_are_taken(demo):
     input_ids, cu_seqlens, max_seqlen = pack(tokens)
     as_int32 = model.forward_packed(input_ids.int(), cu_seqlens, max_seqlen)["representations"][6]
     assert torch.equal(as_int32, model.forward_packed(input_ids, cu_seqlens, max_seqlen)["representations"][6])
-
-
-def test_fp8_where_it_cannot_run_is_refused_with_the_reason(demo):
-    with pytest.raises(ValueError, match="dtype: fp8 cannot be used, it needs a CUDA device, not cpu"):
-        ESM2WithFlashAttention(demo, "cpu", torch.float8_e4m3fn)

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from ..errors import OptionError, check_one_of
-from ..kernels.fp8 import FP8
 from ..kernels.int8 import INT8
 
 log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FP8, "int8": INT8}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": INT8}
 
 
 def choose_device(requested: str) -> torch.device:

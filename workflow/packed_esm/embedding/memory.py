@@ -28,7 +28,7 @@ USABLE_FOR_PACKS = 0.6  # of it for the weights and one pack
 HOST_RESERVE = 4 * 10**9  # bytes of the host's memory beside the page-locked weights
 LAYER_PARAMETERS = 12  # for each E * E
 # Of 8 bits: two thirds of them, the rest in bf16.
-BYTES_OF_PARAMETER = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 4 / 3, "int8": 4 / 3}
+BYTES_OF_PARAMETER = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 4 / 3}
 
 
 @dataclass(frozen=True)

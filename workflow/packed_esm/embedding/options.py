@@ -57,9 +57,9 @@ class EmbedOptions(Options):
     dtype: str = option(
         "auto",
         "dtype",
-        "Data type of the matrix products; auto is fp32 on a CPU and fp16 on a GPU, fp8 needs Hopper or newer, int8 a "
+        "Data type of the matrix products; auto is fp32 on a CPU and fp16 on a GPU, int8 needs Hopper or a "
         "CPU with VNNI or AMX",
-        words=("auto", "fp32", "fp16", "bf16", "fp8", "int8"),
+        words=("auto", "fp32", "fp16", "bf16", "int8"),
     )
     attention: str = option(
         "auto",

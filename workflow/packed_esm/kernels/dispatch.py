@@ -12,8 +12,9 @@ import torch
 from . import torch_ops
 from .device import HALF
 
+HOPPER = (9, 0)
 GLUON_WIDTHS = range(640, 2560)  # of models that `gluon_ops` makes faster: 150M and 650M, but not 3B
-GLUON_MULTIPLE = 64  # columns of a part of a tile, see `gluon_product`
+GLUON_MULTIPLE = 64  # columns of a part of a tile in `gluon_product`, which is rotated or not
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +37,28 @@ def operations_for(device: torch.device, dtype: torch.dtype, embed_dim: int) -> 
 
 def _gluon_ops(device: torch.device, embed_dim: int) -> ModuleType | None:
     """Return `gluon_ops`, or None where its products do not run or do not pay."""
-    if (
-        torch.cuda.get_device_capability(device) != (9, 0)
-        or embed_dim not in GLUON_WIDTHS
-        or embed_dim % GLUON_MULTIPLE
-    ):
+    if embed_dim not in GLUON_WIDTHS or embed_dim % GLUON_MULTIPLE:
         return None
-    try:
-        from . import gluon_ops
-    except ImportError as error:  # Gluon may still change
-        _warn_no_gluon(f"{type(error).__name__}: {error}")
+    if reason := why_no_gluon(device):
+        if torch.cuda.get_device_capability(device) == HOPPER:
+            _warn_no_gluon(reason)
         return None
+    from . import gluon_ops
+
     return gluon_ops
+
+
+def why_no_gluon(device: torch.device) -> str | None:
+    """Return why the products in Gluon cannot run on a CUDA device, or None if they can."""
+    if reason := why_no_triton(device):
+        return reason
+    if (capability := torch.cuda.get_device_capability(device)) != HOPPER:
+        return f"it needs compute capability 9.0 (Hopper), not {capability[0]}.{capability[1]}"
+    try:
+        importlib.import_module(".gluon_product", __package__)
+    except ImportError as error:  # Gluon may still change
+        return f"this triton has another Gluon ({error})"
+    return None
 
 
 def why_no_triton(device: torch.device) -> str | None:

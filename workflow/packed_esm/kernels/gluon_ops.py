@@ -5,9 +5,9 @@ from torch import nn
 
 from . import torch_ops
 from .gluon_product import product
-from .triton_ops import add_norm, pool, quantise
+from .triton_ops import add_norm, pool
 
-__all__ = ["NAME", "add_norm", "gelu_product", "pool", "qkv_product", "quantise"]
+__all__ = ["NAME", "add_norm", "gelu_product", "pool", "qkv_product"]
 
 NAME = "gluon"  # of these operations in the settings, together with the version of Triton
 
@@ -24,10 +24,6 @@ def qkv_product(
     )
 
 
-def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
+def gelu_product(x: torch.Tensor, linear: nn.Linear) -> torch.Tensor:
     """See `torch_ops.gelu_product`."""
-    return (
-        product(x, linear.weight, linear.bias, "gelu")
-        if isinstance(linear, nn.Linear)
-        else torch_ops.gelu_product(x, linear)
-    )
+    return product(x, linear.weight, linear.bias, "gelu")

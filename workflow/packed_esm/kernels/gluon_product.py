@@ -48,7 +48,7 @@ def product(
     angles: torch.Tensor | None = None,
     scales: Scales | None = None,
 ) -> torch.Tensor:
-    """Return f(x W^T + b) for a multiple of PART_COLUMNS outputs.
+    """Return f(x W^T + b); rows of x and of the result are multiples of 16 bytes.
 
     Args:
         x: fp16, bf16 or int8 [rows, in], contiguous.
@@ -262,7 +262,9 @@ def _finish(handed, out_ptr, turns_ptr, shape, AFTER: gl.constexpr, HEAD_DIM: gl
             elif AFTER == "rotate":
                 value = _rotate(value, turns, layout) if part_column < ROTATED else value
             place = _rows(part_row, layout) * width + _columns(part_column, layout)
-            gl.store(out_ptr + place, value, mask=(_rows(part_row, layout) < rows) & (part_column < width))
+            gl.store(
+                out_ptr + place, value, mask=(_rows(part_row, layout) < rows) & (_columns(part_column, layout) < width)
+            )
         mbarrier.arrive(free, count=1)
         turn ^= 1
 

@@ -1,10 +1,11 @@
-"""The feed-forward in int8 on a CPU: rows of activations and of weights have scales, the sums are exact integers."""
+"""The feed-forward in int8: rows of activations and of weights have scales, and the sums are exact integers."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .device import on_device
+from .dispatch import why_no_gluon
 
 INT8 = torch.int8
 LARGEST = 127
@@ -16,13 +17,20 @@ FAR = 4.0  # standard deviations: how large a hidden value is taken to be
 
 def why_no_int8(device: torch.device) -> str | None:
     """Return why products in int8 cannot run on a device, or None if they can."""
+    if device.type == "cuda":
+        return why_no_gluon(device)
     if device.type != "cpu":
-        return f"it needs a CPU, not {device.type}"
+        return f"it needs a CPU or a CUDA device, not {device.type}"
     if not torch.backends.mkldnn.is_available():
         return "it needs a torch with oneDNN"
     if not (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()):
         return "it needs a CPU with AVX-512 VNNI or AMX"  # others add int8 with saturation, or slowly
     return None
+
+
+def activation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of activations for products in `dtype`: bf16 for int8, else `dtype` itself."""
+    return torch.bfloat16 if dtype == INT8 else dtype
 
 
 class Int8Linear(nn.Module):
@@ -49,21 +57,34 @@ class Int8Linear(nn.Module):
         rounded = (weight / scale[:, None]).round()
         sums = rounded.double()
         self.least = least
+        below = torch.zeros_like(scale)
         if least is not None:
             bias = bias + (least * scale * (sums / spread).sum(1)).float()
-            self.register_buffer("from_below", (BELOW * sums.sum(1)).int(), persistent=False)
+            below = BELOW * sums.sum(1)
+        self.register_buffer("from_below", below.int(), persistent=False)
         self.register_buffer("weight", rounded.to(INT8), persistent=False)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("inverse_spread", 1 / spread, persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return bf16 [rows, out]; x: bf16 [rows, in]."""
+    def forward(self, x: torch.Tensor, gelu: bool = False) -> torch.Tensor:
+        """Return y or GELU(y), bf16 [rows, out]; x: bf16 [rows, in]."""
+        if x.is_cuda:
+            return self._on_gpu(x, gelu)
         rows, scale = quantise(x, self.inverse_spread, self.least)
         sums = torch._int_mm(rows, self.weight.t())
         if self.least is not None:
             sums.add_(self.from_below)
-        return sums.float().mul_(scale).mul_(self.scale).add_(self.bias).bfloat16()
+        y = sums.float().mul_(scale).mul_(self.scale).add_(self.bias).bfloat16()
+        return F.gelu(y) if gelu else y
+
+    def _on_gpu(self, x: torch.Tensor, gelu: bool) -> torch.Tensor:
+        from .gluon_product import Scales, product
+        from .triton_ops import quantise
+
+        rows, scale = quantise(x, self.inverse_spread, self.least)
+        scales = Scales(scale, self.scale, self.from_below)
+        return product(rows, self.weight, self.bias, "gelu" if gelu else "nothing", scales=scales)
 
 
 def quantise(x: torch.Tensor, factor: torch.Tensor, least: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +102,7 @@ def quantise(x: torch.Tensor, factor: torch.Tensor, least: float | None = None) 
 
 
 class Int8FeedForward(nn.Module):
-    """fc2(GELU(fc1(x))) in int8, some rows at a time: what is between the products then stays in the cache.
+    """fc2(GELU(fc1(x))) in int8, on a CPU some rows at a time: what is between the products then stays in the cache.
 
     The sizes of the inputs of both products are estimated from the weights: a normalised value has mean 0 and
     variance 1, and a hidden value is a sum of many.
@@ -104,7 +125,8 @@ class Int8FeedForward(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return bf16 [rows, E]; x: bf16 [rows, E]."""
-        return torch.cat([self.fc2(F.gelu(self.fc1(rows))) for rows in x.split(ROWS)])
+        pieces = [x] if x.is_cuda else x.split(ROWS)
+        return torch.cat([self.fc2(self.fc1(rows, gelu=True)) for rows in pieces])
 
 
 def _positive(values: torch.Tensor) -> torch.Tensor:

@@ -73,15 +73,25 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
     return qkv.unbind(1)
 
 
-def quantise(x: torch.Tensor, dtype: torch.dtype, largest: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (x / scale in an fp8 `dtype`, scale: fp32 [rows, 1]); |x / scale| is at most `largest` in every row."""
+def quantise(x: torch.Tensor, factor: torch.Tensor, least: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `int8.quantise`; the scale is [rows]."""
     rows, width = x.shape
-    quantised = torch.empty_like(x, dtype=dtype)
-    scale = torch.empty(rows, 1, device=x.device)
+    quantised = torch.empty_like(x, dtype=torch.int8)
+    scale = torch.empty(rows, device=x.device)
     columns = triton.next_power_of_2(width)
     at_once = max(1, NORM_BLOCK // columns)
     _quantise[(triton.cdiv(rows, at_once),)](
-        x, quantised, scale, rows, largest, width, columns, at_once, num_warps=4 if columns <= 4096 else 8
+        x,
+        factor,
+        quantised,
+        scale,
+        rows,
+        least or 0.0,
+        width,
+        columns,
+        at_once,
+        least is not None,
+        num_warps=4 if columns <= 4096 else 8,
     )
     return quantised, scale
 
@@ -142,22 +152,35 @@ def _add_norm(
 @triton.jit(do_not_specialize=["rows"])
 def _quantise(
     x_ptr,
+    factor_ptr,
     quantised_ptr,
     scale_ptr,
     rows,
-    largest,
+    least,
     WIDTH: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
+    FROM_LEAST: tl.constexpr,
 ):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    mask = (row < rows)[:, None] & (column < WIDTH)[None, :]
+    inside = column < WIDTH
+    mask = (row < rows)[:, None] & inside[None, :]
     place = row.to(tl.int64)[:, None] * WIDTH + column[None, :]
+    factor = tl.load(factor_ptr + column, mask=inside, other=0.0)
     x = tl.load(x_ptr + place, mask=mask, other=0.0).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(x), 1), 1e-12) / largest
+    if FROM_LEAST:
+        x = (x - least) * factor[None, :]
+        steps, below = 255, 128
+    else:
+        x *= factor[None, :]
+        steps, below = 127, 0
+    # A value that is not finite must not be lost: the largest of a row would leave out nan.
+    size = tl.where(tl.abs(x) < float("inf"), tl.abs(x), float("inf"))
+    scale = tl.maximum(tl.max(size, 1), 1e-12) / steps
     tl.store(scale_ptr + row, scale, mask=row < rows)
-    tl.store(quantised_ptr + place, (x / scale[:, None]).to(quantised_ptr.dtype.element_ty), mask=mask)
+    quantised = tl.floor(x / scale[:, None] + 0.5) - below
+    tl.store(quantised_ptr + place, quantised.to(tl.int8), mask=mask)
 
 
 @triton.jit

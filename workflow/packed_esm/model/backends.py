@@ -11,7 +11,6 @@ import torch
 from ..errors import OptionError, check_one_of
 from ..kernels.device import HALF
 from ..kernels.dispatch import why_no_triton
-from ..kernels.fp8 import FP8, why_no_fp8
 from ..kernels.int8 import INT8, why_no_int8
 
 log = logging.getLogger(__name__)
@@ -84,9 +83,8 @@ def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | Non
 
 def why_no_dtype(dtype: torch.dtype, device: torch.device) -> str | None:
     """Return why matrix products in a dtype cannot run on a device, or None if they can."""
-    for name, eight_bits, why in (("fp8", FP8, why_no_fp8), ("int8", INT8, why_no_int8)):
-        if dtype == eight_bits and (reason := why(device)):
-            return f"{name} cannot be used, {reason}"
+    if dtype == INT8 and (reason := why_no_int8(device)):
+        return f"int8 cannot be used, {reason}"
     return None
 
 

@@ -24,7 +24,7 @@ from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled
 from ..errors import OptionError
 from ..kernels.device import module_on_device
 from ..kernels.dispatch import operations_for
-from ..kernels.fp8 import activation_dtype
+from ..kernels.int8 import activation_dtype
 from ..outputs.columns import resolve_layers
 from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
 from .backends import backend_version, choose_backend, why_no_dtype

@@ -15,18 +15,18 @@
 # marginals_rms: of differences of two log-probabilities. For small errors d of log-probabilities the KL divergence is
 # half the variance of d, so the bound is 2 sqrt(KL), where KL is the bound of the mean KL.
 BOUNDS = {
-    "relative_l2": {"fp32": 5e-6, "fp16": 3e-3, "bf16": 2.5e-2, "fp8": 6e-2, "int8": 3.5e-2},
-    "mean_relative_l2": {"fp32": 5e-6, "fp16": 3e-3, "bf16": 2.5e-2, "fp8": 6e-2, "int8": 1.4e-2},
-    "residue_cosine": {"fp32": 0.99999999, "fp16": 0.9999, "bf16": 0.995, "fp8": 0.99, "int8": 0.999},
-    "logits_kl_max": {"fp32": 8e-9, "fp16": 2.6e-2, "bf16": 1.3, "fp8": 6.7, "int8": 1.3},
-    "logits_kl_mean": {"fp32": 2e-9, "fp16": 7.4e-3, "bf16": 0.15, "fp8": 0.53, "int8": 0.15},
-    "marginals_rms": {"fp32": 9e-5, "fp16": 0.17, "bf16": 0.77, "fp8": 1.5, "int8": 0.77},
-    "contacts_abs_per_residue": {"fp32": 6e-5, "fp16": 0.19, "bf16": 0.9, "fp8": 2.0, "int8": 0.9},
-    "contacts_precision": {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.974, "fp8": 0.91, "int8": 0.974},
-    "contacts_correlation": {"fp32": 0.999999999, "fp16": 0.9995, "bf16": 0.936, "fp8": 0.81, "int8": 0.936},
+    "relative_l2": {"fp32": 5e-6, "fp16": 3e-3, "bf16": 2.5e-2, "int8": 3.5e-2},
+    "mean_relative_l2": {"fp32": 5e-6, "fp16": 3e-3, "bf16": 2.5e-2, "int8": 1.4e-2},
+    "residue_cosine": {"fp32": 0.99999999, "fp16": 0.9999, "bf16": 0.995, "int8": 0.999},
+    "logits_kl_max": {"fp32": 8e-9, "fp16": 2.6e-2, "bf16": 1.3, "int8": 1.3},
+    "logits_kl_mean": {"fp32": 2e-9, "fp16": 7.4e-3, "bf16": 0.15, "int8": 0.15},
+    "marginals_rms": {"fp32": 9e-5, "fp16": 0.17, "bf16": 0.77, "int8": 0.77},
+    "contacts_abs_per_residue": {"fp32": 6e-5, "fp16": 0.19, "bf16": 0.9, "int8": 0.9},
+    "contacts_precision": {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.974, "int8": 0.974},
+    "contacts_correlation": {"fp32": 0.999999999, "fp16": 0.9995, "bf16": 0.936, "int8": 0.936},
 }
 
 
 def tolerance(dtype: str) -> dict[str, float]:
-    """Return {name of BOUNDS: bound} for a dtype: fp32, fp16, bf16, fp8 or int8."""
+    """Return {name of BOUNDS: bound} for a dtype: fp32, fp16, bf16 or int8."""
     return {name: by_dtype[dtype] for name, by_dtype in BOUNDS.items()}

@@ -9,7 +9,7 @@ from ..options import Options, option
 from ..outputs.bounds import tolerance
 from ..outputs.table import MEASURES
 
-INSTEAD = {"fp8": "bf16", "int8": "bf16"}  # for weights whose values are too far from fair-esm's in 8 bits
+INSTEAD = {"int8": "bf16"}  # for weights whose values are too far from fair-esm's in 8 bits
 
 
 @dataclass(frozen=True)
