@@ -76,14 +76,18 @@ def launch_triton(dtype: torch.dtype, head_dim: int) -> None:
 
 def launch_gluon(dtype: torch.dtype, head_dim: int) -> None:
     """Launch the products of Hopper GPUs."""
+    from packed_esm.kernels import gluon_ops
     from packed_esm.kernels.gluon_product import Scales, product
 
     torch.cuda.get_device_properties = lambda device: SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
     width = 3 * HEADS * head_dim
     vector = torch.zeros(width)
     x, weight = torch.zeros(ROWS, head_dim, dtype=dtype), torch.zeros(width, head_dim, dtype=dtype)
-    product(x, weight, vector.to(dtype), "gelu")
-    product(x, weight, vector.to(dtype), "rotate", torch.zeros(ROWS, head_dim // 2, dtype=torch.complex64))
+    linear = torch.nn.Linear(head_dim, width, dtype=dtype)
+    rotation = torch.zeros(ROWS, head_dim // 2, dtype=torch.complex64)
+    gluon_ops.gelu_product(x, linear)
+    assert [part.shape for part in gluon_ops.qkv_product(x, linear, HEADS, rotation)] == 3 * [(ROWS, HEADS, head_dim)]
+    gluon_ops.qkv_product(x, linear, HEADS, None)
     scales = Scales(torch.zeros(ROWS), vector, vector.int())
     product(x.to(torch.int8), weight.to(torch.int8), vector, "gelu", scales=scales)
     product(x.to(torch.int8), weight.to(torch.int8), vector, scales=scales)

@@ -3,7 +3,6 @@
 import torch
 from torch import nn
 
-from . import torch_ops
 from .gluon_product import product
 from .triton_ops import add_norm, pool
 
@@ -16,12 +15,8 @@ def qkv_product(
     x: torch.Tensor, linear: nn.Linear, heads: int, rotation: torch.Tensor | None
 ) -> tuple[torch.Tensor, ...]:
     """See `torch_ops.qkv_product`."""
-    if rotation is None:
-        return torch_ops.qkv_product(x, linear, heads, rotation)
-    angles = torch.view_as_real(rotation).flatten(1)
-    return (
-        product(x, linear.weight, linear.bias, "rotate", angles, angles.shape[1]).view(len(x), 3, heads, -1).unbind(1)
-    )
+    after = "nothing" if rotation is None else "rotate"
+    return product(x, linear.weight, linear.bias, after, rotation).view(len(x), 3, heads, -1).unbind(1)
 
 
 def gelu_product(x: torch.Tensor, linear: nn.Linear) -> torch.Tensor:

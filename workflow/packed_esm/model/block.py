@@ -1,5 +1,7 @@
 """One block of ESM-2 over rows of tokens, with the weights of a fair-esm `TransformerLayer`."""
 
+from types import ModuleType
+
 import torch
 from torch import nn
 
@@ -23,10 +25,10 @@ class TransformerBlock(nn.Module):
         self.heads, self.head_dim, self.dtype = attention.num_heads, attention.head_dim, activation_dtype(dtype)
         self.qkv = _fused(attention, device, self.dtype)
         self.out_proj = _linear(attention.out_proj.weight, attention.out_proj.bias, device, self.dtype)
-        self.feed_forward = _feed_forward(layer, device, dtype)
         self.attention_norm = module_on_device(layer.self_attn_layer_norm, device)
         self.final_norm = module_on_device(layer.final_layer_norm, device)
         self._ops = operations_for(device, self.dtype, attention.embed_dim)
+        self.feed_forward = _feed_forward(layer, device, dtype, self._ops)
 
     def forward(
         self, x: torch.Tensor, delta: torch.Tensor | None, rotation: torch.Tensor | None, attend: Attend
@@ -48,11 +50,25 @@ class TransformerBlock(nn.Module):
         return x, self.feed_forward(normed)
 
 
-def _feed_forward(layer: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+class FeedForward(nn.Module):
+    """fc2(GELU(fc1(x))) in `dtype`; the layers are fair-esm's, `ops` does the product with GELU."""
+
+    def __init__(
+        self, fc1: nn.Linear, fc2: nn.Linear, device: torch.device, dtype: torch.dtype, ops: ModuleType
+    ) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = (_linear(linear.weight, linear.bias, device, dtype) for linear in (fc1, fc2))
+        self._ops = ops
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return [rows, E]; x: [rows, E]."""
+        return self.fc2(self._ops.gelu_product(x, self.fc1))
+
+
+def _feed_forward(layer: nn.Module, device: torch.device, dtype: torch.dtype, ops: ModuleType) -> nn.Module:
     if dtype == INT8:
         return Int8FeedForward(layer.final_layer_norm, layer.fc1, layer.fc2, device)
-    fc1, fc2 = (_linear(linear.weight, linear.bias, device, dtype) for linear in (layer.fc1, layer.fc2))
-    return nn.Sequential(fc1, nn.GELU(), fc2)
+    return FeedForward(layer.fc1, layer.fc2, device, dtype, ops)
 
 
 def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
