@@ -9,6 +9,7 @@ TFLOP/s counts 24 d^2 a token and 4 d L^2 a sequence, a layer; the ceiling is an
 """
 
 import argparse
+import copy
 import gc
 import importlib.metadata
 import json
@@ -16,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +37,7 @@ from packed_esm.kernels.int8 import activation_dtype  # noqa: E402
 from packed_esm.model.backends import BACKENDS, backend_version, why_no_dtype, why_not  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
 
-PACKAGES = ("torch", "triton", "fair-esm", "transformers", "esm-efficient", "flash-attn", "fa3-fwd")
+PACKAGES = ("torch", "triton", "fair-esm", "transformers", "esm-cpp", "esm-efficient", "flash-attn", "fa3-fwd")
 EXTRACT = "fair-esm fp32, 4,096 tokens (extract.py)"
 READ_LENGTH = 100
 WARM_CALLS = 3
@@ -174,6 +176,43 @@ def compare(table: Table, name: str, args: argparse.Namespace) -> None:
         table.measure(name, f"packed, reads of {READ_LENGTH} residues", build, reads, args.passes, fill)
 
 
+@torch.inference_mode()
+def compare_in_turn(name: str, args: argparse.Namespace) -> list[dict]:
+    """Return rows of ours in each dtype and of peers on a CPU; a round runs each once, so others' load hits all alike.
+
+    Rates are those of the first `args.layers` layers. A ratio is the median of the rounds'.
+    """
+    shape = replace(MODELS[name], num_layers=args.layers or MODELS[name].num_layers)
+    tokens = uniprot_like(args.residues or 4_000)
+    base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads)
+    budget = args.budget or default_tokens_per_pack(torch.device("cpu"), shape.num_layers, shape.embed_dim)
+    passes = {EXTRACT: peers.fair_esm(copy.deepcopy(base), tokens, "cpu")}
+    for dtype, backend in variants("cpu", ["fp32", "bf16", "int8"]):
+        if backend != "padded":
+            passes[f"packed {dtype} {backend}"] = packed(copy.deepcopy(base), tokens, "cpu", dtype, backend, budget)[
+                0
+            ]()
+    passes |= peers.peers_of_a_cpu(shape, tokens, budget)
+    seconds = {what: [] for what in passes}
+    for number in range(args.passes + 1):
+        for what, calls in passes.items():
+            start = time.perf_counter()
+            for call in calls:
+                call()
+            if number:  # the first round warms up
+                seconds[what].append(time.perf_counter() - start)
+    rows = []
+    for what, taken in seconds.items():
+        row = {"model": name, "layers": shape.num_layers, "what": what}
+        row["residues_per_second"] = sum(len(one) - 2 for one in tokens) / statistics.median(taken)
+        for dtype in ("fp32", "bf16"):
+            ratios = [own / other for own, other in zip(seconds[f"packed {dtype} sdpa"], taken, strict=True)]
+            row[f"times_{dtype}"] = statistics.median(ratios)
+        rows.append(row)
+        print(f"{name:20} {what:42} {row['residues_per_second']:9,.0f} residues/s  {row['times_fp32']:5.2f}x our fp32")
+    return rows
+
+
 def versions() -> dict[str, str]:
     """Return {package: version} of those that are installed."""
     found = {}
@@ -195,9 +234,17 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="also transformers and ESME, where installed")
     parser.add_argument("--reads", action="store_true", help="also short reads")
     parser.add_argument("--without", nargs="+", default=[], metavar="TEXT", help="leave out rows with TEXT in them")
+    parser.add_argument("--in-turn", action="store_true", help="on a CPU: all dtypes and peers, one after another")
+    parser.add_argument("--layers", type=int, default=None, help="with --in-turn: only the first ones")
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.in_turn:
+        rows = [row for name in args.models for row in compare_in_turn(name, args)]
+        if args.json:
+            result = {"device": device_name(torch.device("cpu")), "versions": versions(), "rows": rows}
+            args.json.write_text(json.dumps(result, indent=2) + "\n")
+        return
     table = Table(args.device, product_ceiling(args.device), args.without)
     device = device_name(torch.device(args.device))
     print(f"{device}, {versions()}, ceiling {table.ceiling:.2f} TFLOP/s")

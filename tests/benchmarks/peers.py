@@ -3,7 +3,9 @@
 Weights are random, of a published shape; every peer gets the same sequences.
 """
 
+import importlib.metadata
 import importlib.util
+import tempfile
 from collections.abc import Callable
 from functools import partial
 
@@ -29,9 +31,16 @@ def fair_esm(
     return [partial(base, batch, repr_layers=[base.num_layers]) for batch in batches]
 
 
-def hugging_face(shape: ModelShape, tokens: list[np.ndarray], device: str, dtype: torch.dtype, attention: str) -> Pass:
-    """transformers' EsmModel on padded batches of like length, LARGE_BATCH tokens each."""
-    batches = padded_batches(sorted(tokens, key=len), LARGE_BATCH, device)
+def hugging_face(
+    shape: ModelShape,
+    tokens: list[np.ndarray],
+    device: str,
+    dtype: torch.dtype,
+    attention: str,
+    budget: int = LARGE_BATCH,
+) -> Pass:
+    """transformers' EsmModel on padded batches of like length, of a budget of tokens each."""
+    batches = padded_batches(sorted(tokens, key=len), budget, device)
     return _hugging_face_pass(_hugging_face_model(shape, device, dtype, attention), batches)
 
 
@@ -68,6 +77,41 @@ def esme(shape: ModelShape, tokens: list[np.ndarray], device: str) -> Pass:
         partial(model.forward_representation, input_ids, (cu_seqlens, longest))
         for input_ids, cu_seqlens, longest in _packs(tokens, ESME_TOKENS, device)
     ]
+
+
+def esm_cpp(shape: ModelShape, tokens: list[np.ndarray], in_int8: bool) -> Pass:
+    """esm.cpp on a CPU: packed, fp32 or int8 of all products, as its scheduler packs them; with the LM head."""
+    import esm_cpp
+    from safetensors.torch import save_file
+    from transformers import EsmForMaskedLM
+
+    model = EsmForMaskedLM(_hugging_face_config(shape, "sdpa"))
+    width = shape.embed_dim // shape.attention_heads
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for layer in range(shape.num_layers):  # transformers 5 stores none
+        name = f"esm.encoder.layer.{layer}.attention.self.rotary_embeddings.inv_freq"
+        tensors[name] = 10000 ** -(torch.arange(0, width, 2) / width)
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(tensors, f"{folder}/model.safetensors")
+        packed = esm_cpp.Model.load_from_safetensors(f"{folder}/model.safetensors")
+        if in_int8:
+            packed.quantize_weights()
+        input_ids = [one.astype(np.int32) for one in tokens]
+        packed.forward_scheduled(input_ids[:1])  # its weights may be mapped from the file
+    return [partial(packed.forward_scheduled, input_ids)]
+
+
+def peers_of_a_cpu(shape: ModelShape, tokens: list[np.ndarray], budget: int) -> dict[str, Pass]:
+    """Return {name: its pass} of the peers that are installed and run on a CPU; padded ones in batches of `budget`."""
+    passes = {}
+    if importlib.util.find_spec("transformers"):
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            passes[f"HF EsmModel {name} sdpa, sorted"] = hugging_face(shape, tokens, "cpu", dtype, "sdpa", budget)
+        if importlib.util.find_spec("esm_cpp"):
+            version = importlib.metadata.version("esm-cpp")
+            for name, in_int8 in (("fp32", False), ("int8", True)):
+                passes[f"esm.cpp {version} {name}, packed"] = esm_cpp(shape, tokens, in_int8)
+    return passes
 
 
 def peers(shape: ModelShape, tokens: list[np.ndarray], device: str) -> dict[str, Callable[[], Pass]]:
@@ -117,9 +161,17 @@ def _packs(tokens: list[np.ndarray], budget: int, device: str) -> list[tuple[tor
 
 
 def _hugging_face_model(shape: ModelShape, device: str, dtype: torch.dtype, attention: str) -> torch.nn.Module:
-    from transformers import EsmConfig, EsmModel
+    from transformers import EsmModel
 
-    config = EsmConfig(
+    with torch.device(device):
+        model = EsmModel(_hugging_face_config(shape, attention), add_pooling_layer=False)
+    return model.to(device, dtype).eval()
+
+
+def _hugging_face_config(shape: ModelShape, attention: str):  # noqa: ANN202
+    from transformers import EsmConfig
+
+    return EsmConfig(
         vocab_size=33,
         pad_token_id=1,
         mask_token_id=32,
@@ -134,9 +186,6 @@ def _hugging_face_model(shape: ModelShape, device: str, dtype: torch.dtype, atte
         layer_norm_eps=1e-5,
         attn_implementation=attention,
     )
-    with torch.device(device):
-        model = EsmModel(config, add_pooling_layer=False)
-    return model.to(device, dtype).eval()
 
 
 def _hugging_face_pass(model: torch.nn.Module, batches: list[torch.Tensor]) -> Pass:

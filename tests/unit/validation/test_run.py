@@ -306,11 +306,13 @@ def test_the_worst_residue_is_named_even_where_the_mean_is_fine():
 
 @int8_runs_here
 def test_weights_that_do_not_bear_int8_fail_and_the_message_names_the_dtype_to_use(tmp_path):
-    """A column of the residual stream 500 times as large as the others: only a 16th of the steps is left for them."""
+    """A column of the residual stream is 500 times as large as the others, and the last norm takes it away."""
     checkpoint = tmp_path / "esm2_t6.pt"
     weights = torch.load(DEMO_PATH, weights_only=False)
-    (name,) = [name for name in weights["model"] if name.endswith("embed_tokens.weight")]
-    weights["model"][name][:, 0] += 500 * weights["model"][name].std()
+    tensors = {name.split(".", 2)[-1]: tensor for name, tensor in weights["model"].items()}
+    tensors["embed_tokens.weight"][:, 0] += 500 * tensors["embed_tokens.weight"].std()
+    for kind in ("weight", "bias"):
+        tensors[f"emb_layer_norm_after.{kind}"][0] = 0
     torch.save(weights, checkpoint)
     rng = np.random.default_rng(0)
     sequences = {f"p{i}": random_sequence(30 + 20 * i, rng) for i in range(6)}
@@ -318,7 +320,7 @@ def test_weights_that_do_not_bear_int8_fail_and_the_message_names_the_dtype_to_u
     (tmp_path / "bf16").mkdir()
     assert embedded_run(tmp_path / "bf16", sequences, replace(embedding, dtype="bf16"))()["passed"]
     with pytest.raises(
-        ValidationError, match="cosine of residue .* to fair-esm is .*, less than 0.999; use dtype: bf16"
+        ValidationError, match="mean_relative_l2 to fair-esm is .*, more than 1.40e-02; use dtype: bf16"
     ):
         embedded_run(tmp_path, sequences, replace(embedding, dtype="int8"))()
 
