@@ -10,7 +10,7 @@ from .conftest import Project, proteins
 
 CONFIG = ("chunks=2", "per_residue=float16", "include=[logits]")
 FEATURES = ("representations", "logits")
-MERGE = ("--until", "merge_sample", "merge_residues")
+MERGE = ("merge_samples", "merge_residues")
 S, T, U = (proteins(count, seed=seed) for seed, count in enumerate((5, 3, 2)))
 
 

@@ -23,7 +23,7 @@ from packed_esm.outputs.table import MEASURES
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.embeddings import ChunkFile, write_chunk
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.system.files import read_json, write_json
 from packed_esm.validation.run import stratified_sample, validate
 from packed_esm.validation.tolerance import ValidationOptions, find_failures
@@ -40,7 +40,7 @@ def embedded_run(folder, sequences, embedding=OPTIONS):
     embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], embedding)
 
     def check(options=ValidationOptions(), embedding=embedding):  # noqa: B008
-        merge_sample(paths["m.parquet"], "s", [paths["c.arrow"]], folder / "s.parquet")
+        merge_samples(paths["m.parquet"], {"s": folder / "s.parquet"}, [paths["c.arrow"]])
         return validate(
             [("s", fasta, folder / "s.parquet")],
             paths["m.parquet"],
@@ -269,7 +269,7 @@ def test_a_run_without_records_passes_and_says_so(tmp_path):
     fasta.write_text("")
     chunk_samples([("s", fasta)], [tmp_path / "c.fasta"], tmp_path / "m", tmp_path / "r", tmp_path / "c.json")
     embed_fasta(tmp_path / "c.fasta", tmp_path / "c.arrow", tmp_path / "e.json", OPTIONS)
-    merge_sample(tmp_path / "m", "s", [tmp_path / "c.arrow"], tmp_path / "s.parquet")
+    merge_samples(tmp_path / "m", {"s": tmp_path / "s.parquet"}, [tmp_path / "c.arrow"])
     summary = validate(
         [("s", fasta, tmp_path / "s.parquet")],
         tmp_path / "m",

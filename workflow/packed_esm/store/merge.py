@@ -1,8 +1,9 @@
 """Join manifest and chunk embeddings into one file per sample."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -16,39 +17,89 @@ from .settings import common_settings
 BATCH_BYTES = 64 * 2**20
 
 
-def merge_sample(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path) -> int:
-    """Write the embeddings of one sample as Parquet, in input order, batch by batch; return their number.
+class Piece(NamedTuple):
+    """Some rows of a sample: a row group of its file."""
+
+    sample: str
+    rows: pd.DataFrame
+    is_first: bool
+    is_last: bool
+
+
+def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Sequence[Path]) -> int:
+    """Write the embeddings of samples as Parquet, in input order, batch by batch; return their number.
+
+    A batch has pieces of as many samples as fit into it, so that a chunk is opened once for all of them.
 
     Args:
         manifest_path: of all samples.
-        sample: its name.
+        outs: {sample: Parquet file}.
         chunk_paths: chunk embeddings, in the order of the manifest's `chunk`.
-        out: Parquet file.
 
     Raises:
         EmbeddingFileError: a chunk is damaged, has other settings than the rest, or lacks a record.
     """
-    rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
     settings = common_settings(chunk_paths, chunk_settings)
-    dtype = vector_dtype(settings)
+    dtype, first = vector_dtype(settings), ChunkFile(chunk_paths[0])
+    batch_rows = max(1, BATCH_BYTES // sum(4 * matrix.shape[1] for matrix in first.columns.values()))
+    merged = 0
+    with ExitStack() as stack, progress_bar(None, "records", "merging") as bar:
+        for batch in _batches(_pieces(rows_of_samples(manifest_path, outs), batch_rows), batch_rows):
+            rows = pd.concat([piece.rows for piece in batch], ignore_index=True)
+            _check_chunks(manifest_path, rows, chunk_paths)
+            columns, checksums = _gather(rows, chunk_paths, first)
+            start = 0
+            for piece in batch:
+                place = slice(start, start + len(piece.rows))
+                start = place.stop
+                if piece.is_first:
+                    writer = stack.enter_context(SampleWriter(outs[piece.sample], settings))
+                values = {name: matrix[place] for name, matrix in columns.items()}
+                digests, ids = piece.rows["digest"].tolist(), piece.rows["id"].tolist()
+                writer.write(embedding_table(digests, piece.rows["length"], values, checksums[place], ids, dtype))
+                if piece.is_last:
+                    stack.pop_all().close()
+            merged += len(rows)
+            bar.update(len(rows))
+    return merged
+
+
+def rows_of_samples(manifest_path: Path, samples: Iterable[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (sample, its rows of the manifest that have an embedding, in input order)."""
+    samples = list(samples)
+    rows = embedded(read_manifest(manifest_path, samples[0] if len(samples) == 1 else None))
+    found = dict(list(rows.groupby("sample", sort=False)))
+    for sample in samples:
+        yield sample, found.get(sample, rows[:0]).sort_values("position")
+
+
+def _pieces(samples: Iterable[tuple[str, pd.DataFrame]], most: int) -> Iterator[Piece]:
+    """Yield the rows of samples in pieces of no more than `most`; a sample without rows is one of none."""
+    for sample, rows in samples:
+        for start in range(0, max(1, len(rows)), most):
+            yield Piece(sample, rows.iloc[start : start + most], start == 0, start + most >= len(rows))
+
+
+def _batches(pieces: Iterable[Piece], most: int) -> Iterator[list[Piece]]:
+    """Yield pieces together that have no more rows than `most`."""
+    batch: list[Piece] = []
+    held = 0
+    for piece in pieces:
+        if batch and held + len(piece.rows) > most:
+            yield batch
+            batch, held = [], 0
+        batch.append(piece)
+        held += len(piece.rows)
+    if batch:
+        yield batch
+
+
+def _check_chunks(manifest_path: Path, rows: pd.DataFrame, chunk_paths: Sequence[Path]) -> None:
+    """Raise EmbeddingFileError if the manifest is of a run with more chunks."""
     if len(rows) and rows["chunk"].max() >= len(chunk_paths):
         raise EmbeddingFileError(
             f"{manifest_path}: it belongs to a run with more than {len(chunk_paths)} chunks; remove it and run again"
         )
-    first = ChunkFile(chunk_paths[0])
-    row_bytes = sum(4 * matrix.shape[1] for matrix in first.columns.values())
-    batch_rows = max(1, BATCH_BYTES // row_bytes)
-    with (
-        SampleWriter(out, settings) as writer,
-        progress_bar(len(rows), "records", f"merging {sample}") as bar,
-    ):
-        for start in range(0, max(1, len(rows)), batch_rows):
-            batch = rows.iloc[start : start + batch_rows]
-            columns, checksums = _gather(batch, chunk_paths, first)
-            digests, ids = batch["digest"].tolist(), batch["id"].tolist()
-            writer.write(embedding_table(digests, batch["length"], columns, checksums, ids, dtype))
-            bar.update(len(batch))
-    return len(rows)
 
 
 def _gather(
@@ -58,7 +109,7 @@ def _gather(
     columns = {name: np.empty((len(batch), matrix.shape[1]), np.float32) for name, matrix in like.columns.items()}
     checksums = np.empty(len(batch), np.uint32)
     # A chunk is opened for each batch and closed after it, so that mapped pages do not pile up.
-    for number, group in batch.reset_index(drop=True).groupby("chunk"):
+    for number, group in batch.groupby("chunk"):
         chunk = ChunkFile(chunk_paths[number])
         rows = group["row"].to_numpy()
         _check_identity(chunk, group)
