@@ -1,6 +1,7 @@
 """Shared by the programs: the library on the path, a log on stderr, and a user's errors in one line."""
 
 import argparse
+import atexit
 import gc
 import logging
 import os
@@ -64,6 +65,7 @@ def importing() -> Iterator[None]:
         yield
     finally:
         gc.freeze()  # later collections leave what was imported alone
+        atexit.register(gc.unfreeze)  # the last one does not: DuckDB would report what is left as leaked
         gc.enable()
 
 

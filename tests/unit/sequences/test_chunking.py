@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from packed_esm.errors import FastaError
 from packed_esm.sequences.alphabet import refget_digest
-from packed_esm.sequences.chunking import assign_to_chunks, chunk_samples, estimated_flops
+from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.options import ChunkOptions, LongProteins, RecordOptions
 from packed_esm.system.files import read_json
@@ -120,16 +120,6 @@ def test_proteins_that_look_like_nucleotides_are_kept_with_one_warning_a_sample(
     caplog.clear()
     chunk(tmp_path, [text], translated=True)
     assert not caplog.messages
-
-
-@pytest.mark.parametrize("chunks", [1, 2, 7, 16])
-def test_chunks_have_equal_work(chunks):
-    lengths = np.clip(np.random.default_rng(0).lognormal(5.65, 0.6, 3000).astype(int), 20, 5000).tolist()
-    dealt = assign_to_chunks(lengths, chunks, 1280)
-    assert sorted(i for indices in dealt for i in indices) == list(range(3000))
-    assert all(indices == sorted(indices) for indices in dealt)
-    loads = [sum(estimated_flops(lengths[i], 1280) for i in indices) for indices in dealt]
-    assert max(loads) / min(loads) < 1.01
 
 
 @pytest.mark.parametrize(

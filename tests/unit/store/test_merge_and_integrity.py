@@ -56,7 +56,7 @@ def run(tmp_path):
         for p, n in enumerate(order)
     ]
     manifest = pd.DataFrame(rows, columns=SCHEMA.names)
-    write_manifest(tmp_path / "m.parquet", manifest, {})
+    write_manifest(tmp_path / "m.parquet", manifest, {"s": "00", "other": "00"})
     return tmp_path, paths, embedded(manifest)
 
 

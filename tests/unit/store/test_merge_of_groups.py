@@ -36,7 +36,7 @@ def run(tmp_path):
         for sample, count in ROWS.items()
         for p, n in enumerate(rng.integers(0, 12, count))
     ]
-    write_manifest(tmp_path / "m", pd.DataFrame(rows, columns=SCHEMA.names), {})
+    write_manifest(tmp_path / "m", pd.DataFrame(rows, columns=SCHEMA.names), dict.fromkeys(ROWS, ""))
     return tmp_path
 
 

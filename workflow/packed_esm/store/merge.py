@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from ..errors import EmbeddingFileError
-from ..sequences.manifest import embedded, read_manifest
+from ..sequences.manifest import SCHEMA, Manifest, embedded
 from ..system.progress import progress_bar
 from .embeddings import ChunkFile, SampleWriter, chunk_settings, embedding_table, vector_dtype
 from .settings import common_settings
 
 BATCH_BYTES = 64 * 2**20
+NO_ROWS = SCHEMA.empty_table().to_pandas()
 
 
 class Piece(NamedTuple):
@@ -64,20 +65,25 @@ def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Se
     return merged
 
 
-def rows_of_samples(manifest_path: Path, samples: Iterable[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield (sample, its rows of the manifest that have an embedding, in input order)."""
-    samples = list(samples)
-    rows = embedded(read_manifest(manifest_path, samples[0] if len(samples) == 1 else None))
-    found = dict(list(rows.groupby("sample", sort=False)))
-    for sample in samples:
-        yield sample, found.get(sample, rows[:0]).sort_values("position")
+def rows_of_samples(manifest_path: Path, samples: Iterable[str]) -> Iterator[tuple[str, Iterator[pd.DataFrame]]]:
+    """Yield (sample, its rows of the manifest that have an embedding, in input order and in parts)."""
+    with Manifest(manifest_path) as manifest:
+        for sample in samples:
+            yield sample, map(embedded, manifest.batches(sample))
 
 
-def _pieces(samples: Iterable[tuple[str, pd.DataFrame]], most: int) -> Iterator[Piece]:
-    """Yield the rows of samples in pieces of no more than `most`; a sample without rows is one of none."""
-    for sample, rows in samples:
-        for start in range(0, max(1, len(rows)), most):
-            yield Piece(sample, rows.iloc[start : start + most], start == 0, start + most >= len(rows))
+def _pieces(samples: Iterable[tuple[str, Iterator[pd.DataFrame]]], most: int) -> Iterator[Piece]:
+    """Yield the rows of samples in pieces of `most`, the last of a sample smaller; one without rows is one of none."""
+    for sample, parts in samples:
+        held, is_first = next(parts, NO_ROWS), True
+        for part in parts:
+            held = pd.concat([held, part], ignore_index=True)
+            while len(held) > most:
+                yield Piece(sample, held.iloc[:most], is_first, is_last=False)
+                held, is_first = held.iloc[most:], False
+        for start in range(0, max(1, len(held)), most):
+            piece = held.iloc[start : start + most]
+            yield Piece(sample, piece, is_first and start == 0, is_last=start + most >= len(held))
 
 
 def _batches(pieces: Iterable[Piece], most: int) -> Iterator[list[Piece]]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..system.progress import progress_bar
 from .hdf5 import NewFile, new_hdf5, write_attribute
-from .merge import rows_of_samples
+from .merge import NO_ROWS, rows_of_samples
 from .names import dataset_names
 from .residue_checks import ResidueChecks
 from .residues import (
@@ -51,7 +51,7 @@ def merge_residues(
     settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
     merged, samples = 0, rows_of_samples(manifest_path, outs)
     with progress_bar(None, "records", "merging") as bar:
-        while some := dict(itertools.islice(samples, OPEN_FILES)):
+        while some := {name: pd.concat([NO_ROWS, *parts]) for name, parts in itertools.islice(samples, OPEN_FILES)}:
             rows = pd.concat([rows.assign(name=dataset_names(rows["id"].tolist())) for rows in some.values()])
             with ExitStack() as stack:
                 files = {sample: stack.enter_context(new_hdf5(outs[sample], **FORMAT)) for sample in some}
