@@ -11,11 +11,11 @@ def samples_of(folder, *sizes):
 
 
 def test_few_samples_are_groups_of_their_own(tmp_path):
-    assert sample_groups(samples_of(tmp_path, 1, 1000, 1), True, most=3) == [["s0"], ["s1"], ["s2"]]
+    assert sample_groups(samples_of(tmp_path, 1, 1000, 1), 1e9, most=3) == [["s0"], ["s1"], ["s2"]]
 
 
 def test_groups_have_about_equal_bytes_and_keep_the_order(tmp_path):
-    assert sample_groups(samples_of(tmp_path, 10, 10, 10, 30, 20, 10), True, most=3) == [
+    assert sample_groups(samples_of(tmp_path, 10, 10, 10, 30, 20, 10), 1e9, most=3) == [
         ["s0", "s1", "s2"],
         ["s3"],
         ["s4", "s5"],
@@ -23,15 +23,20 @@ def test_groups_have_about_equal_bytes_and_keep_the_order(tmp_path):
 
 
 def test_a_large_sample_leaves_no_group_empty(tmp_path):
-    assert sample_groups(samples_of(tmp_path, 1, 1000, 1, 1), True, most=3) == [["s0"], ["s1"], ["s2", "s3"]]
+    assert sample_groups(samples_of(tmp_path, 1, 1000, 1, 1), 1e9, most=3) == [["s0"], ["s1"], ["s2", "s3"]]
 
 
 @pytest.mark.parametrize("sizes", [(0,) * 10, (5,) * 1000])
 def test_every_sample_is_in_one_group_and_there_are_no_more_groups_than_asked(tmp_path, sizes):
     samples = samples_of(tmp_path, *sizes)
-    groups = sample_groups(samples, True, most=7)
+    groups = sample_groups(samples, 1e9, most=7)
     assert [sample for group in groups for sample in group] == list(samples) and len(groups) <= 7
 
 
+def test_small_samples_share_a_group(tmp_path):
+    assert sample_groups(samples_of(tmp_path, 1, 1, 1, 1), 0.6e9, most=3) == [["s0", "s1"], ["s2", "s3"]]
+    assert sample_groups(samples_of(tmp_path, 1, 1, 1, 1), 1, most=3) == [["s0", "s1", "s2", "s3"]]
+
+
 def test_files_that_are_not_there_yet_count_the_same():
-    assert sample_groups({name: "later.fasta" for name in "abcd"}, False, most=2) == [["a", "b"], ["c", "d"]]
+    assert sample_groups({name: "later.fasta" for name in "abcd"}, None, most=2) == [["a", "b"], ["c", "d"]]

@@ -1,6 +1,5 @@
 """Chunking: every record is accounted for, equal sequences are kept once, chunks have equal work."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from packed_esm.errors import FastaError

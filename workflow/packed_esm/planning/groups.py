@@ -1,29 +1,32 @@
 """Groups of samples: one job merges the files of all samples of a group, in one pass over the chunks."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
-MOST_GROUPS = 32  # each of them waits for every chunk; more would plan no faster than they merge
+from .inputs import fasta_bytes
+
+MOST_GROUPS = 32  # each of them waits for every chunk, and Snakemake looks at every pair
+GROUP_BYTES = 1e9  # of merged files; less takes hardly longer than the start of a program
 
 
-def sample_groups(samples: Mapping[str, str], by_size: bool, most: int = MOST_GROUPS) -> list[list[str]]:
+def sample_groups(samples: Mapping[str, str], growth: float | None, most: int = MOST_GROUPS) -> list[list[str]]:
     """Return the samples in groups of about equal size, in order; no more groups than `most`, none of them empty.
 
-    Every process of a run must find the same groups, so they depend on nothing that changes while it runs.
+    No more samples than that are each a group of its own. Every process of a run must find the same groups, so they
+    depend on nothing that changes while it runs.
 
     Args:
         samples: {name: path of its FASTA file}.
-        by_size: whether the bytes of the FASTA files count, else each sample counts the same, because the files may
-            not exist yet.
-        most: number of groups. If there are no more samples than that, each is a group of its own.
+        growth: bytes of the merged files for a byte of FASTA; groups have GROUP_BYTES or more. None: the FASTA files
+            may not exist yet, and each sample counts the same.
+        most: number of groups.
     """
     if len(samples) <= most:
         return [[sample] for sample in samples]
-    sizes = {sample: Path(fasta).stat().st_size if by_size else 1 for sample, fasta in samples.items()}
-    total, before = max(1, sum(sizes.values())), 0
+    sizes = [GROUP_BYTES if growth is None else growth * fasta_bytes([fasta]) for fasta in samples.values()]
+    total, before = max(1, sum(sizes)), 0.0
+    number = min(most, max(1, int(total / GROUP_BYTES)))
     groups: dict[int, list[str]] = {}
-    for sample, size in sizes.items():
-        middle = before + size / 2
-        groups.setdefault(int(middle / total * most), []).append(sample)
+    for sample, size in zip(samples, sizes, strict=True):
+        groups.setdefault(int((before + size / 2) / total * number), []).append(sample)
         before += size
     return list(groups.values())

@@ -9,6 +9,7 @@ from typing import Any
 from .checkpoint import Checkpoint
 from .groups import sample_groups
 from .inputs import number_of_chunks
+from .resources import RECORD_BYTES
 from .results import OF_COLUMNS, Results
 from .samples import SampleReader
 
@@ -42,6 +43,12 @@ class Plan:
         """Whether FASTA files may be missing, because a rule of another workflow creates them."""
         return self.in_module and self.settings["chunks"] != "auto"
 
+    @property
+    def _growth(self) -> float:
+        """Bytes of the embeddings for a byte of FASTA."""
+        columns = len(self.settings["layers"]) * len(self.settings["pooling"])
+        return 4 * self.model.shape.embed_dim * columns / RECORD_BYTES
+
     def results(self, folder: str = "") -> Results:
         """Return the files of results, in a folder; by default results/NAME."""
         return Results(
@@ -50,5 +57,5 @@ class Plan:
             self.samples,
             number_of_chunks(self.settings, self.samples.values()),
             self.model.columns() if OF_COLUMNS & set(self.settings["formats"]) else (),
-            sample_groups(self.samples, by_size=not self.made_later),
+            sample_groups(self.samples, None if self.made_later else self._growth),
         )

@@ -21,7 +21,7 @@ from .config import plain
 from .inputs import user_path
 from .lists import write_lists
 from .record import Source, Stage, compare, read_record, write_record, write_stamps
-from .results import Results
+from .results import MOST_NAMED, Results
 
 
 def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str, Path]) -> dict[str, Stage]:
@@ -97,7 +97,8 @@ def compare_with_record(results: Results, stages: Mapping[str, Stage]) -> dict:
         print(f"{path}: incomplete record of the settings; everything runs again", file=sys.stderr)
     record, changes = compare(recorded, stages, digests_of_jobs(results, recorded))
     for stage, sentences in changes.items():
-        print(f"{results.folder}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
+        more = f"; and {len(sentences) - MOST_NAMED:,} more" if len(sentences) > MOST_NAMED else ""
+        print(f"{results.folder}: {stage} runs again; {'; '.join(sentences[:MOST_NAMED])}{more}", file=sys.stderr)
     return record
 
 

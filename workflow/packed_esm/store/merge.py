@@ -14,7 +14,8 @@ from ..system.progress import progress_bar
 from .embeddings import ChunkFile, SampleWriter, chunk_settings, embedding_table, vector_dtype
 from .settings import common_settings
 
-BATCH_BYTES = 64 * 2**20
+BATCH_BYTES = 64 * 2**20  # of vectors, in a row group
+BATCH_ROWS = 250_000  # of several samples in memory; their texts take more than short vectors
 NO_ROWS = SCHEMA.empty_table().to_pandas()
 
 
@@ -45,7 +46,7 @@ def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Se
     batch_rows = max(1, BATCH_BYTES // sum(4 * matrix.shape[1] for matrix in first.columns.values()))
     merged = 0
     with ExitStack() as stack, progress_bar(None, "records", "merging") as bar:
-        for batch in _batches(_pieces(rows_of_samples(manifest_path, outs), batch_rows), batch_rows):
+        for batch in _batches(_pieces(rows_of_samples(manifest_path, outs), batch_rows), min(batch_rows, BATCH_ROWS)):
             rows = pd.concat([piece.rows for piece in batch], ignore_index=True)
             _check_chunks(manifest_path, rows, chunk_paths)
             columns, checksums = _gather(rows, chunk_paths, first)
@@ -87,7 +88,7 @@ def _pieces(samples: Iterable[tuple[str, Iterator[pd.DataFrame]]], most: int) ->
 
 
 def _batches(pieces: Iterable[Piece], most: int) -> Iterator[list[Piece]]:
-    """Yield pieces together that have no more rows than `most`."""
+    """Yield pieces together that have no more rows than `most`, or one that has more."""
     batch: list[Piece] = []
     held = 0
     for piece in pieces:
