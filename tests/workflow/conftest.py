@@ -79,7 +79,7 @@ class Project:
 
 def without_group(rule: str) -> str:
     """Return the name of a rule without the feature and the number of its group of samples."""
-    return re.sub(r"^(merge_samples|merge_residues)_\w+$", r"\1", rule)
+    return re.sub(r"^(merge_samples|merge_residues|export_samples)_\w+$", r"\1", rule)
 
 
 def proteins(count: int, seed: int = 0, shortest: int = 5, longest: int = 200) -> str:

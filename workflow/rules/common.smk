@@ -1,5 +1,4 @@
 import dataclasses
-import re
 import runpy
 import sys
 from pathlib import Path
@@ -75,9 +74,14 @@ def until_merged(paths):
 
 
 def export_arguments(wildcards, input):
-    """Return the arguments of export_sample.py for its files."""
-    options = [text for option in results.exports(wildcards.sample) for text in option]
-    options += arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    """Return the arguments of export_sample.py for its files; `{sample}` in them stands for each sample."""
+    each = "{sample}"
+    options = [
+        "--embeddings",
+        results.embedding_file(each),
+        *(text for option in results.exports(each) for text in option),
+    ]
+    options += arguments.residue_arguments(results.exported_residues(each))
     options += [f"--metadata={sheet}" for sheet in input.metadata]
     return options + (["--chunks", list_argument(results, "chunks.fasta")] if input.chunks else [])
 
@@ -111,5 +115,4 @@ job_resources = JobResources(settings, model.shape, bool(results.features))
 
 wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
-    sample="|".join(map(re.escape, samples)),
-    feature="[a-z_]+",
+    sample="[^/]+",

@@ -27,7 +27,7 @@ def file(tmp_path):
 
 def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
     one = SimpleNamespace(fasta=[file], manifest=file, chunks=[file], embeddings=[file], residue_values=[file])
-    chunk = SimpleNamespace(fasta=file, embeddings=file, manifest=file, chunks=[])
+    chunk = SimpleNamespace(fasta=file, embeddings=[file], manifest=file, chunks=[])
     run = needed(device="cuda", validation={"sequences": 9, "repeat": 0.5})
     assert run.chunking_mb(None, one, 2) == formulas.chunking_memory_mb(BYTES, 2)
     assert run.chunking_minutes(None, one, 2) == formulas.chunking_minutes(BYTES, 2)

@@ -79,22 +79,22 @@ class JobResources:
         return estimates.embedding_minutes(self.shape, residues, bool(self.gpus), threads, attempt, copies)
 
     def merging_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return MB of merge_sample and merge_residues."""
+        """Return MB of merge_samples and merge_residues."""
         return estimates.tables_memory_mb(estimates.MERGE_MB, _size(input.manifest), attempt)
 
     def merging_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return minutes of merge_sample and merge_residues."""
+        """Return minutes of merge_samples and merge_residues."""
         return estimates.tables_minutes(_size(input.manifest, *input.chunks), attempt)
 
     def exporting_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return MB of export_sample."""
+        """Return MB of export_samples."""
         return estimates.exporting_memory_mb(
             self.shape, _size(input.manifest), self._columns, attempt, chunk_bytes=_size(*input.chunks)
         )
 
     def exporting_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return minutes of export_sample."""
-        return estimates.exporting_minutes(self.shape, _size(input.embeddings), attempt)
+        """Return minutes of export_samples."""
+        return estimates.exporting_minutes(self.shape, _size(*input.embeddings), attempt)
 
     def validation_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of validate."""

@@ -109,6 +109,10 @@ class Results:
         }
         return [option for name in options if name in self.settings["formats"] for option in options[name]]
 
+    def exported(self) -> list[str]:
+        """Return the files of `formats`."""
+        return [path for sample in self.samples for *_, path in self.exports(sample)]
+
     @property
     def validation(self) -> str:
         """The summary of the validation."""
@@ -127,11 +131,10 @@ class Results:
 
     def final(self) -> list[str]:
         """Return the final files of a run."""
-        exported = [path for sample in self.samples for *_, path in self.exports(sample)]
         return [
             *self.embeddings.values(),
             *self.residues.values(),
-            *exported,
+            *self.exported(),
             *self.variants,
             self.validation,
             self.page,
