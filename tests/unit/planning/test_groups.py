@@ -34,8 +34,13 @@ def test_every_sample_is_in_one_group_and_there_are_no_more_groups_than_asked(tm
 
 
 def test_small_samples_share_a_group(tmp_path):
-    assert sample_groups(samples_of(tmp_path, 1, 1, 1, 1), 0.6e9, most=3) == [["s0", "s1"], ["s2", "s3"]]
+    assert sample_groups(samples_of(tmp_path, 1, 1, 1, 1), 0.3e9, most=3) == [["s0", "s1"], ["s2", "s3"]]
     assert sample_groups(samples_of(tmp_path, 1, 1, 1, 1), 1, most=3) == [["s0", "s1", "s2", "s3"]]
+
+
+def test_a_group_has_no_more_samples_than_snakemake_can_compare():
+    samples = {str(i): __file__ for i in range(2500)}
+    assert len(sample_groups(samples, 1e-9)) == 3 and max(map(len, sample_groups(samples, 1e-9))) <= 1000
 
 
 def test_files_that_are_not_there_yet_count_the_same():
