@@ -441,7 +441,7 @@ MUTATIONS = [
     ("accessions", "a chain lost", "sequences/accessions.py", '"_".join(filter(None, match.groups()))', "match[1]"),
     ("merge", "accessions of the sample not checked", "store/integrity.py", '("id", "digest", "length", "accession")', '("id", "digest", "length")'),
     ("report", "a legend without points", "report/points.py", "if self.views else []", "if True else []"),
-    ("report", "columns of other proteins where some are drawn", "report/explorer.py", "column.of(points.rows)", "column"),
+    ("report", "other proteins drawn than their points", "report/run_files.py", "batch.iloc[here - start]", "batch.iloc[: len(here)]"),
     ("report", "data that a header can end", "report/explorer.py", '.replace("<", "\\\\u003c")', ""),
     ("report", "any script allowed", "report/page.py", "script-src {_source(script)}", "script-src 'unsafe-inline'"),
     ("report", "a colour too faint for a white page", "report/figures.py", '"#416888"', '"#a0b4c4"'),
