@@ -85,7 +85,7 @@ def chunk_samples(
 
 def _check_room(folder: Path, fastas: Sequence[Path]) -> None:
     """Say how much room scratch files and outputs need, and raise OSError if there is clearly less."""
-    size = fasta_bytes(fastas)
+    size = fasta_bytes(path for path in fastas if path.exists())  # the reader names those that are missing
     log.info(
         "%s: up to %.1f GB for scratch files, removed at the end, and %.1f GB for chunks and manifest",
         folder,

@@ -14,7 +14,6 @@ from ..system.files import read_json, sha256
 from .embeddings import embedding_columns, row_checksums, sample_batches, sample_settings
 from .settings import differences
 
-
 ROWS_AT_ONCE = 2**16
 
 
