@@ -48,11 +48,12 @@ SETTINGS = {"model": "random bits", "layers": [33], "pooling": ["mean"], "tokens
 
 @dataclass
 class Measured:
-    """One program on one input; `scratch_mb`: of its scratch folder."""
+    """One program on one input; `cpu_seconds`: of all its threads; `scratch_mb`: of its scratch folder."""
 
     program: str
     sequences: int
     seconds: float
+    cpu_seconds: float
     peak_mb: float
     scratch_mb: float = 0
 
@@ -74,7 +75,8 @@ def measure(program: str, sequences: int, command: Sequence[str], folder: Path =
     watcher.join()
     if status:
         raise SystemExit((folder / "log").read_text()[-2000:])
-    return Measured(program, sequences, time.perf_counter() - start, usage.ru_maxrss / 1024, sizes[0] / 1e6)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Measured(program, sequences, time.perf_counter() - start, cpu, usage.ru_maxrss / 1024, sizes[0] / 1e6)
 
 
 def scratch_bytes(folder: Path) -> int:
@@ -154,7 +156,7 @@ def power_law(results: Sequence[Measured], key: str) -> tuple[float, float]:
 
 def extrapolated(results: Sequence[Measured]) -> list[Measured]:
     """Return what power laws say of larger inputs of one program."""
-    laws = {key: power_law(results, key) for key in ("seconds", "peak_mb", "scratch_mb")}
+    laws = {key: power_law(results, key) for key in ("seconds", "cpu_seconds", "peak_mb", "scratch_mb")}
     name = f"{results[0].program}, extrapolated"
     return [
         Measured(name, count, **{key: factor * count**exponent for key, (factor, exponent) in laws.items()})
@@ -197,14 +199,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    print("| program | sequences or chunks | seconds | peak memory (MiB) | scratch (MB) |\n|---|---|---|---|---|")
+    print("| program | sequences or chunks | seconds | CPU seconds | peak memory (MiB) | scratch (MB) |")
+    print("|---|---|---|---|---|---|")
     results: list[Measured] = []
 
     def add(row: Measured) -> None:
         results.append(row)
-        print(
-            f"| {row.program} | {row.sequences:,} | {row.seconds:,.1f} | {row.peak_mb:,.0f} | {row.scratch_mb:,.0f} |"
-        )
+        numbers = (row.sequences, row.seconds, row.cpu_seconds, row.peak_mb, row.scratch_mb)
+        print(f"| {row.program} | {' | '.join(f'{number:,.0f}' for number in numbers)} |", flush=True)
 
     def in_folder(work: Callable[[Path], Measured]) -> None:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
