@@ -217,8 +217,10 @@ def _stored(path: Path, file: pq.ParquetFile, key: bytes) -> dict:
         schema, metadata = file.schema_arrow, file.metadata.metadata or {}
     if not schema.equals(SCHEMA):
         raise MANIFEST.damaged(path, f"its columns are {', '.join(schema.names)}, not those of a manifest")
+    if key not in metadata:
+        raise MANIFEST.damaged(path, f"it has no {key.decode()}: an earlier version wrote it, or it was changed")
     try:
-        stored = json.loads(metadata.get(key, b""))
+        stored = json.loads(metadata[key])
     except ValueError as error:
         raise MANIFEST.damaged(path, f"its metadata {key.decode()}: {error}") from error
     if not isinstance(stored, dict):
