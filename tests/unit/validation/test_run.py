@@ -1,5 +1,6 @@
 """The comparison with fair-esm can fail: what it must notice, and the sequence it must name."""
 
+import hashlib
 import logging
 import shutil
 import time
@@ -25,7 +26,9 @@ from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.embeddings import ChunkFile, write_chunk
 from packed_esm.store.merge import merge_samples
 from packed_esm.system.files import read_json, write_json
-from packed_esm.validation.run import stratified_sample, validate
+from packed_esm.validation import candidates
+from packed_esm.validation.candidates import Candidates, stratified_sample
+from packed_esm.validation.run import validate
 from packed_esm.validation.tolerance import ValidationOptions, find_failures
 
 OPTIONS = EmbedOptions(DEMO_PATH, layers=(3, 6), poolings=("mean", "bos"), device="cpu", tokens_per_pack=512)
@@ -293,6 +296,27 @@ def test_the_sample_spreads_over_the_lengths_and_has_both_ends():
     assert len(stratified_sample(rows.iloc[[0, 0, 1]], 32, 0)) == 2  # equal sequences once
     for few in (2, 3):
         assert len(stratified_sample(rows, few, 0)) == few
+
+
+def test_of_very_many_sequences_a_random_sample_and_both_ends_are_candidates(monkeypatch):
+    """As many as are kept: all of them, the first record of each, whatever the batches."""
+    monkeypatch.setattr(candidates, "MOST_KEPT", 300)
+    lengths = np.random.default_rng(0).integers(10, 3000, 2000)
+    digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
+    rows = pd.DataFrame({"length": lengths, "digest": digests, "id": range(2000)})
+    again = pd.concat([rows, rows.assign(id=-1)])
+    chosen = []
+    for size in (1, 77, 4000):
+        found = Candidates()
+        batches = [again.iloc[start : start + size] for start in range(0, 4000, size)]
+        assert sum(map(len, found.among(batches))) == found.seen == 4000
+        chosen.append(found.rows.sort_values("digest").reset_index(drop=True)[["length", "digest", "id"]])
+        assert 300 <= len(found.rows) <= 302 and found.rows["digest"].is_unique and (found.rows["id"] >= 0).all()
+        assert found.rows["length"].min() == lengths.min() and found.rows["length"].max() == lengths.max()
+        assert abs(found.rows["length"].mean() / lengths.mean() - 1) < 0.1
+    assert chosen[0].equals(chosen[1]) and chosen[0].equals(chosen[2])
+    few = Candidates()
+    assert sum(map(len, few.among([rows[:200], rows[:200]]))) == 400 and few.rows["id"].tolist() == list(range(200))
 
 
 def test_the_worst_residue_is_named_even_where_the_mean_is_fine():

@@ -98,7 +98,8 @@ class JobResources:
 
     def validation_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of validate."""
-        return estimates.validation_memory_mb(self.shape, _size(input.manifest), attempt)
+        manifest = _size(input.manifest) if input.residue_values else 0
+        return estimates.validation_memory_mb(self.shape, manifest, attempt)
 
     def validation_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of validate."""
@@ -108,8 +109,7 @@ class JobResources:
 
     def scoring_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of score_variants."""
-        manifest, table = _size(input.manifest), _size(*input.table)
-        return estimates.scoring_memory_mb(self.shape, manifest, table, attempt, self._streamed)
+        return estimates.scoring_memory_mb(self.shape, _size(*input.table), attempt, self._streamed)
 
     def scoring_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of score_variants."""
@@ -121,7 +121,7 @@ class JobResources:
 
     def report_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of make_report."""
-        return estimates.tables_memory_mb(estimates.REPORT_MB, _size(input.manifest), attempt)
+        return estimates.report_memory_mb(_size(input.manifest), attempt)
 
     def report_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return minutes of make_report."""

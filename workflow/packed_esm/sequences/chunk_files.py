@@ -45,6 +45,8 @@ class ChunkFiles:
 
     def add(self, records: pa.Table) -> None:
         """Add records, in order, to the chunk of each: columns digest, sample, id, sequence and chunk."""
+        if not len(records):
+            return
         columns = [records[name] for name in ("digest", "sample", "id", "sequence")]
         digest, sample, name, sequence = (column.combine_chunks() for column in columns)
         texts = pc.binary_join_element_wise(">", digest, " ", sample, "|", name, "\n", sequence, "\n", "")

@@ -54,7 +54,7 @@ def chunk_samples(
         OSError: there is not enough room; the message names the folder, and the remedy.
     """
     with scratch_folder(manifest_path) as scratch:
-        _check_room(scratch, [path for _, path in samples])
+        _check_room(manifest_path.parent, [path for _, path in samples])
         staged = scratch / "records.parquet"
         sources = _stage(staged, samples, options)
         with database(scratch / "duckdb") as connection:
@@ -83,16 +83,16 @@ def chunk_samples(
     return result
 
 
-def _check_room(scratch: Path, fastas: Sequence[Path]) -> None:
-    """Say how much room the scratch folder and the outputs need, and raise OSError if there is clearly less."""
-    size = fasta_bytes(fastas)
+def _check_room(folder: Path, fastas: Sequence[Path]) -> None:
+    """Say how much room scratch files and outputs need, and raise OSError if there is clearly less."""
+    size = fasta_bytes(path for path in fastas if path.exists())  # the reader names those that are missing
     log.info(
-        "%s: up to about %.1f GB for the time of this program, and about %.1f GB for chunks and manifest",
-        scratch,
+        "%s: up to %.1f GB for scratch files, removed at the end, and %.1f GB for chunks and manifest",
+        folder,
         SCRATCH_FACTOR * size / 1e9,
         OUTPUT_FACTOR * size / 1e9,
     )
-    check_room(scratch, (SCRATCH_FACTOR + OUTPUT_FACTOR) * size, "chunking")
+    check_room(folder, (SCRATCH_FACTOR + OUTPUT_FACTOR) * size, "chunking")
 
 
 def _stage(staged: Path, samples: Sequence[tuple[str, Path]], options: ChunkOptions) -> dict[str, str]:

@@ -9,7 +9,7 @@ that filters use.
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -143,6 +143,10 @@ class Manifest:
         if counted != wanted:
             raise MANIFEST.damaged(self._path, "its rows do not match their checksums, it was changed")
 
+    def embedded(self, sample: str | None = None) -> Iterator[pd.DataFrame]:
+        """Yield those rows of `batches` that have an embedding."""
+        return map(embedded, self.batches(sample))
+
     def _group(self, number: int) -> pa.Table:
         """Return a row group; the last one is kept, because small samples share one."""
         if self._read is None or self._read[0] != number:
@@ -151,6 +155,21 @@ class Manifest:
             check_whole(table, MANIFEST, self._path)
             self._read = number, table
         return self._read[1]
+
+
+class Rows:
+    """Rows that come in batches, to take as many at a time as are needed."""
+
+    def __init__(self, batches: Iterable[pd.DataFrame]) -> None:
+        self._batches = iter(batches)
+        self._waiting = SCHEMA.empty_table().to_pandas()
+
+    def take(self, count: int) -> pd.DataFrame:
+        """Return the next `count` rows; fewer at the end."""
+        while len(self._waiting) < count and (batch := next(self._batches, None)) is not None:
+            self._waiting = pd.concat([self._waiting, batch]) if len(self._waiting) else batch
+        taken, self._waiting = self._waiting.iloc[:count], self._waiting.iloc[count:]
+        return taken
 
 
 def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
@@ -198,8 +217,10 @@ def _stored(path: Path, file: pq.ParquetFile, key: bytes) -> dict:
         schema, metadata = file.schema_arrow, file.metadata.metadata or {}
     if not schema.equals(SCHEMA):
         raise MANIFEST.damaged(path, f"its columns are {', '.join(schema.names)}, not those of a manifest")
+    if key not in metadata:
+        raise MANIFEST.damaged(path, f"it has no {key.decode()}: an earlier version wrote it, or it was changed")
     try:
-        stored = json.loads(metadata.get(key, b""))
+        stored = json.loads(metadata[key])
     except ValueError as error:
         raise MANIFEST.damaged(path, f"its metadata {key.decode()}: {error}") from error
     if not isinstance(stored, dict):

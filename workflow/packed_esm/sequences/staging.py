@@ -38,15 +38,14 @@ def grouped(samples: Iterable[Iterable[Read]]) -> Iterator[list[Read]]:
     group: list[Read] = []
     letters = 0
     for sample in samples:
-        start, shares = len(group), True
+        start, letters_before, shares = len(group), letters, True
         for row, sequence in sample:
             group.append((row, sequence))
             letters += len(row.description) + len(sequence)
-            if shares and (len(group) > GROUP_ROWS // SHARE or letters > GROUP_LETTERS // SHARE):
-                shares = False
-                if start:
-                    yield group[:start]
-                    group, letters = group[start:], 0
+            if shares and start and _is_large(group, letters):
+                yield group[:start]
+                group, letters, start = group[start:], letters - letters_before, 0
+            shares = shares and not _is_large(group, letters)
             if len(group) == GROUP_ROWS or letters > GROUP_LETTERS:
                 yield group
                 group, letters = [], 0
@@ -55,3 +54,8 @@ def grouped(samples: Iterable[Iterable[Read]]) -> Iterator[list[Read]]:
             group, letters = [], 0
     if group:
         yield group
+
+
+def _is_large(group: list[Read], letters: int) -> bool:
+    """Return whether a group is too large to be shared by samples."""
+    return len(group) > GROUP_ROWS // SHARE or letters > GROUP_LETTERS // SHARE
