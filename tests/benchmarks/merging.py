@@ -79,7 +79,7 @@ def measure(folder: Path, feature: str, args: argparse.Namespace) -> dict:
     rows = embedded(read_manifest(folder / "m", "s")).sort_values("position")
     works = {
         "copy": partial(copy_plainly, chunks, folder / "copy"),
-        "merge": partial(merge_residues, folder / "m", "s", chunks, out),
+        "merge": partial(merge_residues, folder / "m", {"s": out}, chunks),
         "check": partial(check_residues, out, "s", rows, feature),
     }
     seconds: dict[str, list[float]] = {name: [] for name in works}

@@ -11,7 +11,7 @@ from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.manifest import read_manifest
 from packed_esm.sequences.options import ON_DUPLICATE_ID, ON_INVALID, ChunkOptions, RecordOptions
-from packed_esm.sequences.records import Reading, read_sample
+from packed_esm.sequences.records import read_sample
 from packed_esm.system.files import read_json
 
 
@@ -27,21 +27,19 @@ def headers(data: bytes) -> int | None:
 def check_reading(fasta: Path, data: bytes, on_invalid: str, on_duplicate_id: str) -> str:
     """Read any bytes as a sample, without what is written of it; hold each record to have a row. Return as below."""
     fasta.write_bytes(data)
-    reading = Reading()
+    options = ChunkOptions(RecordOptions(on_invalid, on_duplicate_id))
     try:
-        read_sample("s", fasta, reading, ChunkOptions(RecordOptions(on_invalid, on_duplicate_id)))
+        records = list(read_sample("s", fasta, options))
     except FastaError as error:
         assert str(fasta) in str(error) and "\n" not in str(error), error
         return str(error)
-    assert len(reading.rows) == headers(data)
-    digests = set()
-    for position, row in enumerate(reading.rows):
+    assert len(records) == headers(data)
+    for position, (row, sequence) in enumerate(records):
         assert row.position == position and row.status in ("accepted", "replaced", "rejected")
         assert bool(row.reason) == (row.status != "accepted") and bool(row.digest) == (row.status != "rejected")
-        assert not row.digest or residue_count(reading.unique[row.digest].sequence) == row.length > 0
+        assert bool(sequence) == bool(row.digest) and (not sequence or refget_digest(sequence) == row.digest)
+        assert not row.digest or residue_count(sequence) == row.length > 0
         assert 0 <= row.masks <= row.length
-        digests |= {row.digest} if row.digest else set()
-    assert digests == set(reading.unique)
     return "embedded"
 
 

@@ -39,7 +39,7 @@ from packed_esm.sequences.alphabet import normalise
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.tokens import tokenize
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.merge_residues import merge_residues
 from packed_esm.validation.reference import masked_logits, reference_outputs
 from packed_esm.validation.run import validate
@@ -263,10 +263,10 @@ def test_values_stored_in_fewer_bits_are_validated_and_reach_the_files_through_t
     paths = tmp_path / "e.arrow", tmp_path / "e.json"
     kept = {name: tmp_path / name for name in ("representations", "logits")}
     embed_fasta(chunk, *paths, options, residues=kept, storage=storage, repeat=1.0)
-    merge_sample(manifest, "s", paths[:1], tmp_path / "s.parquet")
+    merge_samples(manifest, {"s": tmp_path / "s.parquet"}, paths[:1])
     merged = {("s", name): tmp_path / f"{name}.h5" for name in kept}
     for name, path in kept.items():
-        merge_residues(manifest, "s", [path], merged["s", name])
+        merge_residues(manifest, {"s": merged["s", name]}, [path])
     samples, out = [("s", fasta, tmp_path / "s.parquet")], (tmp_path / "v.tsv", tmp_path / "v.json")
     summary = validate(samples, manifest, paths[1:], *out, ValidationOptions(), options, merged)
     print(summary)

@@ -17,7 +17,7 @@ def content(folder):
     """Return {path: bytes} of all results but what tells of seconds."""
     timed = {"report.html", "throughput.png", "stages.png", "1-of-2.json", "2-of-2.json"}
     paths = [path for path in (folder / "results").rglob("*") if path.is_file() and path.name not in timed]
-    paths = [path for path in paths if "settings" not in (path.stem, path.parent.name)]  # of files' times, and stamps
+    paths = [path for path in paths if not {"settings", "settings.json"} & {*path.parts}]  # times of files, stamps
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 

@@ -25,7 +25,13 @@ IMPORTED_AS = {  # where the names differ
     "yaml": "pyyaml",
 }
 BRINGS = {"triton": "torch"}  # torch for CUDA requires the triton that it was built with
-CONDA = {"pytorch-cpu": "torch", "pytorch-gpu": "torch", "matplotlib-base": "matplotlib", "python-xxhash": "xxhash"}
+CONDA = {
+    "pytorch-cpu": "torch",
+    "pytorch-gpu": "torch",
+    "matplotlib-base": "matplotlib",
+    "python-duckdb": "duckdb",
+    "python-xxhash": "xxhash",
+}
 
 
 def imports(file: Path) -> tuple[set[str], set[Path]]:

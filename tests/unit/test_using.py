@@ -20,7 +20,7 @@ from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.fasta import read_records
 from packed_esm.store.embeddings import write_chunk
 from packed_esm.store.export import export_sample
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.variants.options import VariantOptions
 from packed_esm.variants.score import score_variants
 
@@ -56,7 +56,7 @@ def like_a_clone(folder, embed):
     embed(fasta, chunk)
     for sample in SAMPLES:
         stem = results / "embeddings" / sample
-        merge_sample(manifest, sample, [chunk], stem.with_suffix(".parquet"))
+        merge_samples(manifest, {sample: stem.with_suffix(".parquet")}, [chunk])
         h5 = [("mean_6", stem.with_suffix(".mean_6.h5"))]
         export_sample(stem.with_suffix(".parquet"), manifest, sample, h5=h5, chunks=[fasta])
     table = results / "table.tsv"

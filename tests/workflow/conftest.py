@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,11 @@ class Project:
 
     def validation(self) -> dict:
         return json.loads((self.results / "validation" / "summary.json").read_text())
+
+
+def without_group(rule: str) -> str:
+    """Return the name of a rule without the feature and the number of its group of samples."""
+    return re.sub(r"^(merge_samples|merge_residues|export_samples)_\w+$", r"\1", rule)
 
 
 def proteins(count: int, seed: int = 0, shortest: int = 5, longest: int = 200) -> str:

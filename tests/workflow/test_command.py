@@ -37,7 +37,7 @@ def test_one_command_embeds_fasta_files_and_prints_few_lines(packed_esm):
     assert {path.name for path in results.glob("embeddings/*")} == {"mine.parquet", "x.parquet"}
     lines = done.output.splitlines()
     assert len(lines) < 25
-    assert "merge_sample: 2 of 2 jobs done" in lines and any(line.startswith("Validation: passed") for line in lines)
+    assert "merge_samples: 2 of 2 jobs done" in lines and any(line.startswith("Validation: passed") for line in lines)
     again = packed_esm("mine.faa", "sub", "pooling=mean,max", "validation.sequences=3")
     assert "Nothing to be done" in again.output
 

@@ -16,7 +16,7 @@ from packed_esm.sequences.tokens import tokenize
 
 from .conftest import proteins
 
-EXPORT = ("--until", "export_sample")
+EXPORT = ("export_samples",)
 AWKWARD = '>sp|P69905|HBA_HUMAN Hemoglobin "alpha"\nMVLSPADKTN\n>a/b ../c\nMKV\n>bad\nM1\n'
 
 
@@ -54,7 +54,7 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
     assert np.array_equal(read["domains.mean_6.npy"], stored) and read["domains.mean_6.ids.txt"] == ids
     assert np.array_equal(read["domains.h5ad"], stored) and read["domains.h5ad"].index.tolist() == ids
     assert anndata.read_h5ad("domains.h5ad").obs["host"].tolist()[-2:] == ["human", ""]
-    log = (project.folder / "logs/demo/export_sample/domains.log").read_text()
+    log = (project.folder / "logs/demo/export_samples/1.log").read_text()
     assert "metadata: 1 of 8 proteins matched by `Entry` of about.tsv" in log
     vectors = read["domains.mean_6.skbio.h5"]
     assert np.array_equal(skbio.embedding.embed_vec_to_numpy(vectors), stored)
@@ -74,7 +74,7 @@ def test_every_format_is_written_and_read_as_the_readme_says(project, demo, monk
 
 def test_parquet_is_always_made_and_nothing_else_unless_asked_for(project):
     project.write_samples(s=proteins(3))
-    project.passes("--until", "merge_sample", config=("formats=[]",))
+    project.passes("merge_samples", config=("formats=[]",))
     assert [path.name for path in (project.folder / "results/demo/embeddings").iterdir()] == ["s.parquet"]
     done = project.passes(*EXPORT, config=("formats=npy",))
     assert "merge_sample" not in done.output

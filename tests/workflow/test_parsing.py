@@ -136,7 +136,7 @@ def test_a_call_that_only_shows_writes_no_file(project, call):
 
 def test_a_report_of_snakemake_changes_no_file_of_the_results(project):
     project.write_samples(s=proteins(1))
-    project.passes("--until", "merge_sample")
+    project.passes("merge_samples")
     before = files_of(project.folder)
     project.run("--report", "report.html", config=("layers=[0]",))  # which a run would embed again
     assert {path: seen for path, seen in files_of(project.folder).items() if path != "report.html"} == before

@@ -10,7 +10,7 @@ from .conftest import Project, proteins
 
 CONFIG = ("chunks=2", "per_residue=float16", "include=[logits]")
 FEATURES = ("representations", "logits")
-MERGE = ("--until", "merge_sample", "merge_residues")
+MERGE = ("merge_samples", "merge_residues")
 S, T, U = (proteins(count, seed=seed) for seed, count in enumerate((5, 3, 2)))
 
 
@@ -125,6 +125,6 @@ def test_linked_files_keep_the_chunks_and_whole_ones_are_made_of_them(copy, fini
     (copy.folder / "results/demo/residues/s.logits.h5").unlink()
     done = copy.passes(*MERGE, config=linked)
     assert "embed_chunk" not in done.output
-    done = copy.passes("--until", "export_sample", config=whole)
+    done = copy.passes("export_samples", config=whole)
     assert "embed_chunk" not in done.output and same(values(copy.folder, "s", "t"), values(finished, "s", "t"))
     assert not list((copy.folder / "results/demo/chunks").glob("*.h5"))

@@ -11,10 +11,10 @@ import pytest
 from checkpoint_files import save_fair_esm
 from conftest import random_esm2, random_sequence
 
-from .conftest import Project, proteins
+from .conftest import Project, proteins, without_group
 
 MODEL = "esm2_small.pt"
-EVERY = {"chunk_fasta", "embed_chunk", "merge_sample", "validate", "make_report"}
+EVERY = {"chunk_fasta", "embed_chunk", "merge_samples", "validate", "make_report"}
 EMBED = EVERY - {"chunk_fasta"}
 
 
@@ -37,7 +37,7 @@ def copy(finished, project):
 def reruns(project, *config, arguments=()):
     """Return the rules that a dry run wants, and that a real one, which records what is asked for, wants after it."""
     done = project.passes("--dry-run", *arguments, config=(f"model=./{MODEL}", *config))
-    return set(re.findall(r"^(\w+) +\d+$", done.output, re.MULTILINE)) - {"all", "total"}
+    return set(map(without_group, re.findall(r"^(\w+) +\d+$", done.output, re.MULTILINE))) - {"all", "total"}
 
 
 def rewritten(path, change):
@@ -83,7 +83,7 @@ def translated(tmp_path_factory):
     """A finished run of nucleotides, without Snakemake's own folder."""
     project = Project(tmp_path_factory.mktemp("translated"))
     project.write_samples(s=f">a\n{random_sequence(900, np.random.default_rng(0), 'ACG')}\n")
-    project.passes("--until", "merge_sample", config=("input=nucleotide",))
+    project.passes("merge_samples", config=("input=nucleotide",))
     shutil.rmtree(project.folder / ".snakemake")
     return project.folder
 
@@ -95,7 +95,7 @@ def test_nucleotides_are_translated_again_where_their_content_changed_alone(tran
         os.utime(project.folder / "s.fasta", (1, 1))
     else:
         rewritten(project.folder / "s.fasta", lambda text: text[:-2] + (b"A" if text[-2:-1] != b"A" else b"C") + b"\n")
-    done = project.passes("--dry-run", "--until", "merge_sample", config=("input=nucleotide",))
+    done = project.passes("--dry-run", "merge_samples", config=("input=nucleotide",))
     said = "translate runs again; FASTA of sample s: s.fasta is not the file that was read"
     assert (said in done.output, "translate " in done.output) == (not touched_only, not touched_only), done.output
 

@@ -18,7 +18,7 @@ from packed_esm.sequences.tokens import tokenize
 
 from .conftest import proteins
 
-MERGE = ("--until", "merge_sample")  # for what the validation and the report add nothing to
+MERGE = ("merge_samples",)  # for what the validation and the report add nothing to
 
 
 def reference(demo, fasta, layer):
@@ -186,7 +186,7 @@ def test_nucleotides_are_translated_and_their_proteins_embedded_and_validated(pr
     assert "Nothing to be done" in project.passes("--dry-run", config=config).output
     for changed in ("{genetic_code: 11}", "{window: none}", "{ambiguous_codons: skip}"):
         again = project.passes("--dry-run", config=(*config, f"translation={changed}")).output
-        assert all(f"rule {name}:" in again for name in ("translate", "chunk_fasta", "merge_sample", "validate"))
+        assert all(f"rule {name}:" in again for name in ("translate", "chunk_fasta", "merge_samples_1", "validate"))
 
 
 def test_the_number_of_chunks_counts_three_nucleotides_a_residue(project):
@@ -351,11 +351,11 @@ def test_earlier_results_are_reused_and_only_what_is_new_is_embedded(project):
 
 @pytest.mark.parametrize(
     ("rule", "file"),
-    [("merge_sample", "results/demo/chunks/1-of-1.arrow"), ("validate", "results/demo/embeddings/s.parquet")],
+    [("merge_samples_1", "results/demo/chunks/1-of-1.arrow"), ("validate", "results/demo/embeddings/s.parquet")],
 )
 def test_a_bit_flipped_between_rules_stops_the_run_with_the_name(project, rule, file):
     project.write_samples(s=proteins(8))
-    project.passes("--until", "embed_chunk" if rule == "merge_sample" else "merge_sample")
+    project.passes(*(("--until", "embed_chunk") if rule == "merge_samples_1" else MERGE))
     path = project.folder / file
     data = bytearray(path.read_bytes())
     needle = np.float32(_a_value(path)).tobytes()

@@ -19,10 +19,11 @@ rule chunk_fasta:
     params:
         program=in_clone("scripts/chunk_fasta.py"),
         bits=BITS,
-        samples=arguments.sample_arguments(samples, results.proteins),
+        samples=arguments_in_file("chunk"),
+        chunks=arguments_in_file("chunks.fasta"),
         options=arguments.chunk_arguments(settings),
         embed_dim=model.shape.embed_dim,
     shell:
-        "python {params.program:q} {params.samples:q} --chunks {output.chunks:q} --manifest {output.manifest:q} "
+        "python {params.program:q} {params.samples:q} --chunks {params.chunks:q} --manifest {output.manifest:q} "
         "--rejected {output.rejected:q} --counts {output.counts:q} --embed-dim {params.embed_dim} "
         "{params.options:q} > {log:q} 2>&1"

@@ -1,5 +1,4 @@
 import dataclasses
-import re
 import runpy
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
+from packed_esm.planning.lists import argument_lists, list_argument
 from packed_esm.planning.plan import Plan
 from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
@@ -52,6 +52,11 @@ def unrecorded(value):
     return lambda wildcards, output: value
 
 
+def arguments_in_file(name):
+    """Return a function for params that returns `@FILE`, of a list of arguments that a run writes at its start."""
+    return unrecorded(list_argument(results, name))
+
+
 def in_clone(path):
     """Return a function for params that returns a path in this clone, which may be moved."""
     return unrecorded(inputs.path_inside(FOLDER / path))
@@ -69,11 +74,16 @@ def until_merged(paths):
 
 
 def export_arguments(wildcards, input):
-    """Return the arguments of export_sample.py for its files."""
-    options = [text for option in results.exports(wildcards.sample) for text in option]
-    options += arguments.residue_arguments(results.exported_residues(wildcards.sample))
+    """Return the arguments of export_sample.py for its files; `{sample}` in them stands for each sample."""
+    each = "{sample}"
+    options = [
+        "--embeddings",
+        results.embedding_file(each),
+        *(text for option in results.exports(each) for text in option),
+    ]
+    options += arguments.residue_arguments(results.exported_residues(each))
     options += [f"--metadata={sheet}" for sheet in input.metadata]
-    return options + (["--chunks", *map(arguments.path_argument, input.chunks)] if input.chunks else [])
+    return options + (["--chunks", list_argument(results, "chunks.fasta")] if input.chunks else [])
 
 
 def embed_threads(wildcards):
@@ -86,6 +96,13 @@ def embed_threads(wildcards):
 
 samples = plan.samples
 results = plan.results(workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix("<results>")))
+
+
+scattergather:
+    chunk=results.chunks,
+
+
+results = dataclasses.replace(results, chunks=len(gather.chunk("{scatteritem}")))  # of --set-scatter, if given
 # The same as rules name them: `prefix` of a module is put before <results>, and not before what is local().
 local_samples = {sample: local(fasta) for sample, fasta in samples.items()}
 files = dataclasses.replace(results, folder="<results>", samples=local_samples)
@@ -96,11 +113,6 @@ model_files = local(inputs.without_braces("model", map(inputs.path_inside, model
 job_resources = JobResources(settings, model.shape, bool(results.features))
 
 
-scattergather:
-    chunk=results.chunks,
-
-
 wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
-    sample="|".join(map(re.escape, samples)),
-    feature="[a-z_]+",
+    sample="[^/]+",

@@ -63,7 +63,8 @@ rule embed_chunk:
         repeat=unrecorded(arguments.repeat_arguments(settings)),
         # Merged files of an earlier call; no input, because they are made of what this job writes.
         own=unrecorded(results.folder),
+        reuse=arguments_in_file("reuse"),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
-        "{params.residues:q} --reuse {input.reuse:q} --own-results {params.own:q} --threads {threads} {params.embedding:q} "
+        "{params.residues:q} --reuse {params.reuse:q} --own-results {params.own:q} --threads {threads} {params.embedding:q} "
         "{params.placement:q} {params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"

@@ -1,18 +1,26 @@
-if settings["formats"]:
+# As merging does it, each job exports a group of samples.
 
-    rule export_sample:
+for number, group in enumerate(files.groups if settings["formats"] else [], 1):
+
+    rule:
+        name:
+            f"export_samples_{number}"
         input:
-            embeddings="<results>/embeddings/{sample}.parquet",
+            embeddings=[files.embedding_file(sample) for sample in group],
             manifest="<results>/manifest.parquet",
-            residues=lambda wildcards: files.exported_residues(wildcards.sample).values(),
+            residues=[path for sample in group for path in files.exported_residues(sample).values()],
             chunks=files.exported_chunks(),
             metadata=metadata if "h5ad" in settings["formats"] else [],
         output:
-            [directory(path) if path.endswith(".pt") else path for *_, path in files.exports("{sample}")],
+            [
+                directory(path) if path.endswith(".pt") else path
+                for sample in group
+                for *_, path in files.exports(sample)
+            ],
         log:
-            "<logs>/export_sample/{sample}.log",
+            f"<logs>/export_samples/{number}.log",
         benchmark:
-            "<benchmarks>/export_sample/{sample}.tsv"
+            f"<benchmarks>/export_samples/{number}.tsv"
         conda:
             CPU_ENV
         resources:
@@ -21,7 +29,7 @@ if settings["formats"]:
         params:
             program=in_clone("scripts/export_sample.py"),
             bits=BITS,
+            samples=arguments_in_file(f"samples.{number}"),
             files=export_arguments,
         shell:
-            "python {params.program:q} --embeddings {input.embeddings:q} --manifest {input.manifest:q} "
-            "--sample {wildcards.sample:q} {params.files:q} > {log:q} 2>&1"
+            "python {params.program:q} --manifest {input.manifest:q} {params.samples:q} {params.files:q} > {log:q} 2>&1"

@@ -59,7 +59,8 @@ rule make_report:
         runtime=job_resources.report_minutes,
     params:
         program=in_clone("scripts/make_report.py"),
-        samples=arguments.sample_arguments(samples, results.embeddings),
+        samples=arguments_in_file("report"),
+        stats=arguments_in_file("chunks.json"),
         figures=lambda wildcards, output: str(Path(output.pca).parent),
         captions=in_clone("report"),
         color_by=literal(settings["color_by"]),
@@ -68,7 +69,7 @@ rule make_report:
         stale=stale_results,
     shell:
         "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --counts {input.counts:q} "
-        "--rejected {input.rejected:q} --stats {input.stats:q} --validation {input.validation:q} "
+        "--rejected {input.rejected:q} --stats {params.stats:q} --validation {input.validation:q} "
         "--validation-table {input.table:q} --captions {params.captions:q} --figures {params.figures:q} "
         "--html {output.html:q} --color-by={params.color_by:q} {params.metadata:q} "
         "--snakemake-version {params.snakemake:q} --stale={params.stale:q} > {log:q} 2>&1"

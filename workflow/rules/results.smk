@@ -4,6 +4,10 @@ import functools
 import sys
 
 from packed_esm.planning import stages
+from packed_esm.planning.terminal import shorten
+from snakemake.logging import logger
+
+logger.addFilter(shorten)
 
 FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
 PAGE_FILES = {
@@ -29,10 +33,10 @@ def runs_jobs():
 
 @functools.cache
 def stamps():
-    """Return {stage: path of its stamp}; a run writes them."""
+    """Return {stage: path of its stamp}; a run writes them, and the lists of arguments."""
     if RECORD is None:
         return stages.stamps_of_this_run(results, STAGES)
-    return stages.stamps_of(results, RECORD, runs_jobs())
+    return stages.stamps_of(results, RECORD, argument_lists(results, earlier_results), runs_jobs())
 
 
 def stamp(stage):

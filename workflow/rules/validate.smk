@@ -25,12 +25,12 @@ rule validate:
     params:
         program=in_clone("scripts/validate.py"),
         bits=BITS,
-        samples=arguments.sample_arguments(samples, results.proteins, results.embeddings),
-        residues=arguments.residue_arguments(results.residues),
+        samples=arguments_in_file("validate"),
+        stats=arguments_in_file("chunks.json"),
         validation=arguments.validation_arguments(settings),
         embedding=arguments.embedding_arguments(settings),
         placement=unrecorded(arguments.placement_arguments(settings)),
     shell:
-        "python {params.program:q} {params.samples:q} {params.residues:q} --manifest {input.manifest:q} --stats {input.stats:q} "
+        "python {params.program:q} {params.samples:q} --manifest {input.manifest:q} --stats {params.stats:q} "
         "--table {output.table:q} --summary {output.summary:q} {params.validation:q} "
         "--threads {threads} {params.embedding:q} {params.placement:q} --terminal 3 3>&2 > {log:q} 2>&1"

@@ -24,9 +24,10 @@ if variants:
         params:
             program=in_clone("scripts/score_variants.py"),
             bits=BITS,
+            chunks=arguments_in_file("chunks.fasta"),
             scoring=arguments.variant_arguments(settings),
             placement=unrecorded(arguments.placement_arguments(settings)),
         shell:
-            "python {params.program:q} --table {input.table:q} --manifest {input.manifest:q} --chunks {input.chunks:q} "
+            "python {params.program:q} --table={input.table:q} --manifest {input.manifest:q} --chunks {params.chunks:q} "
             "--out {output.scores:q} --summary {output.summary:q} --threads {threads} {params.scoring:q} "
             "{params.placement:q} --terminal 3 3>&2 > {log:q} 2>&1"

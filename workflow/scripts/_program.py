@@ -1,8 +1,10 @@
 """Shared by the programs: the library on the path, a log on stderr, and a user's errors in one line."""
 
 import argparse
+import atexit
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,31 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().formatMessage(record))
 
 
+def with_files(words: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments, with the lines of FILE in place of `@FILE`; all samples may be too many for a command.
+
+    Bytes become text as in the arguments of a process, and a line is never a file again.
+    """
+    for word in words:
+        if word.startswith("@"):
+            yield from os.fsdecode(Path(word[1:]).read_bytes()).split("\n")[:-1]
+        else:
+            yield word
+
+
+def paired(names: Sequence[str], paths: Sequence[Path], first: str, second: str) -> dict[str, Path]:
+    """Return {name: path} of two flags that are repeated together.
+
+    Raises:
+        OptionError: one is given more often, or a name twice.
+    """
+    from packed_esm.errors import OptionError
+
+    if len(names) != len(paths) or len(set(names)) != len(names):
+        raise OptionError(f"give {first} and {second} in turn, once for each sample")
+    return dict(zip(names, paths, strict=True))
+
+
 @contextmanager
 def importing() -> Iterator[None]:
     """Collect no garbage in the block, which imports: a sixth of the time would go into looking at what stays."""
@@ -38,6 +65,7 @@ def importing() -> Iterator[None]:
         yield
     finally:
         gc.freeze()  # later collections leave what was imported alone
+        atexit.register(gc.unfreeze)  # the last one does not: DuckDB would report what is left as leaked
         gc.enable()
 
 
@@ -45,7 +73,10 @@ def run(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], object], argv: Sequence[str] | None
 ) -> int:
     """Parse `argv`, call `work`, and return the exit status: for bad input 1, with one line on stderr."""
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(list(with_files(sys.argv[1:] if argv is None else argv)))
+    except OSError as error:
+        parser.error(str(error))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it was writing
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if getattr(args, "terminal", None) is not None:

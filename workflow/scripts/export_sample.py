@@ -1,5 +1,7 @@
 """Write the embeddings of a sample in formats that other programs read.
 
+With several samples, {sample} in a path stands for the name of each.
+
 Example:
   python workflow/scripts/export_sample.py --embeddings human.parquet --manifest manifest.parquet --sample human \\
       --npy mean_6 human.mean_6.npy --ids human.ids.txt --h5ad human.h5ad --pt human.pt \\
@@ -14,12 +16,14 @@ from pathlib import Path
 
 import _program
 
+EACH = "{sample}"  # in paths; for each sample its name
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embeddings", type=Path, required=True, help="output of merge_sample.py")
     parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
-    parser.add_argument("--sample", required=True, help="name of the sample in the manifest")
+    parser.add_argument("--sample", action="append", required=True, help="name of a sample in the manifest; repeatable")
     column = {"nargs": 2, "action": "append", "default": [], "metavar": ("COLUMN", "PATH")}
     parser.add_argument("--h5", **column, help="HDF5 file in the layout of UniProt; repeatable")
     parser.add_argument("--npy", **column, help="matrix; repeatable")
@@ -54,31 +58,47 @@ def build_parser() -> argparse.ArgumentParser:
 
 def export(args: argparse.Namespace) -> None:
     from packed_esm.errors import OptionError
+    from packed_esm.store.export import sequences_of_samples
+
+    if len(args.sample) > 1 and EACH not in str(args.embeddings):
+        raise OptionError(f"--sample is repeated: write {EACH} in the paths in place of the name of the sample")
+    if args.residues and not args.pt:
+        raise OptionError("--residues: the values are written to the files of --pt; name its folder too")
+    sequences = sequences_of_samples(args.manifest, args.sample, args.chunks) if args.h5 or args.skbio else {}
+    for sample in args.sample:
+        export_one(args, sample, sequences)
+
+
+def export_one(args: argparse.Namespace, sample: str, sequences: dict[str, str]) -> None:
+    """Export one sample; `sequences`: {digest: sequence}."""
     from packed_esm.store.export import export_sample
+
+    def of_sample(path: str | Path) -> Path:
+        return Path(str(path).replace(EACH, sample))
+
+    def columns(pairs: list[list[str]]) -> list[tuple[str, Path]]:
+        return [(column, of_sample(path)) for column, path in pairs]
 
     others = []
     if args.pt:
         from packed_esm.embedding.pt_files import pt_folder
 
-        others = [partial(pt_folder, args.pt, [(feature, Path(path)) for feature, path in args.residues])]
-    elif args.residues:
-        raise OptionError("--residues: the values are written to the files of --pt; name its folder too")
-
+        others = [partial(pt_folder, of_sample(args.pt), columns(args.residues))]
+    formats = {"h5": columns(args.h5), "npy": columns(args.npy), "skbio": columns(args.skbio)}
+    ids, h5ad = list(map(of_sample, args.ids)), of_sample(args.h5ad) if args.h5ad else None
     records = export_sample(
-        args.embeddings,
+        of_sample(args.embeddings),
         args.manifest,
-        args.sample,
-        h5=[(column, Path(path)) for column, path in args.h5],
-        npy=[(column, Path(path)) for column, path in args.npy],
-        ids=args.ids,
-        skbio=[(column, Path(path)) for column, path in args.skbio],
-        h5ad=args.h5ad,
-        chunks=args.chunks,
+        sample,
+        **formats,
+        ids=ids,
+        h5ad=h5ad,
+        sequences=sequences,
         metadata=args.metadata,
         others=others,
     )
-    paths = [*(path for _, path in (*args.h5, *args.npy, *args.skbio)), *args.ids, *filter(None, (args.h5ad, args.pt))]
-    print(f"{', '.join(map(str, paths))}: {records} records")
+    paths = [path for pairs in formats.values() for _, path in pairs] + ids + [path for path in (h5ad, args.pt) if path]
+    print(f"{', '.join(str(of_sample(path)) for path in paths)}: {records} records")
 
 
 def main(argv: list[str] | None = None) -> int:

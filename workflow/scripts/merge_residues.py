@@ -18,11 +18,13 @@ import _program
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
-    parser.add_argument("--sample", required=True, help="name of the sample in the manifest")
+    parser.add_argument("--sample", action="append", required=True, help="name of a sample in the manifest; repeatable")
     parser.add_argument(
         "--chunks", nargs="+", type=Path, required=True, help="residue files of one feature, in chunk order"
     )
-    parser.add_argument("--out", type=Path, required=True, help="HDF5 file")
+    parser.add_argument(
+        "--out", type=Path, action="append", required=True, help="HDF5 file of each sample, in order; repeatable"
+    )
     parser.add_argument("--link", action="store_true", help="link to the datasets of the chunks (default: copy them)")
     return parser
 
@@ -31,8 +33,9 @@ def merge(args: argparse.Namespace) -> None:
     with _program.importing():
         from packed_esm.store.merge_residues import merge_residues
 
-    rows = merge_residues(args.manifest, args.sample, args.chunks, args.out, args.link)
-    print(f"{args.out}: {rows} datasets")
+    outs = _program.paired(args.sample, args.out, "--sample", "--out")
+    rows = merge_residues(args.manifest, outs, args.chunks, args.link)
+    print(f"{rows} datasets of {len(outs)} samples")
 
 
 def main(argv: list[str] | None = None) -> int:

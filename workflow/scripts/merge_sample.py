@@ -15,20 +15,23 @@ import _program
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
-    parser.add_argument("--sample", required=True, help="name of the sample in the manifest")
+    parser.add_argument("--sample", action="append", required=True, help="name of a sample in the manifest; repeatable")
     parser.add_argument(
         "--chunks", nargs="+", type=Path, required=True, help="outputs of embed_chunk.py, in chunk order"
     )
-    parser.add_argument("--out", type=Path, required=True, help="Parquet file")
+    parser.add_argument(
+        "--out", type=Path, action="append", required=True, help="Parquet file of each sample, in order; repeatable"
+    )
     return parser
 
 
 def merge(args: argparse.Namespace) -> None:
     with _program.importing():
-        from packed_esm.store.merge import merge_sample
+        from packed_esm.store.merge import merge_samples
 
-    rows = merge_sample(args.manifest, args.sample, args.chunks, args.out)
-    print(f"{args.out}: {rows} embeddings")
+    outs = _program.paired(args.sample, args.out, "--sample", "--out")
+    rows = merge_samples(args.manifest, outs, args.chunks)
+    print(f"{rows} embeddings of {len(outs)} samples")
 
 
 def main(argv: list[str] | None = None) -> int:

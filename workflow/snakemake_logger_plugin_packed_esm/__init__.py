@@ -4,6 +4,7 @@ Use: snakemake --logger packed-esm. Snakemake finds the plugin by the name of th
 """
 
 import logging
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,11 @@ SHOWN = ("Nothing to be done", "Creating conda", "Downloading and installing")  
 LINES_OF_A_LOG = 20  # shown of a job that failed
 _SAID_BEFORE = ("CalledProcessError in file", "At least one job did not complete")  # by the failure of the job
 _USER_ERRORS = {name for name in dir(errors) if name.endswith("Error")}
+
+
+def stage_of(rule: str) -> str:
+    """Return the name of a rule without the number of its group of samples."""
+    return re.sub(r"_\d+$", "", rule)
 
 
 class LogHandler(LogHandlerBase):
@@ -56,14 +62,17 @@ class LogHandler(LogHandlerBase):
     def on_plan(self, record: logging.LogRecord) -> None:
         if self.common_settings.dryrun and not self.total:
             self.write(record.getMessage())
-        self.total = Counter({rule: jobs for rule, jobs in record.stats.items() if rule not in ("all", "total")})
+        self.total = Counter()
+        for rule, jobs in record.stats.items():
+            if rule not in ("all", "total"):
+                self.total[stage_of(rule)] += jobs
         if not self.common_settings.dryrun:
             bar_format = "{percentage:3.0f}%|{bar:12}| {desc}"
             self.bar = tqdm(total=self.total.total(), bar_format=bar_format, dynamic_ncols=True, disable=None)
             self.draw(0)
 
     def on_start(self, record: logging.LogRecord) -> None:
-        self.rules[record.jobid] = record.rule_name
+        self.rules[record.jobid] = stage_of(record.rule_name)
         self.draw(0)
 
     def on_finish(self, record: logging.LogRecord) -> None:

@@ -18,7 +18,7 @@ from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.errors import EmbeddingFileError
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store import residues
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.merge_residues import merge_residues
 
 FEATURES = ("representations", "logits")
@@ -47,9 +47,9 @@ class Results:
         residues = {feature: chunk.with_suffix(f".{feature}.h5") for feature in features}
         arguments = chunk.with_suffix(".arrow"), chunk.with_suffix(".json"), self.options
         stats = embed_fasta(chunk, *arguments, residues=residues, storage=StorageOptions(dtype), **more)
-        merge_sample(folder / "m", "s", [chunk.with_suffix(".arrow")], self.parquet)
+        merge_samples(folder / "m", {"s": self.parquet}, [chunk.with_suffix(".arrow")])
         for feature, path in residues.items():
-            merge_residues(folder / "m", "s", [path], self.file(feature), link)
+            merge_residues(folder / "m", {"s": self.file(feature)}, [path], link)
         return stats
 
     @property

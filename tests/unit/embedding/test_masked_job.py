@@ -22,7 +22,7 @@ from packed_esm.outputs.table import RESIDUES, SCALARS
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.export import export_sample
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.merge_residues import merge_residues
 from packed_esm.validation.run import validate
 from packed_esm.validation.tolerance import ValidationOptions
@@ -64,9 +64,9 @@ def run(tmp_path):
         ]
         paths = {feature: folder / "residues" / f"s.{feature}.h5" for feature in FEATURES}
         for feature, path in paths.items():
-            merge_residues(manifest, "s", [stem.with_suffix(f".{feature}.h5") for stem in stems], path)
+            merge_residues(manifest, {"s": path}, [stem.with_suffix(f".{feature}.h5") for stem in stems])
         parquet = folder / "embeddings" / "s.parquet"
-        merge_sample(manifest, "s", [stem.with_suffix(".arrow") for stem in stems], parquet)
+        merge_samples(manifest, {"s": parquet}, [stem.with_suffix(".arrow") for stem in stems])
         return parquet, paths, statistics
 
     def check(parquet, paths, options=options):

@@ -12,7 +12,7 @@ from packed_esm.embedding.options import EmbedOptions, StorageOptions
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.options import ChunkOptions, LongProteins
 from packed_esm.store.embeddings import ChunkFile
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.merge_residues import merge_residues
 from packed_esm.validation.run import validate
 from packed_esm.validation.tolerance import ValidationOptions
@@ -39,8 +39,8 @@ def prepared(tmp_path, options, long_proteins=LongProteins()):  # noqa: B008
     chunk_samples(samples, [chunk], manifest_path, tmp_path / "r.tsv", tmp_path / "c.json", chunking)
     residues = {"representations": tmp_path / "1.h5"}
     embed_fasta(chunk, arrow, stats, options, (), residues, StorageOptions("float32"))
-    merge_sample(manifest_path, "s", [arrow], tmp_path / "s.parquet")
-    merge_residues(manifest_path, "s", [tmp_path / "1.h5"], tmp_path / "s.h5")
+    merge_samples(manifest_path, {"s": tmp_path / "s.parquet"}, [arrow])
+    merge_residues(manifest_path, {"s": tmp_path / "s.h5"}, [tmp_path / "1.h5"])
 
     def check():
         outputs = (tmp_path / "v.tsv", tmp_path / "v.json")

@@ -21,7 +21,7 @@ from packed_esm.planning.inputs import earlier_files
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store.embeddings import SampleWriter, embedding_table, row_checksums
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.settings import BITS, SETTINGS_KEY, fingerprint
 
 SETTINGS = {"model": "m", "layers": [6, 0], "pooling": ["mean"], "tokens_per_pack": 512}
@@ -163,7 +163,7 @@ def run(folder, sequences, options=None, **more):
     chunk_samples([("s", folder / "s.fasta")], [folder / "1.fasta"], *outputs)
     options = options or EmbedOptions(DEMO_PATH, device="cpu", tokens_per_pack=2048)
     stats = embed_fasta(folder / "1.fasta", folder / "1.arrow", folder / "1.json", options, **more)
-    merge_sample(folder / "m.parquet", "s", [folder / "1.arrow"], folder / "s.parquet")
+    merge_samples(folder / "m.parquet", {"s": folder / "s.parquet"}, [folder / "1.arrow"])
     return stats, (folder / "s.parquet").read_bytes()
 
 

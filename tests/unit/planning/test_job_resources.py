@@ -27,7 +27,7 @@ def file(tmp_path):
 
 def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
     one = SimpleNamespace(fasta=[file], manifest=file, chunks=[file], embeddings=[file], residue_values=[file])
-    chunk = SimpleNamespace(fasta=file, embeddings=file, manifest=file, chunks=[])
+    chunk = SimpleNamespace(fasta=file, embeddings=[file], manifest=file, chunks=[])
     run = needed(device="cuda", validation={"sequences": 9, "repeat": 0.5})
     assert run.chunking_mb(None, one, 2) == formulas.chunking_memory_mb(BYTES, 2)
     assert run.chunking_minutes(None, one, 2) == formulas.chunking_minutes(BYTES, 2)
@@ -42,8 +42,10 @@ def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
     assert run.exporting_mb(None, with_sequences, 1) == formulas.exporting_memory_mb(SHAPE, BYTES, 1, 1, 2 * BYTES)
     assert run.exporting_minutes(None, chunk, 1) == formulas.exporting_minutes(SHAPE, BYTES)
     assert run.validation_mb(None, one, 1) == formulas.validation_memory_mb(SHAPE, BYTES)
+    no_residues = SimpleNamespace(manifest=file, residue_values=[])
+    assert run.validation_mb(None, no_residues, 1) == formulas.validation_memory_mb(SHAPE, 0)
     assert run.validation_minutes(None, one, 8, 1) == formulas.validation_minutes(SHAPE, 9, 4 * BYTES, True, 8)
-    assert run.report_mb(None, one, 1) == formulas.tables_memory_mb(formulas.REPORT_MB, BYTES)
+    assert run.report_mb(None, one, 1) == formulas.report_memory_mb(BYTES)
     assert run.report_minutes(None, one, 1) == formulas.tables_minutes(2 * BYTES)
 
 
@@ -65,9 +67,9 @@ def test_weights_that_are_streamed_ask_for_what_is_page_locked(file):
         pinned = 4000 + size * SHAPE.parameters / 1e6
         plain = formulas.embedding_memory_mb(SHAPE, BYTES, 1.5) - 2 * 4 * SHAPE.parameters / 1e6
         assert run.embedding_mb(None, chunk, 1) == pytest.approx(plain + pinned, abs=2)
-        assert run.scoring_mb(None, chunk, 1) == formulas.scoring_memory_mb(SHAPE, BYTES, BYTES, streamed=size)
+        assert run.scoring_mb(None, chunk, 1) == formulas.scoring_memory_mb(SHAPE, BYTES, streamed=size)
     for config in ({"device": "cpu", "weights": "streamed"}, {"device": "cuda"}, {"weights": "resident"}):
-        assert needed(**config).scoring_mb(None, chunk, 1) == formulas.scoring_memory_mb(SHAPE, BYTES, BYTES)
+        assert needed(**config).scoring_mb(None, chunk, 1) == formulas.scoring_memory_mb(SHAPE, BYTES)
     large = MODELS["esm2_t48_15B_UR50D"]
     assert formulas.weights_memory_mb(large) > formulas.weights_memory_mb(large, 4) > large.weight_bytes / 1e6
 

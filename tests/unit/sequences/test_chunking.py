@@ -1,13 +1,22 @@
 """Chunking: every record is accounted for, equal sequences are kept once, chunks have equal work."""
 
+import os
+import subprocess
+import sys
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from packed_esm.errors import FastaError
 from packed_esm.sequences.alphabet import refget_digest
-from packed_esm.sequences.chunking import assign_to_chunks, chunk_samples, estimated_flops
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.sequences.dealing import estimated_flops
 from packed_esm.sequences.fasta import read_records
 from packed_esm.sequences.options import ChunkOptions, LongProteins, RecordOptions
+from packed_esm.system.database import database
 from packed_esm.system.files import read_json
 
 
@@ -122,16 +131,6 @@ def test_proteins_that_look_like_nucleotides_are_kept_with_one_warning_a_sample(
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 7, 16])
-def test_chunks_have_equal_work(chunks):
-    lengths = np.clip(np.random.default_rng(0).lognormal(5.65, 0.6, 3000).astype(int), 20, 5000).tolist()
-    dealt = assign_to_chunks(lengths, chunks, 1280)
-    assert sorted(i for indices in dealt for i in indices) == list(range(3000))
-    assert all(indices == sorted(indices) for indices in dealt)
-    loads = [sum(estimated_flops(lengths[i], 1280) for i in indices) for indices in dealt]
-    assert max(loads) / min(loads) < 1.01
-
-
 @pytest.mark.parametrize(
     ("action", "status", "lengths", "reason"),
     [
@@ -204,3 +203,102 @@ def test_a_mask_is_one_residue_where_a_record_is_cut_or_replaced(tmp_path):
     assert [record.sequence for record in records] == ["M<mask>KV", "M<mask>X<mask>"]
     assert manifest["length"].tolist() == [4, 4] and manifest["masks"].tolist() == [1, 2]
     assert all(refget_digest(record.sequence) == record.id for record in records)
+
+
+def test_an_id_with_a_suffix_that_a_later_record_has_is_not_given_twice(tmp_path):
+    """Also where that record's own id, with a suffix, is the id of another one."""
+    names = ["a", "a", "a_2", "a_2_2", "b_1", "a_x"]
+    text = "".join(f">{name}\n{'MKV' * (i + 1)}\n" for i, name in enumerate(names))
+    manifest, (records,), *_ = chunk(tmp_path, [text, ">a\nMM\n"], 1, on_duplicate_id="suffix")
+    assert manifest["id"].tolist() == ["a", "a_2", "a_2_2", "a_2_2_2", "b_1", "a_x", "a"]
+    assert [record.description.split("|")[1] for record in records] == manifest["id"].tolist()
+
+
+def many(count, seed, copies_of=()):
+    """Return a FASTA text of random proteins, and these; every third is one of `copies_of`."""
+    rng = np.random.default_rng(seed)
+    ends = np.cumsum(np.clip(rng.lognormal(3.5, 0.6, count), 5, 400).astype(int)).tolist()
+    letters = rng.choice(np.frombuffer(b"LAGVSERTIDPKQNFYMHWC", np.uint8), ends[-1]).tobytes().decode()
+    sequences = [letters[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    if copies_of:
+        sequences[::3] = [copies_of[i] for i in rng.integers(0, len(copies_of), len(sequences[::3]))]
+    return "".join(f">p{i} number {i}\n{sequence}\n" for i, sequence in enumerate(sequences)), sequences
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_threads_change_no_byte_and_chunks_have_the_first_records_in_order(tmp_path, monkeypatch):
+    text, sequences = many(9_000, 0)
+    texts = [text, many(6_000, 1, sequences[::7])[0] + ">bad\nM1\n"]
+    for threads in (1, 4):
+        (tmp_path / str(threads)).mkdir()
+        monkeypatch.setattr("packed_esm.sequences.chunking.database", partial(database, threads=threads))
+        manifest, chunks, *_ = chunk(tmp_path / str(threads), texts, 3)
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "4")
+    assert sum(map(len, chunks)) == manifest["digest"].nunique() - 1
+    firsts = manifest[manifest["chunk"] >= 0].drop_duplicates("digest")
+    for number, records in enumerate(chunks):  # the first records, in order
+        wanted = firsts[firsts["chunk"] == number]
+        assert wanted["row"].tolist() == list(range(len(records)))
+        assert [record.id for record in records] == wanted["digest"].tolist()
+        assert [record.description.split()[1] for record in records] == (wanted["sample"] + "|" + wanted["id"]).tolist()
+    loads = [sum(estimated_flops(len(r.sequence), ChunkOptions.embed_dim) for r in records) for records in chunks]
+    assert max(loads) / min(loads) < 1.02
+
+
+def test_a_failed_run_leaves_nothing(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("no")
+
+    for place in ("chunking.ChunkFiles.add", "deduplication.Records.place", "chunking.sha256_as_read"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"packed_esm.sequences.{place}", broken)
+            with pytest.raises(RuntimeError, match="no"):
+                chunk(tmp_path, [">a\nMKV\n"])
+        assert [path.name for path in tmp_path.iterdir()] == ["0.fasta"]
+    chunk(tmp_path, [">a\nMKV\n"])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_killed_run_leaves_a_scratch_folder_that_the_next_one_removes(tmp_path):
+    pipe = tmp_path / "0.fasta"
+    os.mkfifo(pipe)
+    program = f"""
+from pathlib import Path
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.sequences.dealing import estimated_flops
+folder = Path({str(tmp_path)!r})
+chunk_samples([("s", folder / "0.fasta")], [folder / "1"], folder / "m.parquet", folder / "r", folder / "c")
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
+    process = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    with pipe.open("w") as handle:  # until it reads
+        handle.write(">a\nMKV\n")
+        handle.flush()
+        process.kill()
+        process.wait()
+    pipe.unlink()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".m.parquet.scratch.")
+    chunk(tmp_path, [">a\nMKV\n"])
+    assert not left.exists()
+
+
+def test_a_disk_without_room_is_named_before_anything_is_read(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3_000_000_000))
+    (tmp_path / "0.fasta").touch()
+    os.truncate(tmp_path / "0.fasta", 10_000_000_000)
+    message = r"chunking needs about 21.0 GB here, and 3.0 GB are free; make room.*: '.*test_a_disk"
+    with caplog.at_level("INFO"), pytest.raises(OSError, match=message):
+        chunk_samples([("s", tmp_path / "0.fasta")], [], *(tmp_path / name for name in "mrc"))
+    assert [path.name for path in tmp_path.iterdir()] == ["0.fasta"]
+    assert "10.0 GB for scratch files, removed at the end, and 11.0 GB for chunks and manifest" in caplog.text
+
+
+def test_folders_whose_names_mean_something_to_duckdb_are_folders(tmp_path):
+    for name in ("model=650M", "[a]*", "it's"):
+        (tmp_path / name).mkdir()
+        manifest, *_ = chunk(tmp_path / name, [">a\nMKV\n>b\nMKV\n"], 1)
+        assert manifest["id"].tolist() == ["a", "b"] and manifest["row"].tolist() == [0, 0]

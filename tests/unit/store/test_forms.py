@@ -26,7 +26,7 @@ from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store import write_back
 from packed_esm.store.embeddings import in_dtype, sample_settings
 from packed_esm.store.export import export_sample
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.merge_residues import merge_residues
 from packed_esm.store.residues import ResidueWriter, residue_checksum, stored_values
 from packed_esm.system.files import read_json
@@ -173,9 +173,9 @@ class Run:
     def embed(self, **more):
         paths = self.chunk, self.chunk.with_suffix(".arrow"), self.chunk.with_suffix(".json")
         stats = embed_fasta(*paths, self.options, residues=self.chunk_files, storage=self.storage, repeat=0.4, **more)
-        merge_sample(self.folder / "m", "s", [paths[1]], self.parquet)
+        merge_samples(self.folder / "m", {"s": self.parquet}, [paths[1]])
         for feature, path in self.chunk_files.items():
-            merge_residues(self.folder / "m", "s", [path], self.residues[feature])
+            merge_residues(self.folder / "m", {"s": self.residues[feature]}, [path])
         return stats
 
     def check(self):
@@ -293,7 +293,7 @@ def test_an_error_of_a_sync_leaves_no_file(tmp_path, monkeypatch):
                     writer.write("SQ.x", {"logits": np.ones((30, 33), np.float32)}, "x")
                     writer.finish({})
             else:
-                merge_residues(tmp_path / "m", "s", [run.chunk_files["logits"]], path)
+                merge_residues(tmp_path / "m", {"s": path}, [run.chunk_files["logits"]])
         assert not path.exists()
 
 

@@ -26,7 +26,7 @@ from packed_esm.store.embeddings import (
     write_chunk,
 )
 from packed_esm.store.integrity import check_file
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.merge_residues import merge_residues
 from packed_esm.store.residues import ResidueWriter, open_residues, residue_settings
 
@@ -56,13 +56,13 @@ def run(tmp_path):
         for p, n in enumerate(order)
     ]
     manifest = pd.DataFrame(rows, columns=SCHEMA.names)
-    write_manifest(tmp_path / "m.parquet", manifest, {})
+    write_manifest(tmp_path / "m.parquet", manifest, {"s": "00", "other": "00"})
     return tmp_path, paths, embedded(manifest)
 
 
 def merged(run):
     folder, paths, rows = run
-    merge_sample(folder / "m.parquet", "s", paths, folder / "s.parquet")
+    merge_samples(folder / "m.parquet", {"s": folder / "s.parquet"}, paths)
     return folder / "s.parquet", rows
 
 
@@ -127,7 +127,7 @@ def test_merging_twice_gives_the_same_bytes(run):
 
 def test_a_sample_without_records_gives_a_file_with_the_same_columns(run):
     folder, paths, _ = run
-    merge_sample(folder / "m.parquet", "other", paths, folder / "other.parquet")
+    merge_samples(folder / "m.parquet", {"other": folder / "other.parquet"}, paths)
     table = pq.read_table(folder / "other.parquet")
     assert table.num_rows == 0 and table.schema.field("mean_6").type.list_size == 4
 
@@ -338,7 +338,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_a_damaged_file_of_residues(residu
     with monkeypatch.context() as patched:
         patched.setattr("packed_esm.store.merge_residues.allot_copy", raises(error))
         with pytest.raises(type(error), match="^'?ours'?$"):
-            merge_residues(folder / "m.parquet", "s", paths, folder / "s.h5")
+            merge_residues(folder / "m.parquet", {"s": folder / "s.h5"}, paths)
     monkeypatch.setattr("packed_esm.store.residues.from_metadata", raises(error))
     with pytest.raises(type(error), match="^'?ours'?$"):
         residue_settings(paths[0])
@@ -359,7 +359,7 @@ def test_links_are_alive_where_a_folder_of_results_is_a_link(residue_run, monkey
         project.symlink_to(folder / "other" / "disk" / "project")
     monkeypatch.chdir(folder)
     chunks = [path.relative_to(folder) for path in paths]
-    merge_residues(folder / "m.parquet", "s", chunks, Path("project/residues/s.logits.h5"), link=True)
+    merge_residues(folder / "m.parquet", {"s": Path("project/residues/s.logits.h5")}, chunks, link=True)
     monkeypatch.chdir("/")
     with h5py.File(folder / "project" / "residues" / "s.logits.h5") as file:
         for row in rows.itertuples():
@@ -368,7 +368,7 @@ def test_links_are_alive_where_a_folder_of_results_is_a_link(residue_run, monkey
 
 def test_links_stay_relative_so_that_the_results_can_be_moved_as_a_whole(residue_run):
     folder, paths, rows = residue_run
-    merge_residues(folder / "m.parquet", "s", paths, folder / "project" / "beside" / "s.logits.h5", link=True)
+    merge_residues(folder / "m.parquet", {"s": folder / "project" / "beside" / "s.logits.h5"}, paths, link=True)
     (folder / "project").rename(folder / "moved")
     with h5py.File(folder / "moved" / "beside" / "s.logits.h5") as file:
         assert file.get("id0", getlink=True).filename == "../chunks/2.logits.h5"

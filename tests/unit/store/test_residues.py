@@ -28,7 +28,7 @@ from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.store import residues
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.store.merge_residues import merge_residues
 from packed_esm.store.residues import ResidueWriter, residue_checksum
 from packed_esm.validation.run import validate
@@ -71,12 +71,12 @@ def run(tmp_path):
             residues = {feature: chunk.with_suffix(f".{feature}.h5") for feature in features}
             paths = chunk, chunk.with_suffix(".arrow"), chunk.with_suffix(".json")
             embed_fasta(*paths, options, (), residues, storage)
-        merge_sample(tmp_path / "m", "s", [chunk.with_suffix(".arrow") for chunk in chunks], tmp_path / "s.parquet")
+        merge_samples(tmp_path / "m", {"s": tmp_path / "s.parquet"}, [chunk.with_suffix(".arrow") for chunk in chunks])
         return {feature: merge(feature) for feature in features}
 
     def merge(feature, link=False):
         out = tmp_path / "residues" / f"s.{feature}.h5"
-        merge_residues(tmp_path / "m", "s", [chunk.with_suffix(f".{feature}.h5") for chunk in chunks], out, link)
+        merge_residues(tmp_path / "m", {"s": out}, [chunk.with_suffix(f".{feature}.h5") for chunk in chunks], link)
         return out
 
     def check(paths, options=options, sequences=32):

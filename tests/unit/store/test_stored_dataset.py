@@ -47,7 +47,7 @@ def chunks(tmp_path, monkeypatch, request):
 
 def merge(chunks):
     folder = next(iter(chunks)).parent
-    merge_residues(folder / "m", "s", list(chunks), folder / "out" / "s.h5")
+    merge_residues(folder / "m", {"s": folder / "out" / "s.h5"}, list(chunks))
     return folder / "out" / "s.h5"
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from packed_esm.errors import DamagedFileError
-from packed_esm.sequences.manifest import SCHEMA, fasta_sha256, read_manifest, write_manifest
+from packed_esm.sequences.manifest import SCHEMA, fasta_sha256, manifest_writer, read_manifest, write_manifest
 from packed_esm.system.files import FileKind, read_json, replacing, write_json
 
 
@@ -139,7 +139,7 @@ def test_a_manifest_of_another_kind_is_named(tmp_path, change):
     elif change == "type":
         table = table.set_column(5, "length", table["length"].cast(pa.int64()))
     elif change == "metadata":
-        table = table.replace_schema_metadata({b"packed_esm_checksums": b"[", b"packed_esm_fasta_sha256": b"[]"})
+        table = table.replace_schema_metadata({b"packed_esm_samples": b"[", b"packed_esm_fasta_sha256": b"[]"})
     else:
         table = table.set_column(6, "digest", pa.array(["SQ.0", None, "SQ.2"]))
     pq.write_table(table, path)
@@ -207,16 +207,18 @@ def test_json_with_a_changed_number_is_named(tmp_path):
 
 @pytest.mark.parametrize(("column", "value"), [("id", "other"), ("length", 6), ("row", 7)])
 @pytest.mark.parametrize("row", [0, 499])
-def test_a_manifest_that_another_program_changed_is_noticed_in_any_row(tmp_path, monkeypatch, row, column, value):
-    monkeypatch.setattr("packed_esm.sequences.manifest.BATCH_ROWS", 100)
+def test_a_manifest_that_another_program_changed_is_noticed_in_any_row(tmp_path, row, column, value):
     rows = [("s", i, f"p{i}", f"p{i} x", i, 5, 0, f"SQ.{i}", "accepted", "", 0, i) for i in range(500)]
     path = tmp_path / "m.parquet"
-    write_manifest(path, pd.DataFrame(rows, columns=SCHEMA.names), {})
-    table = pq.read_table(path)
-    frame = table.to_pandas()
+    frame = pd.DataFrame(rows, columns=SCHEMA.names)
+    with manifest_writer(path, {}) as write:
+        for start in range(0, 500, 100):
+            write(pa.Table.from_pandas(frame[start : start + 100], SCHEMA, preserve_index=False))
+    metadata = pq.read_metadata(path).metadata
     frame.loc[row, column] = value
     changed = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
-    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path, write_page_checksum=True)
+    changed = changed.replace_schema_metadata({key: metadata[key] for key in metadata if key != b"ARROW:schema"})
+    pq.write_table(changed, path, row_group_size=100, write_page_checksum=True)
     for sample in (None, "s"):
         with pytest.raises(DamagedFileError, match="its rows do not match their checksums, it was changed"):
             read_manifest(path, sample)

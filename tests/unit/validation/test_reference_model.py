@@ -18,7 +18,7 @@ from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import ValidationError
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.tokens import tokenize
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.validation import reference_model
 from packed_esm.validation.reference import masked_logits, reference_outputs
 from packed_esm.validation.reference_model import load_reference, reference_tokens, stream_layers
@@ -56,7 +56,7 @@ def validated(tmp_path, folder):
         options = EmbedOptions(folder, layers=(0, 1, 2), device="cpu", **more)
         chunk_samples([("s", fasta)], [paths["c.fasta"]], paths["m.parquet"], paths["r.tsv"], paths["c.json"])
         embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], options)
-        merge_sample(paths["m.parquet"], "s", [paths["c.arrow"]], tmp_path / "s.parquet")
+        merge_samples(paths["m.parquet"], {"s": tmp_path / "s.parquet"}, [paths["c.arrow"]])
         tables = tmp_path / "v.tsv", tmp_path / "v.json"
         sample = ("s", fasta, tmp_path / "s.parquet")
         return validate([sample], paths["m.parquet"], [paths["e.json"]], *tables, ValidationOptions(), options)

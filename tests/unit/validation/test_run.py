@@ -1,5 +1,6 @@
 """The comparison with fair-esm can fail: what it must notice, and the sequence it must name."""
 
+import hashlib
 import logging
 import shutil
 import time
@@ -24,9 +25,11 @@ from packed_esm.outputs.table import MEASURES
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.sequences.windows import ResidueWindows
 from packed_esm.store.embeddings import ChunkFile, write_chunk
-from packed_esm.store.merge import merge_sample
+from packed_esm.store.merge import merge_samples
 from packed_esm.system.files import read_json, write_json
-from packed_esm.validation.run import stratified_sample, validate
+from packed_esm.validation import candidates
+from packed_esm.validation.candidates import Candidates, stratified_sample
+from packed_esm.validation.run import validate
 from packed_esm.validation.tolerance import ValidationOptions, find_failures
 
 OPTIONS = EmbedOptions(DEMO_PATH, layers=(3, 6), poolings=("mean", "bos"), device="cpu", tokens_per_pack=512)
@@ -41,7 +44,7 @@ def embedded_run(folder, sequences, embedding=OPTIONS):
     embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], embedding)
 
     def check(options=ValidationOptions(), embedding=embedding):  # noqa: B008
-        merge_sample(paths["m.parquet"], "s", [paths["c.arrow"]], folder / "s.parquet")
+        merge_samples(paths["m.parquet"], {"s": folder / "s.parquet"}, [paths["c.arrow"]])
         return validate(
             [("s", fasta, folder / "s.parquet")],
             paths["m.parquet"],
@@ -270,7 +273,7 @@ def test_a_run_without_records_passes_and_says_so(tmp_path):
     fasta.write_text("")
     chunk_samples([("s", fasta)], [tmp_path / "c.fasta"], tmp_path / "m", tmp_path / "r", tmp_path / "c.json")
     embed_fasta(tmp_path / "c.fasta", tmp_path / "c.arrow", tmp_path / "e.json", OPTIONS)
-    merge_sample(tmp_path / "m", "s", [tmp_path / "c.arrow"], tmp_path / "s.parquet")
+    merge_samples(tmp_path / "m", {"s": tmp_path / "s.parquet"}, [tmp_path / "c.arrow"])
     summary = validate(
         [("s", fasta, tmp_path / "s.parquet")],
         tmp_path / "m",
@@ -294,6 +297,27 @@ def test_the_sample_spreads_over_the_lengths_and_has_both_ends():
     assert len(stratified_sample(rows.iloc[[0, 0, 1]], 32, 0)) == 2  # equal sequences once
     for few in (2, 3):
         assert len(stratified_sample(rows, few, 0)) == few
+
+
+def test_of_very_many_sequences_a_random_sample_and_both_ends_are_candidates(monkeypatch):
+    """As many as are kept: all of them, the first record of each, whatever the batches."""
+    monkeypatch.setattr(candidates, "MOST_KEPT", 300)
+    lengths = np.random.default_rng(0).integers(10, 3000, 2000)
+    digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
+    rows = pd.DataFrame({"length": lengths, "digest": digests, "id": range(2000)})
+    again = pd.concat([rows, rows.assign(id=-1)])
+    chosen = []
+    for size in (1, 77, 4000):
+        found = Candidates()
+        batches = [again.iloc[start : start + size] for start in range(0, 4000, size)]
+        assert sum(map(len, found.among(batches))) == found.seen == 4000
+        chosen.append(found.rows.sort_values("digest").reset_index(drop=True)[["length", "digest", "id"]])
+        assert 300 <= len(found.rows) <= 302 and found.rows["digest"].is_unique and (found.rows["id"] >= 0).all()
+        assert found.rows["length"].min() == lengths.min() and found.rows["length"].max() == lengths.max()
+        assert abs(found.rows["length"].mean() / lengths.mean() - 1) < 0.1
+    assert chosen[0].equals(chosen[1]) and chosen[0].equals(chosen[2])
+    few = Candidates()
+    assert sum(map(len, few.among([rows[:200], rows[:200]]))) == 400 and few.rows["id"].tolist() == list(range(200))
 
 
 def test_the_worst_residue_is_named_even_where_the_mean_is_fine():

@@ -114,5 +114,5 @@ def storage_arguments(settings: Mapping[str, Any]) -> list[str]:
 
 
 def path_argument(path: str) -> str:
-    """Return a path as an argument that no program can confuse with an option."""
-    return f"./{path}" if path.startswith("-") else path
+    """Return a path as an argument that no program can confuse with an option, or with a file of arguments."""
+    return f"./{path}" if path.startswith(("-", "@")) else path

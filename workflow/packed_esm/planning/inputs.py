@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
+from ..sequences.fasta import fasta_bytes
 
 NUCLEOTIDES_PER_RESIDUE = 3  # as if one of six frames had no stop; in viral genomes 0.86 frames per window had none
 
@@ -54,15 +55,6 @@ def number_of_chunks(settings: Mapping[str, Any], fastas: Iterable[str]) -> int:
         return settings["chunks"]
     letters = NUCLEOTIDES_PER_RESIDUE if settings["input"] == "nucleotide" else 1
     return estimated_chunks(fastas, letters * settings["residues_per_chunk"])
-
-
-def fasta_bytes(fastas: Iterable[str]) -> int:
-    """Return the bytes of FASTA files without reading them; gzip is assumed to halve them.
-
-    Raises:
-        FileNotFoundError: a file does not exist (yet).
-    """
-    return sum(Path(fasta).stat().st_size * (2 if fasta.endswith(".gz") else 1) for fasta in fastas)
 
 
 def estimated_chunks(fastas: Iterable[str], residues_per_chunk: int) -> int:

@@ -79,26 +79,27 @@ class JobResources:
         return estimates.embedding_minutes(self.shape, residues, bool(self.gpus), threads, attempt, copies)
 
     def merging_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return MB of merge_sample and merge_residues."""
+        """Return MB of merge_samples and merge_residues."""
         return estimates.tables_memory_mb(estimates.MERGE_MB, _size(input.manifest), attempt)
 
     def merging_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return minutes of merge_sample and merge_residues."""
+        """Return minutes of merge_samples and merge_residues."""
         return estimates.tables_minutes(_size(input.manifest, *input.chunks), attempt)
 
     def exporting_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return MB of export_sample."""
+        """Return MB of export_samples."""
         return estimates.exporting_memory_mb(
             self.shape, _size(input.manifest), self._columns, attempt, chunk_bytes=_size(*input.chunks)
         )
 
     def exporting_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return minutes of export_sample."""
-        return estimates.exporting_minutes(self.shape, _size(input.embeddings), attempt)
+        """Return minutes of export_samples."""
+        return estimates.exporting_minutes(self.shape, _size(*input.embeddings), attempt)
 
     def validation_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of validate."""
-        return estimates.validation_memory_mb(self.shape, _size(input.manifest), attempt)
+        manifest = _size(input.manifest) if input.residue_values else 0
+        return estimates.validation_memory_mb(self.shape, manifest, attempt)
 
     def validation_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of validate."""
@@ -108,8 +109,7 @@ class JobResources:
 
     def scoring_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of score_variants."""
-        manifest, table = _size(input.manifest), _size(*input.table)
-        return estimates.scoring_memory_mb(self.shape, manifest, table, attempt, self._streamed)
+        return estimates.scoring_memory_mb(self.shape, _size(*input.table), attempt, self._streamed)
 
     def scoring_minutes(self, wildcards: Wildcards, input: Input, threads: int, attempt: int) -> int:  # noqa: A002
         """Return minutes of score_variants."""
@@ -121,7 +121,7 @@ class JobResources:
 
     def report_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of make_report."""
-        return estimates.tables_memory_mb(estimates.REPORT_MB, _size(input.manifest), attempt)
+        return estimates.report_memory_mb(_size(input.manifest), attempt)
 
     def report_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return minutes of make_report."""

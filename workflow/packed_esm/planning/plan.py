@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint
+from .groups import sample_groups
 from .inputs import number_of_chunks
+from .resources import RECORD_BYTES
 from .results import OF_COLUMNS, Results
 from .samples import SampleReader
 
@@ -34,8 +36,18 @@ class Plan:
     @cached_property
     def samples(self) -> dict[str, str]:
         """{sample: path of its FASTA file}."""
-        made_later = self.in_module and self.settings["chunks"] != "auto"
-        return SampleReader(self.folder.parent, made_later, self.in_module).read(self.settings["samples"])
+        return SampleReader(self.folder.parent, self.made_later, self.in_module).read(self.settings["samples"])
+
+    @property
+    def made_later(self) -> bool:
+        """Whether FASTA files may be missing, because a rule of another workflow creates them."""
+        return self.in_module and self.settings["chunks"] != "auto"
+
+    @property
+    def _growth(self) -> float:
+        """Bytes of the embeddings for a byte of FASTA."""
+        columns = len(self.settings["layers"]) * len(self.settings["pooling"])
+        return 4 * self.model.shape.embed_dim * columns / RECORD_BYTES
 
     def results(self, folder: str = "") -> Results:
         """Return the files of results, in a folder; by default results/NAME."""
@@ -45,4 +57,5 @@ class Plan:
             self.samples,
             number_of_chunks(self.settings, self.samples.values()),
             self.model.columns() if OF_COLUMNS & set(self.settings["formats"]) else (),
+            sample_groups(self.samples, None if self.made_later else self._growth),
         )

@@ -19,9 +19,14 @@ PACK_VALUES = 63e6, 32768  # of a layer in a pack on a GPU: at most the first, o
 MERGE_MB = 2000  # batches of 64 MiB, and the mapped parts of chunk files; 250 were measured
 EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
 EXPORT_BATCH_BYTES = 3 * 4096 * 4  # per number of an embedding; it is in memory three times: file, batch, copy
-FASTA_FACTOR = 8  # memory / bytes; measured when chunking: proteins 4.5, peptides 28; when embedding: 2.2, 6.6
+CHUNKING_MB = (
+    4000  # at most: DuckDB is limited to 2,000; 1,600 were measured of 10 million proteins, with Python's share
+)
+FASTA_FACTOR = 8  # memory / bytes; measured when embedding: proteins 2.2, peptides 6.6; chunking needs less of many
 TRANSLATE_FACTOR = 3  # memory / bytes; measured: reads 1, a chromosome in windows 2, whole 2.8
-MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file; 11 to 16 were measured
+MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file, where all rows of a sample are held; 11 to 16 were measured
+LENGTHS_FACTOR = 0.25  # the same, where a length is held of each record, 4 bytes of 64, twice
+CANDIDATES_MB = 500  # 262,144 rows of the manifest, 1 kB each
 SEQUENCES_FACTOR = 4  # memory / bytes of the chunks' FASTA files; proteins 2 were measured, peptides 3.5
 RECORD_BYTES = 200  # halved with each attempt; the third, 50, is a digest and a few residues
 EMBED_WEIGHTS_FACTOR = 2  # 1.8 were measured: the checkpoint and the model
@@ -54,8 +59,8 @@ def translating_minutes(fasta_bytes: float, attempt: int = 1) -> int:
 
 
 def chunking_memory_mb(fasta_bytes: float, attempt: int = 1) -> int:
-    """Return the memory to read all FASTA files."""
-    return _grown(PROGRAM_MB + FASTA_FACTOR * fasta_bytes / MB, attempt)
+    """Return the memory to chunk FASTA files of any size."""
+    return _grown(min(PROGRAM_MB + FASTA_FACTOR * fasta_bytes / MB, CHUNKING_MB), attempt)
 
 
 def chunking_minutes(fasta_bytes: float, attempt: int = 1) -> int:
@@ -95,12 +100,10 @@ def embedding_minutes(
     return _grown(START_MINUTES + _loading_minutes(shape) + _fasta_minutes(chunk_bytes) + compute, attempt)
 
 
-def scoring_memory_mb(
-    shape: ModelShape, manifest_bytes: float, table_bytes: float, attempt: int = 1, streamed: int | None = None
-) -> int:
-    """Return the memory to score variants: the weights, the manifest and the table."""
-    tables = (MANIFEST_FACTOR * manifest_bytes + VARIANTS_FACTOR * table_bytes) / MB
-    return _grown(TORCH_MB + weights_memory_mb(shape, streamed) + tables, attempt)
+def scoring_memory_mb(shape: ModelShape, table_bytes: float, attempt: int = 1, streamed: int | None = None) -> int:
+    """Return the memory to score variants: the weights, the table, and the rows of the manifest that it names."""
+    table = VARIANTS_FACTOR * table_bytes / MB
+    return _grown(TORCH_MB + weights_memory_mb(shape, streamed) + table, attempt)
 
 
 def scoring_minutes(
@@ -120,9 +123,13 @@ def scoring_minutes(
 
 
 def validation_memory_mb(shape: ModelShape, manifest_bytes: float, attempt: int = 1) -> int:
-    """Return the memory to compare with fair-esm; embeddings are read in batches."""
+    """Return the memory to compare with fair-esm; manifest and embeddings are read in batches.
+
+    Args:
+        manifest_bytes: of the manifest, if there are residue files, whose check holds the rows of a sample; else 0.
+    """
     weights = VALIDATE_WEIGHTS_FACTOR * shape.weight_bytes
-    return _grown(TORCH_MB + (weights + MANIFEST_FACTOR * manifest_bytes) / MB, attempt)
+    return _grown(TORCH_MB + CANDIDATES_MB + (weights + MANIFEST_FACTOR * manifest_bytes) / MB, attempt)
 
 
 def validation_minutes(
@@ -150,8 +157,13 @@ def exporting_minutes(shape: ModelShape, embeddings_bytes: float, attempt: int =
 
 
 def tables_memory_mb(base_mb: float, manifest_bytes: float, attempt: int = 1) -> int:
-    """Return the memory of a job that needs the manifest, and `base_mb` for any input."""
+    """Return the memory of a job that needs all rows of a sample, and `base_mb` for any input."""
     return _grown(base_mb + MANIFEST_FACTOR * manifest_bytes / MB, attempt)
+
+
+def report_memory_mb(manifest_bytes: float, attempt: int = 1) -> int:
+    """Return the memory to make the report: the proteins that it draws, and the lengths of all."""
+    return _grown(REPORT_MB + LENGTHS_FACTOR * manifest_bytes / MB, attempt)
 
 
 def tables_minutes(input_bytes: float, attempt: int = 1) -> int:

@@ -24,6 +24,7 @@ class Results:
         samples: {name: FASTA path}, from the sample sheet.
         chunks: number of chunks.
         columns: of embeddings; needed for formats with one file per column.
+        groups: of samples whose files one job merges; by default each sample is one.
     """
 
     folder: str
@@ -31,6 +32,10 @@ class Results:
     samples: Mapping[str, str]
     chunks: int
     columns: Sequence[str] = ()
+    groups: Sequence[Sequence[str]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", self.groups or [[sample] for sample in self.samples])
 
     @property
     def translated(self) -> bool:
@@ -48,7 +53,7 @@ class Results:
     @property
     def embeddings(self) -> dict[str, str]:
         """{sample: path of its embeddings}."""
-        return {sample: f"{self.folder}/embeddings/{sample}.parquet" for sample in self.samples}
+        return {sample: self.embedding_file(sample) for sample in self.samples}
 
     @property
     def features(self) -> list[str]:
@@ -59,7 +64,7 @@ class Results:
     def residues(self) -> dict[tuple[str, str], str]:
         """{(sample, feature): path} of the residue files."""
         pairs = [(sample, feature) for sample in self.samples for feature in self.features]
-        return {(sample, feature): f"{self.folder}/residues/{sample}.{feature}.h5" for sample, feature in pairs}
+        return {(sample, feature): self.residue_file(sample, feature) for sample, feature in pairs}
 
     @property
     def has_linked_residues(self) -> bool:
@@ -70,17 +75,24 @@ class Results:
         """Return the files that values of each residue lie in."""
         if not self.has_linked_residues:
             return list(self.residues.values())
-        return [path.removesuffix("json") + f"{feature}.h5" for feature in self.features for path in self.statistics()]
+        return [path for feature in self.features for path in self.chunk_files(f"{feature}.h5")]
+
+    def embedding_file(self, sample: str) -> str:
+        """Return the path of the embeddings of a sample."""
+        return f"{self.folder}/embeddings/{sample}.parquet"
+
+    def residue_file(self, sample: str, feature: str) -> str:
+        """Return the path of the values of a feature for each residue of a sample."""
+        return f"{self.folder}/residues/{sample}.{feature}.h5"
 
     def exported_residues(self, sample: str) -> dict[str, str]:
         """Return {feature: path} of the residue files whose values go into fair-esm's .pt files of a sample."""
         features = self.features if "pt" in self.settings["formats"] else []
-        return {feature: self.residues[sample, feature] for feature in features}
+        return {feature: self.residue_file(sample, feature) for feature in features}
 
     def exported_chunks(self) -> list[str]:
         """Return the FASTA files of the chunks, for formats that have something of the sequences themselves."""
-        needed = WITH_SEQUENCES & set(self.settings["formats"])
-        return [path.removesuffix("json") + "fasta" for path in self.statistics()] if needed else []
+        return self.chunk_files("fasta") if WITH_SEQUENCES & set(self.settings["formats"]) else []
 
     def exports(self, sample: str) -> list[tuple[str, ...]]:
         """Return the options of export_sample.py for each file of `formats`; the last word of an option is the path."""
@@ -96,6 +108,10 @@ class Results:
             "pt": [("--pt", f"{stem}.pt")],
         }
         return [option for name in options if name in self.settings["formats"] for option in options[name]]
+
+    def exported(self) -> list[str]:
+        """Return the files of `formats`."""
+        return [path for sample in self.samples for *_, path in self.exports(sample)]
 
     @property
     def validation(self) -> str:
@@ -115,19 +131,22 @@ class Results:
 
     def final(self) -> list[str]:
         """Return the final files of a run."""
-        exported = [path for sample in self.samples for *_, path in self.exports(sample)]
         return [
             *self.embeddings.values(),
             *self.residues.values(),
-            *exported,
+            *self.exported(),
             *self.variants,
             self.validation,
             self.page,
         ]
 
+    def chunk_files(self, ending: str) -> list[str]:
+        """Return the files of all chunks with this ending: `fasta`, `arrow`, `json`, or that of a feature."""
+        return [f"{self.folder}/chunks/{i + 1}-of-{self.chunks}.{ending}" for i in range(self.chunks)]
+
     def statistics(self) -> list[str]:
         """Return the paths of the statistics of the embed jobs."""
-        return [f"{self.folder}/chunks/{i + 1}-of-{self.chunks}.json" for i in range(self.chunks)]
+        return self.chunk_files("json")
 
     def expected(self) -> list[str]:
         """Return all files and folders that a run creates."""
@@ -143,7 +162,7 @@ class Results:
         )
         translated = [f"translated/{sample}.{end}" for sample in self.samples for end in ("fasta", "tsv", "json")]
         return [
-            *(path.removesuffix("json") + ending for path in self.statistics() for ending in endings),
+            *(path for ending in endings for path in self.chunk_files(ending)),
             *(f"{self.folder}/{name}" for name in [*names, *(translated if self.translated else [])]),
             *self.final(),
         ]

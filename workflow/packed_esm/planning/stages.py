@@ -19,8 +19,9 @@ from .arguments import keys_of, setting
 from .checkpoint import Checkpoint
 from .config import plain
 from .inputs import user_path
+from .lists import write_lists
 from .record import Source, Stage, compare, read_record, write_record, write_stamps
-from .results import Results
+from .results import MOST_NAMED, Results
 
 
 def requested_stages(results: Results, checkpoint: Checkpoint, page: Mapping[str, Path]) -> dict[str, Stage]:
@@ -96,19 +97,21 @@ def compare_with_record(results: Results, stages: Mapping[str, Stage]) -> dict:
         print(f"{path}: incomplete record of the settings; everything runs again", file=sys.stderr)
     record, changes = compare(recorded, stages, digests_of_jobs(results, recorded))
     for stage, sentences in changes.items():
-        print(f"{results.folder}: {stage} runs again; {'; '.join(sentences)}", file=sys.stderr)
+        more = f"; and {len(sentences) - MOST_NAMED:,} more" if len(sentences) > MOST_NAMED else ""
+        print(f"{results.folder}: {stage} runs again; {'; '.join(sentences[:MOST_NAMED])}{more}", file=sys.stderr)
     return record
 
 
-def stamps_of(results: Results, record: Mapping, is_run: bool) -> dict[str, str]:
+def stamps_of(results: Results, record: Mapping, lists: Mapping[str, Iterable[str]], is_run: bool) -> dict[str, str]:
     """Return {stage: path of its stamp} for a record from `compare_with_record`.
 
-    A run updates the record and the stamps. A call that only shows something (`is_run` is false) gets new stamps in a
-    temporary folder.
+    A run updates the record, the stamps, and the lists of arguments. A call that only shows something (`is_run` is
+    false) gets new stamps in a temporary folder.
     """
     path = record_path(results)
     if is_run:
         write_record(path, record)
+        write_lists(results, lists)
         return write_stamps(path.with_suffix(""), record)
     elsewhere = Path(tempfile.mkdtemp(prefix="stamps-"))
     atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)

@@ -27,10 +27,6 @@ class Colouring:
         """Whether the values are numbers."""
         return self.values.dtype.kind == "f"
 
-    def of(self, rows: np.ndarray) -> "Colouring":
-        """Return the same of some of the proteins."""
-        return Colouring(self.name, self.values[rows])
-
 
 def metadata_colourings(metadata: Metadata) -> list[Colouring]:
     """Return what each column of the metadata says of the proteins, in the order of the sheet, up to MAX_COLUMNS."""

@@ -30,17 +30,16 @@ def explorer_data(
     Args:
         points: the proteins to show.
         neighbours: of these.
-        proteins: rows of the manifest, all proteins of the run.
-        colouring: values of all of them; the page begins with these colours.
-        metadata: of all of them.
+        proteins: their rows of the manifest.
+        colouring: their values; the page begins with these colours.
+        metadata: of them.
     """
-    shown = proteins.iloc[points.rows]
     columns = _columns(proteins, colouring, metadata)
     texts = [text for text in _texts(proteins) if text.name not in {column.name for column in columns}]
     return {
-        "ids": shown["id"].tolist(),
+        "ids": proteins["id"].tolist(),
         "views": [_encode_view(view) for view in points.views],
-        "columns": [_encode_column(column.of(points.rows)) for column in columns + texts],
+        "columns": [_encode_column(column) for column in columns + texts],
         "colourings": len(columns),  # the first columns: the page colours and lists by them
         "colour": next(i for i, column in enumerate(columns) if column.name == colouring.name),
         "neighbours": _encode_neighbours(neighbours),

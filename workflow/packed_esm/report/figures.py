@@ -178,9 +178,10 @@ def plot_message(path: Path, message: str) -> None:
 def plot_lengths(path: Path, lengths: Mapping[str, np.ndarray]) -> None:
     """Draw the distribution of lengths of each sample."""
     figure, ((axes,),) = _panels(1, 1, 3)
-    every = np.concatenate([*lengths.values(), np.zeros(0)])
-    if len(every):
-        bins = np.geomspace(max(1, every.min()), every.max() + 1, 40)
+    given = [values for values in lengths.values() if len(values)]
+    if given:
+        shortest, longest = min(values.min() for values in given), max(values.max() for values in given)
+        bins = np.geomspace(max(1, shortest), longest + 1, 40)
         shown = dict(list(lengths.items())[: len(PALETTE)])
         for sample, values in shown.items():
             axes.hist(values, bins=bins, histtype="step", linewidth=1.6, label=f"{_short(sample)} ({len(values):,})")

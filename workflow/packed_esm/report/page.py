@@ -15,8 +15,8 @@ from .colours import MAX_COLUMNS, Colouring, choose_colouring, columns_left_out
 from .explorer import as_json, explorer_data
 from .figures import plot_lengths, plot_stages, plot_throughput, plot_validation
 from .neighbours import COUNT, MAX_EXACT, nearest_by_cosine
-from .points import Points, plot_embeddings, read_points
-from .run_files import Run, RunFiles, read_run
+from .points import Points, choose_rows, plot_embeddings, read_points
+from .run_files import Proteins, Run, RunFiles, read_proteins, read_run
 from .tables import software, totals, worst_comparisons, worst_of_outputs
 
 FIGURES = {
@@ -27,7 +27,6 @@ FIGURES = {
     "throughput": "Rate and fill of each embed job",
     "stages": "Seconds of each embed job",
 }
-MAX_REJECTS_SHOWN = 1000
 HERE = Path(__file__).parent
 
 
@@ -58,12 +57,14 @@ def write_report(files: RunFiles, options: PageOptions, figures: Path, html: Pat
         DamagedFileError: a file of the run is incomplete, or was changed.
     """
     run = read_run(files)
-    metadata = match_metadata(run.proteins, options.metadata) if options.metadata else None
-    colouring = choose_colouring(run.proteins, options.color_by, metadata)
-    points = read_points(run)
+    rows = choose_rows(run)
+    proteins = read_proteins(files, rows)
+    metadata = match_metadata(proteins.drawn, options.metadata) if options.metadata else None
+    colouring = choose_colouring(proteins.drawn, options.color_by, metadata)
+    points = read_points(run, rows)
     paths = {name: figures / f"{name}.png" for name in FIGURES}
-    _draw(run, points, colouring, paths)
-    data = explorer_data(points, nearest_by_cosine(points.matrix), run.proteins, colouring, metadata)
+    _draw(run, proteins, points, colouring, paths)
+    data = explorer_data(points, nearest_by_cosine(points.matrix), proteins.drawn, colouring, metadata)
     page = _template().render(
         figures={name: _figure(paths[name], title, options.captions) for name, title in FIGURES.items()},
         stale=options.stale,
@@ -77,10 +78,9 @@ def write_report(files: RunFiles, options: PageOptions, figures: Path, html: Pat
     write_text(html, page)
 
 
-def _draw(run: Run, points: Points, colouring: Colouring, paths: Mapping[str, Path]) -> None:
-    plot_embeddings(points, colouring, run.proteins["sample"].to_numpy(object), paths["pca"], paths["umap"])
-    lengths = {name: run.proteins.loc[run.proteins["sample"] == name, "length"] for name in run.sample_names}
-    plot_lengths(paths["lengths"], {name: values.to_numpy() for name, values in lengths.items()})
+def _draw(run: Run, proteins: Proteins, points: Points, colouring: Colouring, paths: Mapping[str, Path]) -> None:
+    plot_embeddings(points, colouring, proteins.drawn["sample"].to_numpy(object), paths["pca"], paths["umap"])
+    plot_lengths(paths["lengths"], proteins.lengths)
     plot_validation(paths["validation"], run.compared, run.validation["tolerance"])
     plot_throughput(paths["throughput"], run.stats)
     plot_stages(paths["stages"], run.stats)
@@ -105,8 +105,8 @@ def _input_section(run: Run) -> dict:
     return {
         "counts": run.counts,
         "samples": run.files.samples,
-        "rejected": run.rejected.head(MAX_REJECTS_SHOWN).to_dict("records"),
-        "rejected_total": len(run.rejected),
+        "rejected": run.rejected.to_dict("records"),
+        "rejected_total": run.unusual,
         "rejected_path": run.files.rejected,
     }
 

@@ -51,17 +51,23 @@ class Points:
 
     def legend(self, colouring: Colouring) -> list[tuple[str, str, int]]:
         """Return the entries of the page's legend, as `legend_entries`; none where no protein is drawn."""
-        return legend_entries(colouring.of(self.rows)) if self.views else []
+        return legend_entries(colouring) if self.views else []
 
 
-def read_points(run: Run) -> Points:
-    """Read the first embedding column of all proteins, or of as many as may be, drawn at random, and project it."""
+def choose_rows(run: Run) -> np.ndarray:
+    """Return the proteins to draw, int64 [n], ascending: all, or as many as may be, at random."""
+    _, width = _first_column(run.files.samples[0][1])
+    total, most = run.embedded, min(MAX_POINTS, MAX_VALUES // width)
+    if total <= most:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+
+
+def read_points(run: Run, rows: np.ndarray) -> Points:
+    """Read the first embedding column of the proteins of `choose_rows`, and project it."""
     paths = [path for _, path in run.files.samples]
     column, width = _first_column(paths[0])
-    total, most = len(run.proteins), min(MAX_POINTS, MAX_VALUES // width)
-    rows = np.arange(total)
-    if total > most:
-        rows = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+    total = run.embedded
     matrix = _read_column(paths, column, width, rows)
     if len(rows) < MIN_PCA_POINTS:
         return Points(column, matrix, rows, total, [], None)
@@ -76,12 +82,12 @@ def plot_embeddings(points: Points, colouring: Colouring, samples: np.ndarray, p
 
     Args:
         points: what to draw.
-        colouring: values of all proteins of the run.
+        colouring: values of these proteins.
         samples: the sample of each of them.
         pca, umap: PNG.
     """
     count = len(points.rows)
-    rest = (colouring.of(points.rows), samples[points.rows], points.title(colouring))
+    rest = (colouring, samples, points.title(colouring))
     if points.components:
         plot_points(pca, points.components, *rest)
     else:

@@ -1,7 +1,9 @@
 """A short summary of a run, as text for the terminal."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
+MOST_SAMPLES = 20  # in a table on the terminal; the page and counts.json have all
 CHANGED = ("replaced", "truncated", "split")  # embedded, but not as in the FASTA
 
 
@@ -16,13 +18,16 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def sample_table(counts: Mapping) -> str:
-    """Return the records and residues of each sample, and their sums; `counts` is from chunk_fasta."""
+    """Return the records and residues of the first samples, and the sums of all; `counts` is from chunk_fasta."""
     columns = ("records", "accepted", "changed", "rejected", "residues")
-    rows = dict(counts["samples"])
-    if len(rows) > 1:
+    samples = counts["samples"]
+    rows = dict(itertools.islice(samples.items(), MOST_SAMPLES))
+    if len(samples) > 1:
         rows["all"] = counts
     rows = {name: row | {"changed": sum(row[status] for status in CHANGED)} for name, row in rows.items()}
-    return table([("sample", *columns), *((name, *(f"{row[c]:,}" for c in columns)) for name, row in rows.items())])
+    shown = table([("sample", *columns), *((name, *(f"{row[c]:,}" for c in columns)) for name, row in rows.items())])
+    more = len(samples) - MOST_SAMPLES
+    return f"{shown}\n({more:,} more samples are in counts.json)" if more > 0 else shown
 
 
 def rate(stats: Sequence[Mapping]) -> str:

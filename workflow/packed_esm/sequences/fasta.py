@@ -6,7 +6,7 @@ memory of their record. This parser gives the same records.
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -44,6 +44,15 @@ def sha256_as_read(path: str | Path, identity: list[int] | None) -> str:
     if file_identity(path) != identity:
         raise FastaError(f"{path}: it changed while it was read; run again")
     return digest
+
+
+def fasta_bytes(fastas: Iterable[str | Path]) -> int:
+    """Return the bytes of FASTA files without reading them; gzip is assumed to halve them.
+
+    Raises:
+        FileNotFoundError: a file does not exist (yet).
+    """
+    return sum(Path(fasta).stat().st_size * (2 if str(fasta).endswith(".gz") else 1) for fasta in fastas)
 
 
 def read_records(path: str | Path, max_letters: int | None = None) -> Iterator[Record]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from ..errors import FastaError
-from .fasta import Record
 
 
 class RecordIds:
@@ -27,21 +26,20 @@ class RecordIds:
     def suffixed(self) -> int:
         return len(self._last_suffix)
 
-    def add(self, record: Record) -> str:
-        """Return the record's id, with a suffix if it is repeated, and remember its line.
+    def add(self, name: str, line: int) -> str:
+        """Return the id of a record, with a suffix if it is repeated, and remember its line.
 
         Raises:
             FastaError: the id is repeated, and `on_duplicate_id` is `fail`.
         """
-        name = record.id
         if name in self.first_line:
             if self._on_duplicate_id == "fail":
                 raise FastaError(
-                    f"{self._path}, line {record.line}: id {name!r} is already on line {self.first_line[name]}; "
+                    f"{self._path}, line {line}: id {name!r} is already on line {self.first_line[name]}; "
                     "rename one, or set on_duplicate_id: suffix"
                 )
             name = self._with_suffix(name)
-        self.first_line[name] = record.line
+        self.first_line[name] = line
         return name
 
     def _with_suffix(self, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import string
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from .alphabet import (
     residue_count,
 )
 from .fasta import MAX_RESIDUES, Record, read_records
-from .ids import RecordIds
 from .manifest import ACCEPTED, REJECTED, REPLACED, SPLIT, TRUNCATED, RecordRow
 from .options import ChunkOptions, LongProteins
 from .rejects import RejectLog
@@ -34,21 +33,6 @@ ADVICE = {  # what to do about characters that are not residues
 }
 
 
-class Unique(NamedTuple):
-    """A unique sequence, and the first record that has it: `sample|id`."""
-
-    sequence: str
-    name: str
-
-
-@dataclass
-class Reading:
-    """The rows of the manifest, and the unique sequences by digest, of what has been read so far."""
-
-    rows: list[RecordRow] = field(default_factory=list)
-    unique: dict[str, Unique] = field(default_factory=dict)
-
-
 class Classified(NamedTuple):
     """The sequence that is kept of a record, its status in the manifest, and the reason (empty if accepted)."""
 
@@ -57,35 +41,41 @@ class Classified(NamedTuple):
     reason: str
 
 
-def read_sample(name: str, path: Path, reading: Reading, options: ChunkOptions) -> list[tuple[str, int]]:
-    """Add a sample's records to `reading`; return (id, line) of those that look like nucleotides.
+def read_sample(name: str, path: Path, options: ChunkOptions) -> Iterator[tuple[RecordRow, str]]:
+    """Yield the row and the sequence of each record of a sample, in order; a rejected one has no sequence.
+
+    Ids are as they stand in the file: the same one may come again.
 
     Raises:
         FastaError: see `chunk_samples`.
     """
-    nucleotide_like = []
-    ids, rejects = RecordIds(path, options.records.on_duplicate_id), RejectLog(path, "rejected.tsv")
+    has_ids, like_nucleotides, first_like_them = False, 0, None
+    rejects = RejectLog(path, "rejected.tsv")
     with progress_bar(None, "records", f"reading {name}") as bar:
         for position, record in enumerate(read_records(path, options.records.max_record_residues or MAX_RESIDUES)):
-            record_id = record.id and ids.add(record)
+            has_ids |= bool(record.id)
             kept = classify(path, record, options.records.on_invalid)
             if kept.status != REJECTED:
                 kept = limit_length(kept, options.long_proteins)
-            row = _manifest_row(name, position, record, record_id, kept)
-            reading.rows.append(row)
             if kept.status == REJECTED:
-                rejects.add(record.line, record_id, kept.reason)
-            else:
-                reading.unique.setdefault(row.digest, Unique(kept.sequence, f"{name}|{record_id}"))
-                if looks_like_nucleotides(kept.sequence):
-                    nucleotide_like.append((record_id, record.line))
+                rejects.add(record.line, record.id, kept.reason)
+            elif looks_like_nucleotides(kept.sequence):
+                like_nucleotides += 1
+                first_like_them = first_like_them or (record.id, record.line)
+            yield _manifest_row(name, position, record, kept), "" if kept.status == REJECTED else kept.sequence
             bar.update(1)
     rejects.close()
-    if ids.suffixed:
-        log.warning("%s: %d repeated ids got suffixes", path, ids.suffixed)
-    if not ids.first_line:
+    if not has_ids:
         log.warning("%s: sample %s has no record with an id", path, name)
-    return nucleotide_like
+    if first_like_them and not options.translated:
+        log.warning(
+            "%s: %d records of sample %s look like nucleotides, the first is %r on line %d; they are kept as "
+            "proteins; set input: nucleotide to translate them",
+            path,
+            like_nucleotides,
+            name,
+            *first_like_them,
+        )
 
 
 def classify(path: Path, record: Record, on_invalid: str) -> Classified:
@@ -133,11 +123,11 @@ def limit_length(kept: Classified, options: LongProteins) -> Classified:
     return Classified(sequence, status, "; ".join(filter(None, (kept.reason, reason))))
 
 
-def _manifest_row(sample: str, position: int, record: Record, record_id: str, kept: Classified) -> RecordRow:
+def _manifest_row(sample: str, position: int, record: Record, kept: Classified) -> RecordRow:
     return RecordRow(
         sample=sample,
         position=position,
-        id=record_id,
+        id=record.id,
         description=record.description,
         line=record.line,
         length=residue_count(kept.sequence),

@@ -170,7 +170,7 @@ def translate_fasta(
         write_row = csv.writer(rows, delimiter="\t", lineterminator="\n").writerow
         write_row(TableRow._fields)
         for record in read_records(fasta, records.max_record_residues or MAX_NUCLEOTIDES):
-            name = record.id and ids.add(record)
+            name = record.id and ids.add(record.id, record.line)
             classified = _classify(fasta, record, records.on_invalid)
             row = _write_proteins(proteins, name, record, classified, translation.window, codons)
             del record, classified  # before the next one is read

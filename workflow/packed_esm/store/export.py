@@ -1,8 +1,9 @@
 """Write a sample in the formats of other programs, in one pass over its Parquet file; each row is checked."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pyarrow as pa
 
 from ..errors import OptionError
 from ..sequences.chunk_sequences import read_sequences
-from ..sequences.manifest import embedded, read_manifest
-from ..sequences.metadata import match_metadata
+from ..sequences.manifest import Manifest, embedded, read_manifest
+from ..sequences.metadata import Metadata, match_metadata
+from ..system.files import file_identity
 from ..system.progress import progress_bar
 from .embeddings import embedding_columns, sample_schema, sample_settings, vector_dtype
 from .formats import Batch, Format, Sample, Write, h5_file, h5ad_file, ids_file, npy_file, skbio_file
@@ -33,6 +35,7 @@ def export_sample(
     skbio: Sequence[tuple[str, Path]] = (),
     h5ad: Path | None = None,
     chunks: Sequence[Path] = (),
+    sequences: Mapping[str, str] | None = None,
     metadata: Path | None = None,
     others: Sequence[Format] = (),
 ) -> int:
@@ -48,6 +51,7 @@ def export_sample(
         skbio: (column, path) of files in scikit-bio's `embed` format.
         h5ad: AnnData file.
         chunks: FASTA files of the chunks, in the order of the manifest's `chunk`; h5 and skbio need the sequences.
+        sequences: {digest: sequence}, if they were read for several samples at once.
         metadata: the user's sheet, whose columns go into the AnnData file.
         others: further formats, as `embedding.pt_files` has one.
 
@@ -59,7 +63,11 @@ def export_sample(
         SheetError: a mistake in the metadata, or it has none of the run's proteins.
     """
     rows, known = _read_rows(manifest_path, name, metadata)
-    sample = _sample(embeddings, rows, _read_sequences(rows, chunks) if h5 or skbio else [], known)
+    texts: list[str] = []
+    if h5 or skbio:
+        sequences = sequences_of_samples(manifest_path, [name], chunks) if sequences is None else sequences
+        texts = [sequences[digest] for digest in rows["digest"]]
+    sample = _sample(embeddings, rows, texts, known)
     _check_columns(embeddings, sample, [column for column, _ in (*h5, *npy, *skbio)])
     formats: list[AbstractContextManager[Write]] = [
         *(h5_file(path, column, sample) for column, path in h5),
@@ -83,26 +91,50 @@ def export_sample(
     return start
 
 
-def _read_rows(manifest_path: Path, name: str, sheet: Path | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Return a sample's rows of the manifest that have an embedding, and their metadata.
+def sequences_of_samples(manifest_path: Path, samples: Iterable[str], chunks: Sequence[Path]) -> dict[str, str]:
+    """Return {digest: sequence} of the records of samples; each chunk is read once.
 
-    The sheet is matched to the proteins of all samples, because it may have none of one sample.
+    Args:
+        manifest_path: of all samples.
+        samples: their names.
+        chunks: FASTA files of the chunks, in the order of the manifest's `chunk`.
+
+    Raises:
+        FastaError: a chunk cannot be read, or lacks a sequence.
+        OptionError: chunks are missing.
     """
-    rows = embedded(read_manifest(manifest_path, None if sheet else name)).sort_values("position")
-    chosen = (rows["sample"] == name).to_numpy()
-    metadata = match_metadata(rows, sheet) if sheet else None
-    known = {column: metadata.values(column)[chosen] for column in metadata.sheet.columns} if metadata else {}
-    return rows[chosen], known
-
-
-def _read_sequences(rows: pd.DataFrame, chunks: Sequence[Path]) -> list[str]:
-    needed = int(rows["chunk"].max()) + 1 if len(rows) else 0
+    wanted: dict[str, int] = {}
+    with Manifest(manifest_path) as manifest:
+        for rows in (embedded(part) for sample in samples for part in manifest.batches(sample)):
+            wanted |= zip(rows["digest"], rows["chunk"], strict=True)
+    needed = max(wanted.values(), default=-1) + 1
     if len(chunks) < needed:
         raise OptionError(
             f"chunks: h5 and skbio need the sequences; give the FASTA files of all chunks: {len(chunks)} are given, "
             f"and the manifest names {needed}"
         )
-    return read_sequences([chunks[number] for number in sorted(rows["chunk"].unique())], rows["digest"].tolist())
+    digests = list(wanted)
+    return dict(zip(digests, read_sequences([chunks[i] for i in sorted(set(wanted.values()))], digests), strict=True))
+
+
+def _read_rows(manifest_path: Path, name: str, sheet: Path | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Return a sample's rows of the manifest that have an embedding, and their metadata."""
+    if not sheet:
+        return embedded(read_manifest(manifest_path, name)).sort_values("position"), {}
+    files = [(path, tuple(file_identity(path) or ())) for path in (manifest_path, sheet)]
+    rows, metadata = _matched(*files)
+    chosen = (rows["sample"] == name).to_numpy()
+    return rows[chosen], {column: metadata.values(column)[chosen] for column in metadata.sheet.columns}
+
+
+@lru_cache(1)  # for the samples of a group
+def _matched(manifest: tuple[Path, tuple], sheet: tuple[Path, tuple]) -> tuple[pd.DataFrame, Metadata]:
+    """Return the rows of all samples and their metadata: the sheet may have none of one sample.
+
+    The files are given with their identities, so that those of a changed file are read again.
+    """
+    rows = embedded(read_manifest(manifest[0])).sort_values("position")
+    return rows, match_metadata(rows, sheet[0])
 
 
 def _sample(embeddings: Path, rows: pd.DataFrame, sequences: list[str], known: dict[str, np.ndarray]) -> Sample:

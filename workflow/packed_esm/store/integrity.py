@@ -1,6 +1,6 @@
 """Check the files between the rules: every row of a merged file, and that other files belong to the same run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +9,45 @@ import pyarrow as pa
 
 from ..errors import ValidationError
 from ..sequences.accessions import accession_of
-from ..sequences.manifest import fasta_sha256
+from ..sequences.manifest import Rows, fasta_sha256
 from ..system.files import read_json, sha256
 from .embeddings import embedding_columns, row_checksums, sample_batches, sample_settings
 from .settings import differences
 
+ROWS_AT_ONCE = 2**16
 
-def check_file(path: Path, rows: pd.DataFrame) -> None:
+
+def check_file(path: Path, rows: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
     """Check every row of a sample's Parquet file; for the errors see `checked_batches`."""
     for _ in checked_batches(path, rows):
         pass
 
 
-def checked_batches(path: Path, rows: pd.DataFrame) -> Iterator[pa.Table]:
+def checked_batches(path: Path, rows: pd.DataFrame | Iterable[pd.DataFrame]) -> Iterator[pa.Table]:
     """Yield the rows of a sample's Parquet file in batches; check their values, and ids and order by the manifest.
 
     Args:
         path: Parquet file.
-        rows: of the manifest, for the records of the sample that have an embedding, in input order.
+        rows: of the manifest, for the records of the sample that have an embedding, in input order; at once or in
+            batches.
 
     Raises:
         ValidationError: a row is wrong; the message names the first such sequence.
         EmbeddingFileError: the file is not a complete Parquet file of this workflow.
     """
     sample_settings(path)
-    start = 0
+    start, expected = 0, Rows([rows] if isinstance(rows, pd.DataFrame) else rows)
     for table in sample_batches(path):
-        _check_identity(path, start, table, rows.iloc[start : start + len(table)])
+        _check_identity(path, start, table, expected.take(len(table)))
         _check_values(path, start, table)
         start += len(table)
         yield table
-    if start != len(rows):
+    if missing := expected.take(1)["id"].tolist():
+        total = start + 1
+        while more := len(expected.take(ROWS_AT_ONCE)):
+            total += more
         raise ValidationError(
-            f"{path}: ends after {start} of {len(rows)} rows; sequence {rows.iloc[start]['id']!r} is missing; "
+            f"{path}: ends after {start} of {total} rows; sequence {missing[0]!r} is missing; "
             "remove the file and run again"
         )
 

@@ -1,15 +1,18 @@
 """Join manifest and chunk files of residues to one file a sample and feature."""
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import h5py
+import pandas as pd
 
-from ..sequences.manifest import embedded, read_manifest
 from ..system.progress import progress_bar
 from .hdf5 import NewFile, new_hdf5, write_attribute
+from .merge import NO_ROWS, rows_of_samples
 from .names import dataset_names
 from .residue_checks import ResidueChecks
 from .residues import (
@@ -26,15 +29,18 @@ from .settings import SETTINGS_KEY, common_settings, to_metadata
 from .stored_dataset import StoredDataset, allot_copy
 from .write_back import WriteBack
 
+OPEN_FILES = 100  # of samples; systems allow 256 at least
 
-def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path], out: Path, link: bool = False) -> int:
-    """Write the file of one feature of a sample: a dataset for each record; return their number.
+
+def merge_residues(
+    manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Sequence[Path], link: bool = False
+) -> int:
+    """Write the files of one feature of samples: a dataset for each record; return their number.
 
     Args:
         manifest_path: of all samples.
-        sample: which to write.
+        outs: {sample: HDF5 file}. It holds copies of the datasets, and needs no other file.
         chunk_paths: files of the feature, in the order of the manifest's `chunk`.
-        out: HDF5 file. It holds copies of the datasets, and needs no other file.
         link: write links to the datasets of the chunks instead. They are relative: they work as long as the chunks stay
             where they are beside it.
 
@@ -42,30 +48,51 @@ def merge_residues(manifest_path: Path, sample: str, chunk_paths: Sequence[Path]
         EmbeddingFileError: a chunk that is damaged, has other settings than the rest, lacks a record, or has values
             that changed since they were computed.
     """
-    rows = embedded(read_manifest(manifest_path, sample)).sort_values("position")
-    rows["name"] = dataset_names(rows["id"].tolist())
     settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
-    with new_hdf5(out, **FORMAT) as file, progress_bar(len(rows), "records", f"merging {sample}") as bar:
-        file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
-        file.attrs[FEATURE] = feature or ""
-        for number, records in rows.groupby("chunk"):
-            # Of the folders as they are: HDF5 follows `..` from the folder that a link to one leads to.
-            home = chunk_paths[number].parent.resolve() / chunk_paths[number].name
-            home_from_here = os.path.relpath(home, out.parent.resolve())
-            path = chunk_paths[number]
-            with (
-                open_residues(path) as chunk,
-                WriteBack([file.descriptor]) as write_back,
-                ResidueChecks(path, settings, feature, bar.update) as checks,
-            ):
-                for record in records.itertuples():
-                    to = partial(_copy, target=file, name=record.name, original_id=record.id, write_back=write_back)
-                    copy = None if link else to
-                    where = f"{record.sample}|{record.id}"
-                    checks.check(chunk, record.digest, record.digest, record.length, where, copy)
-                    if link:
-                        file[record.name] = h5py.ExternalLink(home_from_here, record.digest)
-    return len(rows)
+    merged, samples = 0, rows_of_samples(manifest_path, outs)
+    with progress_bar(None, "records", "merging") as bar:
+        while some := {name: pd.concat([NO_ROWS, *parts]) for name, parts in itertools.islice(samples, OPEN_FILES)}:
+            rows = pd.concat([rows.assign(name=dataset_names(rows["id"].tolist())) for rows in some.values()])
+            with ExitStack() as stack:
+                files = {sample: stack.enter_context(new_hdf5(outs[sample], **FORMAT)) for sample in some}
+                for file in files.values():
+                    file.attrs[SETTINGS_ATTRIBUTE] = to_metadata(settings)[SETTINGS_KEY].decode()
+                    file.attrs[FEATURE] = feature or ""
+                for number, records in rows.groupby("chunk"):
+                    path = chunk_paths[number]
+                    with (
+                        open_residues(path) as chunk,
+                        WriteBack([file.descriptor for file in files.values()]) as write_back,
+                        ResidueChecks(path, settings, feature, bar.update) as checks,
+                    ):
+                        links = _links(path, outs) if link else {}
+                        _add_datasets(chunk, records, files, links, write_back, checks)
+            merged += len(rows)
+    return merged
+
+
+def _links(chunk: Path, outs: Mapping[str, Path]) -> dict[str, str]:
+    """Return {sample: path of a chunk's file from the folder of the sample's file}."""
+    # Of the folders as they are: HDF5 follows `..` from the folder that a link to one leads to.
+    home = chunk.parent.resolve() / chunk.name
+    return {sample: os.path.relpath(home, out.parent.resolve()) for sample, out in outs.items()}
+
+
+def _add_datasets(
+    chunk: h5py.File,
+    records: pd.DataFrame,
+    files: Mapping[str, NewFile],
+    links: Mapping[str, str],
+    write_back: WriteBack,
+    checks: ResidueChecks,
+) -> None:
+    """Check datasets of a chunk, and copy each, or add a link to it, to the file of its sample."""
+    for record in records.itertuples():
+        file, where = files[record.sample], f"{record.sample}|{record.id}"
+        to = partial(_copy, target=file, name=record.name, original_id=record.id, write_back=write_back)
+        checks.check(chunk, record.digest, record.digest, record.length, where, None if links else to)
+        if links:
+            file[record.name] = h5py.ExternalLink(links[record.sample], record.digest)
 
 
 def _copy(dataset: StoredDataset, target: NewFile, name: str, original_id: str, write_back: WriteBack) -> None:

@@ -74,6 +74,32 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def scratch_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, for files that are only needed while it is made; remove it at the end.
+
+    Folders that a killed process left for the same path are removed first.
+
+    Raises:
+        OSError: for example a folder without write permission.
+    """
+    path = Path(path)
+    folder = _temporary(path.with_name(f"{path.name}.scratch"))
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_room(folder: Path, needed: float, what: str) -> None:
+    """Raise OSError if a folder has fewer than `needed` bytes free; the message gives both numbers and the remedy."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = f"{what} needs about {needed / 1e9:,.1f} GB here, and {free / 1e9:,.1f} GB are free; make room"
+        raise OSError(errno.ENOSPC, message, str(folder))
+
+
 def _temporary(path: Path) -> Path:
     """Return a temporary name beside `path`; make its folder, and remove what killed processes left of `path`."""
     _check_writable(path.parent)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
 
 from ..checkpoints.digest import CheckpointDigest, read_digests, start_digest
@@ -16,13 +15,14 @@ from ..embedding.embedder import Embedder
 from ..embedding.options import EmbedOptions, StorageOptions
 from ..errors import ValidationError
 from ..outputs.table import MEASURES, POOLINGS, SEQUENCE_MEASURES
-from ..sequences.manifest import embedded, read_manifest
+from ..sequences.manifest import Manifest, embedded, read_manifest
 from ..store.embeddings import sample_settings
 from ..store.integrity import check_file, check_sources, read_stats
 from ..store.residue_checks import check_residues
 from ..store.residues import residue_settings
 from ..store.settings import differences
 from ..system.files import replacing, write_json
+from .candidates import Candidates, stratified_sample
 from .comparison import compare
 from .stored import read_sequences, read_stored
 from .tolerance import INSTEAD, ValidationOptions, bounds_of, find_failures
@@ -54,24 +54,25 @@ def validate(
     Raises:
         ValidationError: a check failed; all failures are logged, the message has the first five.
     """
-    rows = embedded(read_manifest(manifest_path))
-    for sample, _, path in samples:
-        check_file(path, rows[rows["sample"] == sample])
+    candidates = Candidates()
+    with Manifest(manifest_path) as manifest:
+        for sample, _, path in samples:
+            check_file(path, candidates.among(manifest.embedded(sample)))
     for (sample, feature), path in residues.items():
-        check_residues(path, sample, rows[rows["sample"] == sample], feature)
+        check_residues(path, sample, embedded(read_manifest(manifest_path, sample)), feature)
     digest = start_digest(Path(embedding.model), read_digests(stats_paths))
     embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding, digest)
     stats = read_stats(stats_paths, embedder.settings)
-    chosen = stratified_sample(rows, options.sequences, options.seed)
+    chosen = stratified_sample(candidates.rows, options.sequences, options.seed)
     sequences = read_sequences(samples, chosen)
     check_sources({sample: fasta for sample, fasta, _ in samples}, manifest_path)
-    stored = read_stored(samples, residues, rows, chosen)
+    stored = read_stored(samples, residues, manifest_path, chosen)
     table = compare(chosen, sequences, stored, embedder, options.seed)
     dtype = embedder.settings["dtype"]
     tolerance = options.tolerance(dtype)
     bounds = bounds_of(table, tolerance)
     failures = find_failures(table, bounds, _bits_can_be_equal(embedder, stats), INSTEAD.get(dtype))
-    summary = _summarise(table, failures, len(rows), tolerance, embedder.settings)
+    summary = _summarise(table, failures, candidates.seen, tolerance, embedder.settings)
     with replacing(table_path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)
     write_json(summary_path, summary)
@@ -123,23 +124,6 @@ def _bits_can_be_equal(embedder: Embedder, stats: Sequence[dict]) -> bool:
         return True
     log.warning("equal bits are not required: %s", reason)
     return False
-
-
-def stratified_sample(rows: pd.DataFrame, sequences: int, seed: int) -> pd.DataFrame:
-    """Return records of all lengths: a random one of each stratum, and always the shortest and the longest.
-
-    Each sequence is chosen at most once, also if several records have it. The order is by decreasing length.
-    """
-    unique = rows.drop_duplicates("digest").sort_values(["length", "digest"]).reset_index(drop=True)
-    if len(unique) <= sequences:
-        chosen = np.arange(len(unique))
-    else:
-        inner = max(0, sequences - 2)
-        bounds = np.linspace(1, len(unique) - 1, inner + 1).astype(int)
-        rng = np.random.default_rng(seed)
-        picks = [int(rng.integers(low, high)) for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
-        chosen = np.array(sorted({0, len(unique) - 1, *picks}))
-    return unique.iloc[chosen[::-1]].reset_index(drop=True)
 
 
 def _summarise(

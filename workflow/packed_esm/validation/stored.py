@@ -14,7 +14,7 @@ from ..errors import ValidationError
 from ..outputs.forms import StoredValues
 from ..sequences.alphabet import first_residues, invalid_characters, normalise, refget_digest, replace_invalid
 from ..sequences.fasta import read_records
-from ..sequences.manifest import ACCEPTED
+from ..sequences.manifest import ACCEPTED, embedded, read_manifest
 from ..store.embeddings import embedding_columns, sample_batches, sample_settings
 from ..store.names import dataset_names
 from ..store.residues import RESIDUE_FILE, open_residues, residue_settings, stored_values
@@ -85,7 +85,7 @@ class Stored:
 def read_stored(
     samples: Sequence[tuple[str, Path, Path]],
     residues: Mapping[tuple[str, str], Path],
-    rows: pd.DataFrame,
+    manifest_path: Path,
     chosen: pd.DataFrame,
 ) -> Stored:
     """Return the stored values of the chosen records.
@@ -93,18 +93,21 @@ def read_stored(
     Args:
         samples: (name, FASTA path, Parquet path).
         residues: {(sample, feature): path}.
-        rows: of all records that are embedded, in order.
-        chosen: some of them.
+        manifest_path: of all samples.
+        chosen: some of its rows that have an embedding.
 
     Raises:
         EmbeddingFileError: a file is damaged.
     """
     found: list[dict[str, StoredValues]] = [{} for _ in range(len(chosen))]
     for (sample, feature), path in residues.items():
-        ids = rows.loc[rows["sample"] == sample, "id"].tolist()
+        of_sample = chosen[chosen["sample"] == sample]
+        if of_sample.empty:
+            continue
+        ids = embedded(read_manifest(manifest_path, sample))["id"].tolist()
         names = dict(zip(ids, dataset_names(ids), strict=True))
         with open_residues(path) as file:
-            for record in chosen[chosen["sample"] == sample].itertuples():
+            for record in of_sample.itertuples():
                 name = names[record.id]
                 with RESIDUE_FILE.reading(path):
                     found[record.Index][feature] = stored_values(file[name])

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from ..embedding.reading import Sequences
 from ..errors import SheetError
 from ..sequences.alphabet import MASKED, RESIDUES
 from ..sequences.chunk_sequences import read_sequences
-from ..sequences.manifest import embedded, read_manifest
+from ..sequences.manifest import Manifest
 from ..sequences.tokens import FIRST_RESIDUE, MASK, tokenize
 from .table import Variant, VariantTable
 
@@ -44,8 +43,7 @@ def find_targets(table: VariantTable, manifest_path: Path, chunks: Sequence[Path
         SheetError: an unknown sample, id or sequence, or a mutation that does not fit; the message names the line.
         FastaError: a chunk that was changed, or lacks a sequence.
     """
-    rows = embedded(read_manifest(manifest_path))
-    records = _Records(table.path, rows)
+    records = _Records(table, manifest_path)
     found = [records.of(variant) for variant in table.variants]
     digests = list(dict.fromkeys(digest for _, _, digest in found))
     sequences = read_sequences(chunks, digests)
@@ -59,13 +57,20 @@ def find_targets(table: VariantTable, manifest_path: Path, chunks: Sequence[Path
 
 
 class _Records:
-    """The records of a run, found by sample and id, or by their sequence."""
+    """The records of a run that a table may mean, found by sample and id, or by their sequence."""
 
-    def __init__(self, path: Path, rows: pd.DataFrame) -> None:
-        self._path = path
-        self._samples = set(rows["sample"])
-        keys = zip(rows["sample"], rows["id"], rows["digest"], strict=True)
-        self._by_id = {(sample, name): (sample, name, digest) for sample, name, digest in keys}
+    def __init__(self, table: VariantTable, manifest_path: Path) -> None:
+        self._path = table.path
+        ids = {variant.id for variant in table.variants}
+        digests = {variant.digest for variant in table.variants}
+        self._samples: set[str] = set()
+        self._by_id: dict[tuple[str, str], tuple[str, str, str]] = {}
+        with Manifest(manifest_path) as manifest:
+            for rows in manifest.embedded():
+                self._samples |= set(rows["sample"].unique())
+                named = rows[rows["id"].isin(ids) | rows["digest"].isin(digests)]
+                for record in zip(named["sample"], named["id"], named["digest"], strict=True):
+                    self._by_id[record[:2]] = record
         self._by_digest = {record[2]: record for record in reversed(self._by_id.values())}
 
     def of(self, variant: Variant) -> tuple[str, str, str]:

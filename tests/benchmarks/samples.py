@@ -1,0 +1,152 @@
+"""Seconds and memory of merging many samples, as shares of a plain copy of the same bytes: a table, a JSON.
+
+  python tests/benchmarks/samples.py --samples 500 5000 --json samples.json
+
+Synthetic embeddings, written straight as chunk files, and a manifest of samples of 4,000 records each.
+All groups of a run are merged one after the other by the program that the rules call. The copy reads the merged files
+and writes as many, each synced as the program does it. The chunks are in the page cache. Needs 450 bytes of disk a
+record of 8 numbers, removed at the end.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests/benchmarks")]
+
+from card import commit  # noqa: E402
+from growth import measure  # noqa: E402
+from merging import processor  # noqa: E402
+from packed_esm.planning.groups import sample_groups  # noqa: E402
+from packed_esm.planning.lists import out_arguments  # noqa: E402
+from packed_esm.sequences.manifest import SCHEMA, manifest_writer  # noqa: E402
+from packed_esm.store.embeddings import write_chunk  # noqa: E402
+
+SETTINGS = {"model": "random", "layers": [6], "pooling": ["mean"], "tokens_per_pack": 32768}
+ROWS_OF_A_CHUNK = 62_500
+
+
+def digests_of(numbers: np.ndarray) -> list[str]:
+    """Return what looks like digests of sequences, the same for the same numbers."""
+    salt = (f"{number}".encode() for number in numbers.tolist())
+    return [f"SQ.{base64.urlsafe_b64encode(hashlib.sha512(text).digest()[:24]).decode()}" for text in salt]
+
+
+def write_chunks(folder: Path, records: int, width: int) -> list[Path]:
+    """Write chunks with a sequence for each record."""
+    rng, paths = np.random.default_rng(0), []
+    for number, start in enumerate(range(0, records, ROWS_OF_A_CHUNK)):
+        rows = np.arange(start, min(start + ROWS_OF_A_CHUNK, records))
+        paths.append(folder / f"{number}.arrow")
+        columns = {"mean_6": rng.random((len(rows), width), np.float32)}
+        write_chunk(paths[-1], digests_of(rows), np.full(len(rows), 350), columns, SETTINGS)
+    return paths
+
+
+def write_samples(path: Path, samples: list[str], of_each: int, chunks: int) -> None:
+    """Write the manifest; the records of each sample are spread over all chunks, as chunk_fasta does it."""
+    records = len(samples) * of_each
+    with manifest_writer(path, dict.fromkeys(samples, "")) as write:
+        for number, sample in enumerate(samples):
+            place = np.arange(number * of_each, (number + 1) * of_each)
+            sequence = place % chunks * ROWS_OF_A_CHUNK + place // chunks
+            sequence = np.where(sequence < records, sequence, place)
+            ids, same = [f"sp|P{i:08d}|X" for i in place.tolist()], np.ones(of_each, np.int32)
+            values = [[sample] * of_each, np.arange(of_each), ids, ids, 2 * np.arange(of_each) + 1]
+            values += [350 * same, 0 * same, digests_of(sequence), ["accepted"] * of_each, [""] * of_each]
+            values += [sequence // ROWS_OF_A_CHUNK, sequence % ROWS_OF_A_CHUNK]
+            arrays = [pa.array(value, field.type) for value, field in zip(values, SCHEMA, strict=True)]
+            write(pa.Table.from_arrays(arrays, schema=SCHEMA))
+
+
+def merge(folder: Path, samples: list[str], chunks: list[Path], fasta: Path, growth: float) -> tuple[float, float]:
+    """Merge all groups with the program; return (seconds, largest memory in MiB).
+
+    The groups are those of samples that all have the FASTA file `fasta`, of `growth` bytes merged for each of its own.
+    """
+    (folder / "chunks.txt").write_text("".join(f"{path}\n" for path in chunks))
+    outs = {sample: str(folder / "merged" / f"{sample}.parquet") for sample in samples}
+    program, common = str(ROOT / "workflow/scripts/merge_sample.py"), ["--manifest", str(folder / "manifest")]
+    seconds, peak = 0.0, 0.0
+    for group in sample_groups(dict.fromkeys(samples, str(fasta)), growth):
+        words = out_arguments({sample: outs[sample] for sample in group})
+        (folder / "group.txt").write_text("".join(f"{word}\n" for word in words))
+        lists = [f"@{folder / 'group.txt'}", "--chunks", f"@{folder / 'chunks.txt'}"]
+        one = measure("merge_sample", len(group), [sys.executable, program, *common, *lists], folder)
+        seconds, peak = seconds + one.seconds, max(peak, one.peak_mb)
+    return seconds, peak
+
+
+def copy(source: Path, target: Path) -> float:
+    """Copy the files of a folder, each synced; return seconds."""
+    target.mkdir()
+    start = time.perf_counter()
+    for path in sorted(source.iterdir()):
+        with path.open("rb") as one, (target / path.name).open("wb") as other:
+            shutil.copyfileobj(one, other, 2**20)
+            other.flush()
+            os.fsync(other.fileno())
+    return time.perf_counter() - start
+
+
+def run(folder: Path, count: int, of_each: int, width: int) -> dict:
+    """Return the row of a number of samples."""
+    samples = [f"s{i}" for i in range(count)]
+    chunks = write_chunks(folder, count * of_each, width)
+    write_samples(folder / "manifest", samples, of_each, len(chunks))
+    fasta = folder / "s.fasta"
+    fasta.write_bytes(b"x" * of_each)
+    seconds, peak = merge(folder, samples, chunks, fasta, 4 * width)
+    size = sum(path.stat().st_size for path in (folder / "merged").iterdir())
+    copying = copy(folder / "merged", folder / "copied")
+    return {
+        "samples": count,
+        "width": width,
+        "records": count * of_each,
+        "chunks": len(chunks),
+        "gigabytes": size / 1e9,
+        "merge_seconds": seconds,
+        "copy_seconds": copying,
+        "merge_of_copy": seconds / copying,
+        "peak_mb": peak,
+        "processor": processor(),
+        "commit": commit(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", nargs="+", type=int, default=[500, 5000])
+    parser.add_argument("--records", type=int, default=4000, help="of each sample")
+    parser.add_argument("--width", type=int, default=8, help="numbers of an embedding")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows = []
+    print("| samples | records | GB | merging, s | copying, s | ratio | memory (MiB) |\n|---|---|---|---|---|---|---|")
+    for count in args.samples:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            row = run(Path(folder), count, args.records, args.width)
+        rows.append(row)
+        print(
+            f"| {row['samples']:,} | {row['records']:,} | {row['gigabytes']:.1f} | {row['merge_seconds']:.1f} | "
+            f"{row['copy_seconds']:.1f} | {row['merge_of_copy']:.1f} | {row['peak_mb']:,.0f} |",
+            flush=True,
+        )
+    if args.json:
+        args.json.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

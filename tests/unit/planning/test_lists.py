@@ -1,0 +1,71 @@
+"""Arguments in files: what the programs read from them is what the workflow has."""
+
+import importlib
+
+import pytest
+from conftest import PROGRAMS, ROOT
+from packed_esm.planning.config import read_config
+from packed_esm.planning.lists import argument_lists, list_argument, write_lists
+from packed_esm.planning.results import Results
+
+SAMPLES = {"a": "a.fasta", "b": "-b.fasta", "c": "@c.fasta", "d": "o d\udcff\x85\u2028é.fasta"}
+SAFE = {"a": "a.fasta", "b": "./-b.fasta", "c": "./@c.fasta", "d": "o d\udcff\x85\u2028é.fasta"}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    settings = read_config({"per_residue": "float16"}, ROOT / "workflow/schemas/config.schema.yaml")
+    return Results("r", settings, SAMPLES, 2, groups=[["a", "b", "c"], ["d"]])
+
+
+def read(program, results, *words):
+    """Return what a program reads from its arguments."""
+    write_lists(results, argument_lists(results, ["x.parquet", "-y.parquet"]))
+    words = [list_argument(results, word[1:]) if word.startswith("@") else word for word in words]
+    common = importlib.import_module("_program")
+    return importlib.import_module(program).build_parser().parse_args(list(common.with_files(words)))
+
+
+def test_programs_read_the_samples_and_chunks_of_the_run_from_their_lists(results):
+    files = ["--manifest", "m", "--rejected", "r", "--counts", "c"]
+    chunk = read("chunk_fasta", results, "@chunk", "--chunks", "@chunks.fasta", *files)
+    assert chunk.sample == [[name, path] for name, path in SAFE.items()]
+    assert list(map(str, chunk.chunks)) == ["r/chunks/1-of-2.fasta", "r/chunks/2-of-2.fasta"]
+    merge = read("merge_sample", results, "--manifest", "m", "@merge.1", "--chunks", "@chunks.arrow")
+    assert merge.sample == ["a", "b", "c"]
+    assert list(map(str, merge.out)) == [f"r/embeddings/{name}.parquet" for name in merge.sample]
+    assert list(map(str, merge.chunks)) == ["r/chunks/1-of-2.arrow", "r/chunks/2-of-2.arrow"]
+    words = ["--manifest", "m", "@merge.representations.2", "--chunks", "@chunks.representations.h5"]
+    residues = read("merge_residues", results, *words)
+    assert (residues.sample, list(map(str, residues.out))) == (["d"], ["r/residues/d.representations.h5"])
+    assert residues.chunks[1].name == "2-of-2.representations.h5"
+    files = ["--manifest", "m", "--table", "t", "--summary", "s", "--model", "demo"]
+    check = read("validate", results, "@validate", "--stats", "@chunks.json", *files)
+    assert check.sample == [[name, path, f"r/embeddings/{name}.parquet"] for name, path in SAFE.items()]
+    assert check.residues == [[name, "representations", f"r/residues/{name}.representations.h5"] for name in SAMPLES]
+    assert list(map(str, check.stats)) == ["r/chunks/1-of-2.json", "r/chunks/2-of-2.json"]
+    files = ["--manifest", "m", "--counts", "c", "--rejected", "r", "--validation", "v", "--validation-table", "t"]
+    files += ["--captions", "c", "--figures", "f", "--html", "h"]
+    report = read("make_report", results, "@report", "--stats", "@chunks.json", *files)
+    assert report.sample == [[name, f"r/embeddings/{name}.parquet"] for name in SAMPLES]
+    files = ["--fasta", "f", "--out", "o", "--stats", "s", "--model", "demo"]
+    embed = read("embed_chunk", results, "--reuse", "@reuse", "--own-results", "r", *files)
+    assert list(map(str, embed.reuse)) == ["x.parquet", "-y.parquet"]
+
+
+def test_a_list_is_written_again_only_if_it_differs(results, tmp_path):
+    write_lists(results, {"x": ["a", "b"], "y": []})
+    path = tmp_path / "r/settings/lists/x.txt"
+    before = path.stat()
+    write_lists(results, {"x": ["a", "b"]})
+    assert path.stat() == before and (path.parent / "y.txt").read_bytes() == b""
+    write_lists(results, {"x": ["a"]})
+    assert path.read_text() == "a\n"
+
+
+def test_a_program_says_which_list_is_missing(results, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module("merge_sample").main(["@no.txt"])
+    assert "No such file or directory: 'no.txt'" in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""Arguments in files: a command that names all samples or chunks of a large run would be longer than systems allow.
+
+Each file has one argument a line. A program reads it where the word `@FILE` stands (`scripts/_program.py`).
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ..system.files import replacing
+from .arguments import path_argument, residue_arguments, sample_arguments
+from .results import Results
+
+
+def argument_lists(results: Results, earlier: Iterable[str]) -> dict[str, list[str]]:
+    """Return {name of a list: arguments} of the programs.
+
+    Args:
+        results: the results of the run.
+        earlier: Parquet files of other results, to reuse.
+    """
+    embeddings = sample_arguments(results.samples, results.embeddings)
+    lists = {
+        "chunk": sample_arguments(results.samples, results.proteins),
+        "validate": [
+            *sample_arguments(results.samples, results.proteins, results.embeddings),
+            *residue_arguments(results.residues),
+        ],
+        "report": embeddings,
+        "reuse": list(map(path_argument, earlier)),
+    }
+    for ending in ("fasta", "arrow", "json", *(f"{feature}.h5" for feature in results.features)):
+        lists[f"chunks.{ending}"] = list(map(path_argument, results.chunk_files(ending)))
+    for number, group in enumerate(results.groups, 1):
+        lists[f"samples.{number}"] = [text for sample in group for text in ("--sample", sample)]
+        lists[f"merge.{number}"] = out_arguments({sample: results.embedding_file(sample) for sample in group})
+        for feature in results.features:
+            paths = {sample: results.residue_file(sample, feature) for sample in group}
+            lists[f"merge.{feature}.{number}"] = out_arguments(paths)
+    return lists
+
+
+def out_arguments(paths: Mapping[str, str]) -> list[str]:
+    """Return `--sample NAME --out PATH` for each sample."""
+    return [text for sample, path in paths.items() for text in ("--sample", sample, "--out", path_argument(path))]
+
+
+def list_argument(results: Results, name: str) -> str:
+    """Return the word that stands for a list in a command."""
+    return f"@{_list_path(results, name)}"
+
+
+def _list_path(results: Results, name: str) -> Path:
+    return Path(results.folder, "settings", "lists", f"{name}.txt")
+
+
+def write_lists(results: Results, lists: Mapping[str, Iterable[str]]) -> None:
+    """Write the lists that are missing or differ."""
+    for name, words in lists.items():
+        path, content = _list_path(results, name), os.fsencode("".join(f"{word}\n" for word in words))
+        if not path.is_file() or path.read_bytes() != content:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
