@@ -34,13 +34,22 @@ class Candidates:
     def among(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """Yield batches of rows of the manifest, and keep candidates among them."""
         for batch in batches:
-            if len(batch):
-                self.seen += len(batch)
-                self._waiting.append(batch)
-                self._waiting_rows += len(batch)
+            self.seen += len(batch)
+            possible = batch[self._may_be_kept(batch)]
+            if len(possible):
+                self._waiting.append(possible)
+                self._waiting_rows += len(possible)
             if self._waiting_rows > MOST_KEPT:
                 self._choose()
             yield batch
+
+    def _may_be_kept(self, rows: pd.DataFrame) -> pd.Series:
+        """Return which rows have a digest as small as those that are kept, or may be an end."""
+        if len(self._kept) < MOST_KEPT:
+            return pd.Series(True, rows.index)
+        shortest, longest = self._kept["length"].min(), self._kept["length"].max()
+        is_end = (rows["length"] <= shortest) | (rows["length"] >= longest)
+        return is_end | (rows["digest"] <= self._kept["digest"].iloc[MOST_KEPT - 1])
 
     def _choose(self) -> None:
         """Keep some of the rows that wait, and let go of the others."""
@@ -51,7 +60,7 @@ class Candidates:
 
 
 def _some(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows to keep of rows whose digests differ."""
+    """Return the rows to keep of rows whose digests differ; if not all, then by digest, and the ends last."""
     if len(rows) <= MOST_KEPT:
         return rows
     by_length = rows.sort_values(["length", "digest"])
