@@ -188,7 +188,7 @@ MUTATIONS = [
     ("layers", "no final norm on the last", "model/esm2.py", "self.emb_layer_norm_after, torch.float32)[1]", "self.emb_layer_norm_after, torch.float32)[0]"),
     ("layers", "negative layers one off", "outputs/columns.py", "(layer + num_layers + 1) % (num_layers + 1)", "(layer + num_layers) % num_layers if layer < 0 else layer"),
     ("norm", "layer norm eps 1e-12", "model/block.py", "        self.final_norm = module_on_device(layer.final_layer_norm, device)", "        self.final_norm = module_on_device(layer.final_layer_norm, device)\n        self.final_norm.eps = self.attention_norm.eps = 1e-12"),
-    ("GELU", "tanh GELU", "model/block.py", "nn.GELU()", 'nn.GELU("tanh")'),
+    ("GELU", "tanh GELU", "kernels/torch_ops.py", "F.gelu(linear(x))", "F.gelu(linear(x), approximate=\"tanh\")"),
     ("softmax", "softmax in half precision", "model/attention.py", "attended = F.scaled_dot_product_attention(*one, scale=softmax_scale)", "q1, k1, v1 = one\n        attended = torch.softmax((q1 @ k1.transpose(-1, -2) * (softmax_scale or q1.shape[-1] ** -0.5)).half(), -1).to(v1.dtype) @ v1"),
     ("padding", "padded with cls", "model/padded.py", "max(lengths[i] for i in batch)), padding_idx)", "max(lengths[i] for i in batch)), 0)"),
     ("padding", "padding attended to", "model/esm2.py", "key_mask = ~padding_mask", "key_mask = (~padding_mask | True)"),

@@ -164,10 +164,9 @@ def _quantise(
 ):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    inside = column < WIDTH
-    mask = (row < rows)[:, None] & inside[None, :]
+    mask = (row < rows)[:, None] & (column < WIDTH)[None, :]
     place = row.to(tl.int64)[:, None] * WIDTH + column[None, :]
-    factor = tl.load(factor_ptr + column, mask=inside, other=0.0)
+    factor = tl.load(factor_ptr + column, mask=column < WIDTH, other=0.0)
     x = tl.load(x_ptr + place, mask=mask, other=0.0).to(tl.float32)
     if FROM_LEAST:
         x = (x - least) * factor[None, :]
