@@ -333,20 +333,26 @@ def test_weights_that_do_not_bear_int8_fail_and_the_message_names_the_dtype_to_u
     """A column of the residual stream is 500 times as large as the others, and the last norm takes it away."""
     checkpoint = tmp_path / "esm2_t6.pt"
     weights = torch.load(DEMO_PATH, weights_only=False)
-    tensors = {name.split(".", 2)[-1]: tensor for name, tensor in weights["model"].items()}
-    tensors["embed_tokens.weight"][:, 0] += 500 * tensors["embed_tokens.weight"].std()
+    tensors = {
+        name.removeprefix("encoder.").removeprefix("sentence_encoder."): tensor
+        for name, tensor in weights["model"].items()
+    }
+    embedding = tensors["embed_tokens.weight"].clone()
+    embedding[:, 0] += 500 * embedding.std()
+    for name in ("embed_tokens.weight", "lm_head.weight"):  # one tensor in the model
+        tensors[name].copy_(embedding)
     for kind in ("weight", "bias"):
         tensors[f"emb_layer_norm_after.{kind}"][0] = 0
     torch.save(weights, checkpoint)
     rng = np.random.default_rng(0)
     sequences = {f"p{i}": random_sequence(30 + 20 * i, rng) for i in range(6)}
-    embedding = replace(OPTIONS, model=checkpoint, layers=(6,))
+    options = replace(OPTIONS, model=checkpoint, layers=(6,))
     (tmp_path / "bf16").mkdir()
-    assert embedded_run(tmp_path / "bf16", sequences, replace(embedding, dtype="bf16"))()["passed"]
+    assert embedded_run(tmp_path / "bf16", sequences, replace(options, dtype="bf16"))()["passed"]
     with pytest.raises(
         ValidationError, match="mean_relative_l2 to fair-esm is .*, more than 1.40e-02; use dtype: bf16"
     ):
-        embedded_run(tmp_path, sequences, replace(embedding, dtype="int8"))()
+        embedded_run(tmp_path, sequences, replace(options, dtype="int8"))()
 
 
 def test_values_that_are_not_numbers_never_pass():
