@@ -153,11 +153,11 @@ def test_a_signal_while_a_file_is_written(tmp_path, seen, number):
 def test_two_runs_at_once(tmp_path, seen):
     project = Project(tmp_path)
     project.write_samples(s=proteins(4))
-    first = subprocess.Popen(**project.command("--until", "merge_sample"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    first = subprocess.Popen(**project.command("--until", "merge_samples"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     while not list((tmp_path / ".snakemake" / "locks").glob("*")):
         assert first.poll() is None
         time.sleep(0.02)
-    done = project.fails("--until", "merge_sample")
+    done = project.fails("--until", "merge_samples")
     assert first.wait(timeout=300) == 0 and len(project.embeddings("s")) == 4
     said = [line for line in done.output.splitlines() if TWO_RUNS.words in line.lower()]
     seen(TWO_RUNS, max(said, key=len))

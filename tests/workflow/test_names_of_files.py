@@ -42,4 +42,4 @@ def test_paths_in_the_home_folder(project, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     options = ("samples=~/samples.tsv", "metadata=~/about.tsv")
     done = project.passes("--dry-run", "--printshellcmds", config=options)
-    assert " home/x.fasta " in done.output and f"--metadata={home}/about.tsv" in done.output
+    assert "input: home/x.fasta" in done.output and f"--metadata={home}/about.tsv" in done.output

@@ -108,7 +108,7 @@ def incomplete(folder: Path) -> set[str]:
 def complete(folder: Path) -> dict[str, int]:
     """Return {path: time of change} of the results that are done."""
     unfinished = incomplete(folder)
-    done = {name: path for name, path in results(folder).items() if not name.endswith(".partial")}
+    done = {name: path for name, path in results(folder).items() if ".partial" not in name}
     return {name: path.stat().st_mtime_ns for name, path in done.items() if name not in unfinished}
 
 

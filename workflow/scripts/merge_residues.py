@@ -35,7 +35,7 @@ def merge(args: argparse.Namespace) -> None:
 
     outs = _program.paired(args.sample, args.out, "--sample", "--out")
     rows = merge_residues(args.manifest, outs, args.chunks, args.link)
-    print(f"{rows} datasets of {len(outs)} samples")
+    print(f"datasets: {rows}, samples: {len(outs)}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,7 +31,7 @@ def merge(args: argparse.Namespace) -> None:
 
     outs = _program.paired(args.sample, args.out, "--sample", "--out")
     rows = merge_samples(args.manifest, outs, args.chunks)
-    print(f"{rows} embeddings of {len(outs)} samples")
+    print(f"embeddings: {rows}, samples: {len(outs)}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -41,12 +41,13 @@ def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Se
     Raises:
         EmbeddingFileError: a chunk is damaged, has other settings than the rest, or lacks a record.
     """
+    samples = rows_of_samples(manifest_path, outs)
     settings = common_settings(chunk_paths, chunk_settings)
     dtype, first = vector_dtype(settings), ChunkFile(chunk_paths[0])
     batch_rows = max(1, BATCH_BYTES // sum(4 * matrix.shape[1] for matrix in first.columns.values()))
     merged = 0
     with ExitStack() as stack, progress_bar(None, "records", "merging") as bar:
-        for batch in _batches(_pieces(rows_of_samples(manifest_path, outs), batch_rows), min(batch_rows, BATCH_ROWS)):
+        for batch in _batches(_pieces(samples, batch_rows), min(batch_rows, BATCH_ROWS)):
             rows = pd.concat([piece.rows for piece in batch], ignore_index=True)
             _check_chunks(manifest_path, rows, chunk_paths)
             columns, checksums = _gather(rows, chunk_paths, first)
@@ -67,10 +68,15 @@ def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Se
 
 
 def rows_of_samples(manifest_path: Path, samples: Iterable[str]) -> Iterator[tuple[str, Iterator[pd.DataFrame]]]:
-    """Yield (sample, its rows of the manifest that have an embedding, in input order and in parts)."""
-    with Manifest(manifest_path) as manifest:
-        for sample in samples:
-            yield sample, map(embedded, manifest.batches(sample))
+    """Open the manifest; yield (sample, its rows that have an embedding, in input order and in parts)."""
+    manifest = Manifest(manifest_path)  # before the first row is wanted: a damaged one is named before any chunk
+
+    def rows() -> Iterator[tuple[str, Iterator[pd.DataFrame]]]:
+        with manifest:
+            for sample in samples:
+                yield sample, map(embedded, manifest.batches(sample))
+
+    return rows()
 
 
 def _pieces(samples: Iterable[tuple[str, Iterator[pd.DataFrame]]], most: int) -> Iterator[Piece]:

@@ -48,8 +48,8 @@ def merge_residues(
         EmbeddingFileError: a chunk that is damaged, has other settings than the rest, lacks a record, or has values
             that changed since they were computed.
     """
-    settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
     merged, samples = 0, rows_of_samples(manifest_path, outs)
+    settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
     with progress_bar(None, "records", "merging") as bar:
         while some := {name: pd.concat([NO_ROWS, *parts]) for name, parts in itertools.islice(samples, OPEN_FILES)}:
             rows = pd.concat([rows.assign(name=dataset_names(rows["id"].tolist())) for rows in some.values()])

@@ -81,15 +81,16 @@ def scratch_folder(path: str | Path) -> Iterator[Path]:
     Folders that a killed process left for the same path are removed first.
 
     Raises:
-        OSError: for example a folder without write permission.
+        OSError: for example a full disk, whose message names the folder, or a folder without write permission.
     """
     path = Path(path)
     folder = _temporary(path.with_name(f"{path.name}.scratch"))
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _full_disk_named(folder):
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_room(folder: Path, needed: float, what: str) -> None:
