@@ -68,6 +68,7 @@ def launch_triton(dtype: torch.dtype, head_dim: int) -> None:
     triton_ops.rotate(qkv, torch.zeros(ROWS, head_dim // 2, dtype=torch.complex64))
     triton_ops.pool(rows, cu_seqlens, 2)
     triton_ops.quantise(rows.to(dtype), torch.ones(width), None)
+    triton_ops.quantise(rows.to(dtype), torch.ones(width), -0.17)
     triton_attention(*qkv.unbind(1), query_tiles(cu_seqlens))
     contacts = TritonContacts(torch.zeros(1, HEADS), torch.zeros(1), cu_seqlens)
     contacts.add(*qkv.unbind(1)[:2], 0)

@@ -74,7 +74,9 @@ def rows(name: str, args: argparse.Namespace) -> list[dict]:
     tokens = uniprot_like(int(0.992 * max(4, RESIDUES // budget) * budget))
     residues = sum(len(one) - 2 for one in tokens)
     flops = sum(24 * shape.embed_dim**2 * len(one) + 4 * shape.embed_dim * len(one) ** 2 for one in tokens)
+    dispatched = dispatch.GLUON_WIDTHS
     found, ceilings = passes(name, args.dtypes, tokens, budget), []
+    dispatch.GLUON_WIDTHS = dispatched
     for _ in range(args.rounds):
         ceilings.append(product_ceiling("cuda"))
         for one in found:
@@ -90,7 +92,7 @@ def rows(name: str, args: argparse.Namespace) -> list[dict]:
             "clock_mhz": statistics.median(one.clocks),
             "residues_per_second": round(residues / seconds[one.what]),
             "times_esme": _times(seconds, "ESME bf16", one.what),
-            "times_bf16": _times(seconds, "bf16 gluon", one.what),
+            "times_bf16": _times(seconds, "bf16 gluon" if shape.embed_dim in dispatched else "bf16 triton", one.what),
             "times_without": _times(seconds, one.what.replace("gluon", "triton"), one.what),
             "tflops": round(flops * shape.num_layers / seconds[one.what] / 1e12, 1),
             "share_of_ceiling": round(flops * shape.num_layers / seconds[one.what] / 1e12 / ceiling, 3),

@@ -162,7 +162,7 @@ def test_a_pack_is_embedded_without_synchronisation():
     assert all(torch.isfinite(vectors).all() for vectors in started.pooled) and not started.bad.any()
 
 
-def test_fp8_stays_within_its_tolerance_with_trained_weights(demo):
+def test_int8_stays_within_its_tolerance_with_trained_weights(demo):
     """Every residue of the example: cosine 0.995 at least, relative L2 within the tolerance."""
     usable("triton", "int8")
     reference = copy.deepcopy(demo).cuda()

@@ -1,11 +1,15 @@
 """The feed-forward in int8: exact sums, bits of a row from this row alone, and columns of large values."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import int8_runs_here
 from packed_esm.errors import OptionError
 from packed_esm.kernels import int8
-from packed_esm.kernels.int8 import LEAST_GELU, Int8FeedForward, Int8Linear, quantise
+from packed_esm.kernels.int8 import LEAST_GELU, Int8FeedForward, Int8Linear, quantise, why_no_int8
 from packed_esm.model.backends import why_no_dtype
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from torch import nn
@@ -112,3 +116,11 @@ def test_where_it_cannot_run_it_is_refused_with_the_reason(demo, monkeypatch):
     with pytest.raises(OptionError, match="dtype: int8 cannot be used, it needs a CPU with AVX-512 VNNI or AMX; use"):
         ESM2WithFlashAttention(demo, "cpu", torch.int8)
     assert why_no_dtype(torch.bfloat16, CPU) is None
+
+
+def test_a_cpu_that_is_told_to_add_with_saturation_is_refused():
+    """ONEDNN_MAX_CPU_ISA makes oneDNN do without VNNI; it is read when torch is loaded."""
+    code = "import torch; from packed_esm.kernels.int8 import why_no_int8; print(why_no_int8(torch.device('cpu')))"
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "with saturation here; unset ONEDNN_MAX_CPU_ISA" in done.stdout or why_no_int8(CPU), done.stdout

@@ -27,7 +27,7 @@ MOST_USABLE = 0.97  # beyond this, resident weights with a small pack are hopele
 USABLE_FOR_PACKS = 0.6  # of it for the weights and one pack
 HOST_RESERVE = 4 * 10**9  # bytes of the host's memory beside the page-locked weights
 LAYER_PARAMETERS = 12  # for each E * E
-# Of 8 bits: two thirds of them, the rest in bf16.
+# int8: two thirds of the parameters (the feed-forward) have one byte, the rest are bf16.
 BYTES_OF_PARAMETER = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 4 / 3}
 
 

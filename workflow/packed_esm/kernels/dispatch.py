@@ -56,7 +56,7 @@ def why_no_gluon(device: torch.device) -> str | None:
         return f"it needs compute capability 9.0 (Hopper), not {capability[0]}.{capability[1]}"
     try:
         importlib.import_module(".gluon_product", __package__)
-    except ImportError as error:  # Gluon may still change
+    except (ImportError, AttributeError) as error:  # Gluon may still change
         return f"this triton has another Gluon ({error})"
     return None
 
@@ -64,7 +64,7 @@ def why_no_gluon(device: torch.device) -> str | None:
 def why_no_triton(device: torch.device) -> str | None:
     """Return why Triton kernels cannot run on a CUDA device, or None if they can."""
     if torch.version.hip:
-        return "they need an NVIDIA GPU, and this torch is for ROCm"
+        return "it needs an NVIDIA GPU, and this torch is for ROCm"
     capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         return f"it needs compute capability 8.0 (Ampere) or newer, not {capability[0]}.{capability[1]}"
@@ -77,7 +77,7 @@ def why_no_triton(device: torch.device) -> str | None:
 
 @functools.cache
 def _warn_no_gluon(reason: str) -> None:
-    log.warning("the products of Hopper GPUs cannot be used, so it runs at some 0.9 of the rate: %s", reason)
+    log.warning("the products of Hopper GPUs cannot be used, so it runs at some 0.95 of the rate: %s", reason)
 
 
 @functools.cache

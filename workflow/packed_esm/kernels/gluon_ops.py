@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from . import triton_ops
 from .gluon_product import product
 from .triton_ops import add_norm, pool
 
@@ -15,8 +16,9 @@ def qkv_product(
     x: torch.Tensor, linear: nn.Linear, heads: int, rotation: torch.Tensor | None
 ) -> tuple[torch.Tensor, ...]:
     """See `torch_ops.qkv_product`."""
-    after = "nothing" if rotation is None else "rotate"
-    return product(x, linear.weight, linear.bias, after, rotation).view(len(x), 3, heads, -1).unbind(1)
+    if rotation is None:
+        return triton_ops.qkv_product(x, linear, heads, rotation)
+    return product(x, linear.weight, linear.bias, "rotate", rotation).view(len(x), 3, heads, -1).unbind(1)
 
 
 def gelu_product(x: torch.Tensor, linear: nn.Linear) -> torch.Tensor:

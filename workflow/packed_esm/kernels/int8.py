@@ -1,5 +1,7 @@
 """The feed-forward in int8: rows of activations and of weights have scales, and the sums are exact integers."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,7 +27,17 @@ def why_no_int8(device: torch.device) -> str | None:
         return "it needs a torch with oneDNN"
     if not (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()):
         return "it needs a CPU with AVX-512 VNNI or AMX"  # others add int8 with saturation, or slowly
+    if not _sums_are_exact():
+        return "oneDNN adds int8 with saturation here; unset ONEDNN_MAX_CPU_ISA"
     return None
+
+
+@functools.cache
+def _sums_are_exact() -> bool:
+    """Return whether sums of the largest products are exact: oneDNN can be told to do without VNNI."""
+    rows, columns = torch.full((32, 64), LARGEST, dtype=INT8), torch.full((32, 64), -BELOW, dtype=INT8)
+    rows[1::2], columns[1::2] = -BELOW, LARGEST
+    return torch.equal(torch._int_mm(rows, columns.t()), rows.int() @ columns.int().t())
 
 
 def activation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -54,13 +66,12 @@ class Int8Linear(nn.Module):
         spread = _power_of_two((_positive(sizes) / _positive(weight.abs().amax(0))).sqrt())
         weight = weight * spread
         scale = _positive(weight.abs().amax(1)) / LARGEST
-        rounded = (weight / scale[:, None]).round()
-        sums = rounded.double()
+        rounded = weight.div_(scale[:, None]).round_()
         self.least = least
         below = torch.zeros_like(scale)
         if least is not None:
-            bias = bias + (least * scale * (sums / spread).sum(1)).float()
-            below = BELOW * sums.sum(1)
+            bias = bias + (least * scale * (rounded / spread).sum(1, dtype=torch.float64)).float()
+            below = BELOW * rounded.sum(1, dtype=torch.float64)
         self.register_buffer("from_below", below.int(), persistent=False)
         self.register_buffer("weight", rounded.to(INT8), persistent=False)
         self.register_buffer("scale", scale, persistent=False)
@@ -97,7 +108,7 @@ def quantise(x: torch.Tensor, factor: torch.Tensor, least: float | None = None) 
         scale = _positive(x.abs().amax(1, keepdim=True)) / LARGEST
         return x.div_(scale).round_().to(INT8), scale
     x = x.float().sub_(least).mul_(factor)
-    scale = _positive(x.amax(1, keepdim=True)) / (LARGEST + BELOW)
+    scale = _positive(x.abs().amax(1, keepdim=True)) / (LARGEST + BELOW)  # all are positive, but for -inf
     return x.div_(scale).round_().sub_(BELOW).to(INT8), scale
 
 
@@ -114,19 +125,20 @@ class Int8FeedForward(nn.Module):
 
     def __init__(self, norm: nn.LayerNorm, fc1: nn.Linear, fc2: nn.Linear, device: torch.device) -> None:
         super().__init__()
-        gain, shift = (on_device(one.detach(), device).double() for one in (norm.weight, norm.bias))
-        first, second = (
-            [on_device(one.detach(), device).float() for one in (linear.weight, linear.bias)] for linear in (fc1, fc2)
-        )
-        weight, bias = (one.double() for one in first)  # in fp32 a size could depend on the number of threads
-        hidden = weight @ shift + bias + FAR * (weight * gain).square().sum(1).sqrt()
-        self.fc1 = Int8Linear(*first, (gain.square() + shift.square()).sqrt().float())
-        self.fc2 = Int8Linear(*second, (F.gelu(hidden) - LEAST_GELU).float(), LEAST_GELU)
+        gain, shift = (on_device(one.detach(), device).float() for one in (norm.weight, norm.bias))
+        weight, bias = (on_device(one.detach(), device).float() for one in (fc1.weight, fc1.bias))
+        # Sums in fp64: in fp32 a size could depend on the number of threads.
+        mean = (weight * shift).sum(1, dtype=torch.float64) + bias
+        hidden = mean + FAR * (weight * gain).square().sum(1, dtype=torch.float64).sqrt()
+        self.fc1 = Int8Linear(weight, bias, (gain.square() + shift.square()).sqrt())
+        weight, bias = (on_device(one.detach(), device).float() for one in (fc2.weight, fc2.bias))
+        self.fc2 = Int8Linear(weight, bias, (F.gelu(hidden) - LEAST_GELU).float(), LEAST_GELU)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return bf16 [rows, E]; x: bf16 [rows, E]."""
-        pieces = [x] if x.is_cuda else x.split(ROWS)
-        return torch.cat([self.fc2(self.fc1(rows, gelu=True)) for rows in pieces])
+        if x.is_cuda:
+            return self.fc2(self.fc1(x, gelu=True))
+        return torch.cat([self.fc2(self.fc1(rows, gelu=True)) for rows in x.split(ROWS)])
 
 
 def _positive(values: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Attention backends: which there are, where each comes from, and which to use; what can run here."""
+"""Attention backends: where each comes from, which can run here, and which to use; also which dtypes can run."""
 
 import functools
 import importlib

@@ -117,8 +117,8 @@ class ESM2WithFlashAttention(nn.Module):
             moved to `device` and shares its weights, except q, k and v. In half precision it stays unchanged, and the
             matrices are copied.
         device: where to run.
-        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. float8_e4m3fn (Hopper or newer)
-            and int8 (a CPU with VNNI or AMX) apply to the products of the feed-forward; the rest is bf16.
+        dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. int8 (Hopper, or a CPU
+            with VNNI or AMX) applies to the products of the feed-forward; the rest is bf16.
         attention: `auto`, or one of `backends.BACKENDS`.
         weights: where the blocks are, see `layers`: `resident` on the device, or streamed to it from the memory of the
             `host`, or from the `file` that `base_model` is mapped from. No bit of `forward_packed` depends on it.

@@ -4,15 +4,15 @@
 # backends and the shapes from 3M to 650M on an H200 (relative L2 1.6e-6, 8.9e-4, 6.9e-3; 1 - cosine 5e-12, 6e-6, 2e-4).
 # The factor leaves room for other weights.
 # All others: the largest error that the same program measured on an H100 (the trained 3M; 8M and 650M with random
-# weights) and on a CPU (3M and 8M), with contact heads of random weights and with one nonzero weight in ten. For fp32,
-# fp16, bf16, fp8: KL at a residue 6.5e-10, 2.2e-3, 0.11, 1.9; mean KL 1.5e-10, 6.2e-4, 1.2e-2, 0.15; contacts: sum of
-# differences at a residue 1.7e-5, 5.5e-2, 0.45, 1.6; 1 - precision 0, 2.9e-4, 7.5e-3, 4.5e-2; 1 - correlation 2.6e-11,
-# 4.4e-5, 5.3e-3, 9.6e-2. The bounds are 3.5 times these errors, and 12 (3.5 squared) times for KL and correlation,
-# which grow with the square of an error. Precision and correlation are at least 1e-5 and 1e-9 below 1, because rounding
-# can swap pairs of nearly equal probability. The factor is smaller where a wrong map would pass otherwise: 2 for the
-# differences in bf16 and for contacts in fp8 (differences 1.25, KL 3.5). Maps with the residues in a random order had a
-# correlation of at most 0.2 (from 11 residues on).
-# int8: cosine 0.999 is required, not measured; a mean vector's L2 of 1.4e-2 is a cosine of 0.9999. relative_l2 is 3.5
+# weights) and on a CPU (3M and 8M), with contact heads of random weights and with one nonzero weight in ten. For
+# fp32, fp16, bf16: KL at a residue 6.5e-10, 2.2e-3, 0.11; mean KL 1.5e-10, 6.2e-4, 1.2e-2; contacts: sum of
+# differences at a residue 1.7e-5, 5.5e-2, 0.45; 1 - precision 0, 2.9e-4, 7.5e-3; 1 - correlation 2.6e-11, 4.4e-5,
+# 5.3e-3. The bounds are 3.5 times these errors, and 12 (3.5 squared) times for KL and correlation, which grow with
+# the square of an error. Precision and correlation are at least 1e-5 and 1e-9 below 1, because rounding can swap
+# pairs of nearly equal probability. The factor is smaller where a wrong map would pass otherwise: 2 for the
+# differences in bf16. Maps with the residues in a random order had a correlation of at most 0.2 (from 11 residues
+# on).
+# int8: cosine 0.999 is required, not measured; a mean vector's L2 of 1.4e-2 is a cosine of 0.9999. relative_l2 is 3.7
 # times the 9.5e-3 of the demonstration model. Logits, marginals and contacts have the bounds of bf16; their errors in
 # int8 were not measured.
 # marginals_rms: of differences of two log-probabilities. For small errors d of log-probabilities the KL divergence is

@@ -9,6 +9,7 @@ from ..options import Options, option
 from ..outputs.bounds import tolerance
 from ..outputs.table import MEASURES
 
+OF_ROUNDING = ("relative_l2", "min_residue_cosine", "mean_relative_l2")  # measures that fewer bits make worse
 INSTEAD = {"int8": "bf16"}  # for weights whose values are too far from fair-esm's in 8 bits
 
 
@@ -64,7 +65,7 @@ def find_failures(
         bit_equal: require equal bits.
         instead: the dtype to use for values that are too far from fair-esm's, if there is one to name.
     """
-    failures, remedy = [], f"; use dtype: {instead}" if instead else ""
+    failures = []
     for row in table.to_dict("records"):
         where = f"{row['sample']}|{row['id']}, {row['length']} residues, layer {row['layer']}"
         for name, bound in bounds.items():
@@ -74,6 +75,7 @@ def find_failures(
             if not (row[name] >= bound if least else row[name] <= bound):  # also true of nan
                 measure = f"cosine of residue {row['worst_residue']}" if name == "min_residue_cosine" else name
                 found = f"{row[name]:.8f}, less than {bound}" if least else f"{row[name]:.2e}, more than {bound:.2e}"
+                remedy = f"; use dtype: {instead}" if instead and name in OF_ROUNDING and pd.notna(row[name]) else ""
                 failures.append(f"{where}: {measure} to fair-esm is {found}{remedy}")
         if bit_equal and not row["bit_equal"]:
             failures.append(f"{where}: the stored values differ from those that the same settings give now")
