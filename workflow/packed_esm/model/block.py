@@ -15,8 +15,9 @@ class TransformerBlock(nn.Module):
     """Pre-norm attention and feed-forward (esm/modules.py, `TransformerLayer`).
 
     q, k and v come from one matrix. The residual stream and the norms are fp32, the rest is `dtype`. With int8 only the
-    feed-forward products (two thirds of the work) use it, and the rest is bf16. With all products in int8, the worst
-    residue's 1 - cosine was 1.2e-3 with trained weights (simulated), with these alone 5e-4; with these in fp8 2e-3.
+    feed-forward products (two thirds of the work) use it, and the rest is bf16. With all products in int8 the worst
+    residue's 1 - cosine was 1.3e-3 with trained weights, with these alone 2.9e-4, and with these in fp8 7.7e-4; with
+    outliers planted fp8 had 2.7e-3 (tests/benchmarks/eight_bits.py).
     """
 
     def __init__(self, layer: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
