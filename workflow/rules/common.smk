@@ -11,7 +11,6 @@ from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
-from packed_esm.planning.lists import argument_lists, list_argument
 from packed_esm.planning.plan import Plan
 from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
@@ -52,11 +51,6 @@ def unrecorded(value):
     return lambda wildcards, output: value
 
 
-def arguments_in_file(name):
-    """Return a function for params that returns `@FILE`, of a list of arguments that a run writes at its start."""
-    return unrecorded(list_argument(results, name))
-
-
 def in_clone(path):
     """Return a function for params that returns a path in this clone, which may be moved."""
     return unrecorded(inputs.path_inside(FOLDER / path))
@@ -83,7 +77,7 @@ def export_arguments(wildcards, input):
     ]
     options += arguments.residue_arguments(results.exported_residues(each))
     options += [f"--metadata={sheet}" for sheet in input.metadata]
-    return options + (["--chunks", list_argument(results, "chunks.fasta")] if input.chunks else [])
+    return options + (["--chunks", argument_list("chunks.fasta")] if input.chunks else [])
 
 
 def embed_threads(wildcards):
