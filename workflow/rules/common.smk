@@ -38,7 +38,7 @@ def checked_table(key, check):
     tables = [inputs.user_path(settings[key])] if settings[key] else []
     for table in tables:
         check(table)
-    return local(inputs.without_braces(key, tables))
+    return local(inputs.usable_paths(key, tables))
 
 
 def literal(value):
@@ -100,10 +100,10 @@ results = dataclasses.replace(results, chunks=len(gather.chunk("{scatteritem}"))
 # The same as rules name them: `prefix` of a module is put before <results>, and not before what is local().
 local_samples = {sample: local(fasta) for sample, fasta in samples.items()}
 files = dataclasses.replace(results, folder="<results>", samples=local_samples)
-earlier_results = local(inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
+earlier_results = local(inputs.usable_paths("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
 metadata = checked_table("metadata", check_metadata)
 variants = checked_table("variants", check_variants)
-model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
+model_files = local(inputs.usable_paths("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
 
 

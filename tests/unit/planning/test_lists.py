@@ -71,6 +71,12 @@ def test_a_list_has_the_name_of_its_content_and_only_a_run_writes_it(results, tm
     assert (tmp_path / list_argument(results, "y", [], is_run=True)[1:]).read_bytes() == b""
 
 
+@pytest.mark.parametrize("content", ["a\n\nb\n", "a\n\nb"])
+def test_no_line_of_a_list_is_lost(results, tmp_path, content):
+    (tmp_path / "x.txt").write_text(content)
+    assert list(importlib.import_module("_program").with_files(["@x.txt", "c"])) == ["a", "", "b", "c"]
+
+
 def test_a_program_says_which_list_is_missing(results, capsys):
     with pytest.raises(SystemExit):
         importlib.import_module("merge_sample").main(["@no.txt"])
