@@ -37,6 +37,8 @@ def test_paths_that_are_too_long_for_a_command_run_to_the_end_with_a_short_termi
     assert max(map(len, re.findall(r"\bpython \S+\.py .*", done.output))) < 2000
     assert done.output.count(".fasta, ... (49 files)") == 1 and done.output.count("d" * 200) < 16 * 12
     assert "(28 more samples are in counts.json)" in done.output
+    (log,) = (many.folder / ".snakemake/log").glob("*.log")  # it keeps every name
+    assert all(log.read_text().count(f"/{i}.fasta") for i in range(48)) and ".fasta, ... (" not in log.read_text()
     before = {path: path.stat().st_mtime_ns for path in (many.results / "embeddings").iterdir()}
     contents = {path: path.read_bytes() for path in before}
     (many.results / "embeddings/s7.parquet").unlink()

@@ -4,10 +4,10 @@ import functools
 import sys
 
 from packed_esm.planning import stages
-from packed_esm.planning.terminal import shorten
+from packed_esm.planning.terminal import shorten_terminal
 from snakemake.logging import logger
 
-logger.addFilter(shorten)
+shorten_terminal(logger)
 
 FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
 PAGE_FILES = {
