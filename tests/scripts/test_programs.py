@@ -118,6 +118,17 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(tmp_path, progra
     assert {p.name for p in tmp_path.iterdir()} == set(files)
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--embeddings", "--h5ad", "--pt", "--h5 mean_6", "--npy mean_6", "--skbio mean_6", "--residues logits", "--ids"],
+)
+def test_a_path_of_every_sample_is_refused_with_its_option(program, option):
+    others = "" if option == "--embeddings" else "--embeddings {sample}.parquet"
+    arguments = f"{others} --manifest no.parquet --sample s --sample t --ids {{sample}}.txt {option} same"
+    done = program("export_sample", *arguments.split())
+    assert done.status == 1 and f"error: {option.split()[0]}: same would be the file of every sample" in done.last
+
+
 def test_a_process_ends_as_its_function_does(tmp_path, program):
     arguments = "--sample s nowhere.fasta --chunks 1.fasta --manifest m.parquet --rejected r.tsv --counts c.json"
     done, called = process(tmp_path, "chunk_fasta.py", arguments), program("chunk_fasta", *arguments.split())

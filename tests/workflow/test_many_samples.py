@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from .conftest import proteins
@@ -30,17 +31,33 @@ def rules_of(output):
 
 def test_paths_that_are_too_long_for_a_command_run_to_the_end_with_a_short_terminal(many):
     done = many.passes("--printshellcmds")
-    assert (many.results / "settings/lists/chunk.txt").stat().st_size > LONGEST_ARGUMENT
+    (chunk,) = (many.results / "settings/lists").glob("chunk.[0-9a-f]*.txt")
+    assert chunk.stat().st_size > LONGEST_ARGUMENT
     assert "48 samples" in done.output and "Validation: passed; 48 rows checked" in done.output
     assert max(map(len, re.findall(r"\bpython \S+\.py .*", done.output))) < 2000
     assert done.output.count(".fasta, ... (49 files)") == 1 and done.output.count("d" * 200) < 16 * 12
     assert "(28 more samples are in counts.json)" in done.output
+    (log,) = (many.folder / ".snakemake/log").glob("*.log")  # it keeps every name
+    assert all(log.read_text().count(f"/{i}.fasta") for i in range(48)) and ".fasta, ... (" not in log.read_text()
     before = {path: path.stat().st_mtime_ns for path in (many.results / "embeddings").iterdir()}
     contents = {path: path.read_bytes() for path in before}
     (many.results / "embeddings/s7.parquet").unlink()
     again = many.passes("merge_samples").output
     assert rules_of(again) == {"merge_samples_1", "merge_samples"}  # small samples share a job
     assert {path: path.read_bytes() for path in before} == contents
+
+
+@pytest.mark.parametrize("flags", [[], ["--nolock"], ["--allowed-rules", "chunk_fasta"]])
+def test_jobs_read_the_lists_of_their_own_call_beside_another_run(project, flags):
+    project.write_samples(a=">of_a\nMKV\n", b=">of_b\nMKL\n")
+    manifest = project.results / "manifest.parquet"
+    for name in "ab":
+        (project.folder / "samples.tsv").write_text(f"sample\tfasta\ns\t{name}.fasta\n")
+        project.passes(str(manifest.relative_to(project.folder)), *flags)
+        assert pd.read_parquet(manifest)["id"].tolist() == [f"of_{name}"]
+        locks = project.folder / ".snakemake/locks"
+        locks.mkdir(exist_ok=True)
+        (locks / "0.output.lock").write_text("/elsewhere/out\n")  # of a run with another name in this folder
 
 
 def test_a_file_of_a_sample_is_made_again_with_its_group_alone(project):

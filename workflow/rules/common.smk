@@ -11,7 +11,6 @@ from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
-from packed_esm.planning.lists import argument_lists, list_argument
 from packed_esm.planning.plan import Plan
 from packed_esm.sequences.metadata import check_metadata
 from packed_esm.store.settings import BITS
@@ -39,7 +38,7 @@ def checked_table(key, check):
     tables = [inputs.user_path(settings[key])] if settings[key] else []
     for table in tables:
         check(table)
-    return local(inputs.without_braces(key, tables))
+    return local(inputs.usable_paths(key, tables))
 
 
 def literal(value):
@@ -50,11 +49,6 @@ def literal(value):
 def unrecorded(value):
     """Return a function for params that returns a value; because it uses `output`, a changed value reruns nothing."""
     return lambda wildcards, output: value
-
-
-def arguments_in_file(name):
-    """Return a function for params that returns `@FILE`, of a list of arguments that a run writes at its start."""
-    return unrecorded(list_argument(results, name))
 
 
 def in_clone(path):
@@ -83,7 +77,7 @@ def export_arguments(wildcards, input):
     ]
     options += arguments.residue_arguments(results.exported_residues(each))
     options += [f"--metadata={sheet}" for sheet in input.metadata]
-    return options + (["--chunks", list_argument(results, "chunks.fasta")] if input.chunks else [])
+    return options + (["--chunks", argument_list("chunks.fasta")] if input.chunks else [])
 
 
 def embed_threads(wildcards):
@@ -106,10 +100,10 @@ results = dataclasses.replace(results, chunks=len(gather.chunk("{scatteritem}"))
 # The same as rules name them: `prefix` of a module is put before <results>, and not before what is local().
 local_samples = {sample: local(fasta) for sample, fasta in samples.items()}
 files = dataclasses.replace(results, folder="<results>", samples=local_samples)
-earlier_results = local(inputs.without_braces("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
+earlier_results = local(inputs.usable_paths("reuse", inputs.earlier_files(settings["reuse"], Path(results.folder))))
 metadata = checked_table("metadata", check_metadata)
 variants = checked_table("variants", check_variants)
-model_files = local(inputs.without_braces("model", map(inputs.path_inside, model.inputs)))
+model_files = local(inputs.usable_paths("model", map(inputs.path_inside, model.inputs)))
 job_resources = JobResources(settings, model.shape, bool(results.features))
 
 

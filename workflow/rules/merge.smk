@@ -1,5 +1,6 @@
-# A rule for each group of samples, which opens every chunk once for all of them. The files of the samples are its own
-# outputs: one that is missing is made again with its group, and other workflows may name it.
+# A rule for each group of samples, which opens a chunk once for as many of them as fit into a batch (embeddings), or for
+# each hundred (residues). The files of the samples are its own outputs: one that is missing is made again with its group,
+# and other workflows may name it.
 
 for number, group in enumerate(files.groups, 1):
 

@@ -4,10 +4,10 @@ import functools
 import sys
 
 from packed_esm.planning import stages
-from packed_esm.planning.terminal import shorten
+from packed_esm.planning.terminal import shorten_terminal
 from snakemake.logging import logger
 
-logger.addFilter(shorten)
+shorten_terminal(logger)
 
 FIGURES = ("lengths", "pca", "umap", "validation", "throughput", "stages")
 PAGE_FILES = {
@@ -21,22 +21,12 @@ STAGES = stages.requested_stages(results, model, PAGE_FILES)
 RECORD = stages.compare_with_record(results, STAGES) if workflow.is_main_process else None
 
 
-def runs_jobs():
-    """Return whether this call runs jobs: not if it only shows, prints or lints, or if another run is active.
-
-    Snakemake sets what is read here before it builds the graph of jobs, and after it reads this file.
-    """
-    if any(Path(".snakemake/locks").glob("*")):
-        return False
-    return workflow.execution_settings is not None and not workflow.dryrun
-
-
 @functools.cache
 def stamps():
-    """Return {stage: path of its stamp}; a run writes them, and the lists of arguments."""
+    """Return {stage: path of its stamp}; a run writes them, but not while another run is active."""
     if RECORD is None:
         return stages.stamps_of_this_run(results, STAGES)
-    return stages.stamps_of(results, RECORD, argument_lists(results, earlier_results), runs_jobs())
+    return stages.stamps_of(results, RECORD, runs_jobs() and not any(Path(".snakemake/locks").glob("*")))
 
 
 def stamp(stage):

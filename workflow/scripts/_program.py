@@ -35,11 +35,12 @@ class PrintableFormatter(logging.Formatter):
 def with_files(words: Sequence[str]) -> Iterator[str]:
     """Yield the arguments, with the lines of FILE in place of `@FILE`; all samples may be too many for a command.
 
-    Bytes become text as in the arguments of a process, and a line is never a file again.
+    Bytes become text as in the arguments of a process, and a line is never a file again. The last one may lack its end.
     """
     for word in words:
         if word.startswith("@"):
-            yield from os.fsdecode(Path(word[1:]).read_bytes()).split("\n")[:-1]
+            *lines, last = os.fsdecode(Path(word[1:]).read_bytes()).split("\n")
+            yield from lines if last == "" else (*lines, last)
         else:
             yield word
 

@@ -60,13 +60,23 @@ def export(args: argparse.Namespace) -> None:
     from packed_esm.errors import OptionError
     from packed_esm.store.export import sequences_of_samples
 
-    if len(args.sample) > 1 and EACH not in str(args.embeddings):
-        raise OptionError(f"--sample is repeated: write {EACH} in the paths in place of the name of the sample")
+    for option, path in paths_of_a_sample(args) if len(args.sample) > 1 else ():
+        if EACH not in str(path):
+            raise OptionError(
+                f"{option}: {path} would be the file of every sample; write {EACH} in it in place of the sample's name"
+            )
     if args.residues and not args.pt:
         raise OptionError("--residues: the values are written to the files of --pt; name its folder too")
     sequences = sequences_of_samples(args.manifest, args.sample, args.chunks) if args.h5 or args.skbio else {}
     for sample in args.sample:
         export_one(args, sample, sequences)
+
+
+def paths_of_a_sample(args: argparse.Namespace) -> list[tuple[str, str | Path]]:
+    """Return (option, path) of each file that belongs to one sample."""
+    one = [(f"--{name}", getattr(args, name)) for name in ("embeddings", "h5ad", "pt") if getattr(args, name)]
+    pairs = [(f"--{name}", path) for name in ("h5", "npy", "skbio", "residues") for _, path in getattr(args, name)]
+    return [*one, *pairs, *(("--ids", path) for path in args.ids)]
 
 
 def export_one(args: argparse.Namespace, sample: str, sequences: dict[str, str]) -> None:

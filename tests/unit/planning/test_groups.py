@@ -1,5 +1,7 @@
 """Groups of samples: the same in every process of a run, of about equal size, none empty."""
 
+import os
+
 import pytest
 from packed_esm.planning.groups import sample_groups
 
@@ -41,6 +43,16 @@ def test_small_samples_share_a_group(tmp_path):
 def test_a_group_has_no_more_samples_than_snakemake_can_compare():
     samples = {str(i): __file__ for i in range(2500)}
     assert len(sample_groups(samples, 1e-9)) == 3 and max(map(len, sample_groups(samples, 1e-9))) <= 1000
+
+
+def test_many_small_samples_beside_a_large_one_are_in_groups_that_are_not_too_large(tmp_path):
+    small, large = samples_of(tmp_path, 300, 0).values()
+    os.truncate(large, 10**10)
+    samples = {**{str(i): small for i in range(24_999)}, "large": large}
+    groups = sample_groups(samples, 15.0)
+    assert [sample for group in groups for sample in group] == list(samples) and groups[-1] == ["large"]
+    assert len(groups) == 26 and {len(group) for group in groups[:-1]} == {1000, 999}
+    assert max(map(len, sample_groups(samples, 15.0, most=2))) == 12_500  # a share of all samples
 
 
 def test_files_that_are_not_there_yet_count_the_same():

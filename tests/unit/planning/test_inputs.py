@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from packed_esm.errors import OptionError
-from packed_esm.planning.inputs import number_of_chunks, path_inside, without_braces
+from packed_esm.planning.inputs import number_of_chunks, path_inside, usable_paths
 
 
 @pytest.fixture
@@ -15,9 +15,9 @@ def project(tmp_path, monkeypatch):
 
 
 def test_braces_are_refused_by_the_key_that_they_stand_in():
-    assert without_braces("reuse", [Path("a/b.parquet")]) == ["a/b.parquet"]
+    assert usable_paths("reuse", [Path("a/b.parquet")]) == ["a/b.parquet"]
     with pytest.raises(OptionError, match="reuse: a/{b}.parquet has braces, which mean wildcards to Snakemake"):
-        without_braces("reuse", [Path("a/{b}.parquet")])
+        usable_paths("reuse", [Path("a/{b}.parquet")])
 
 
 def test_a_path_below_the_working_directory_is_relative(project):

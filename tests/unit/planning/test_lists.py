@@ -5,7 +5,7 @@ import importlib
 import pytest
 from conftest import PROGRAMS, ROOT
 from packed_esm.planning.config import read_config
-from packed_esm.planning.lists import argument_lists, list_argument, write_lists
+from packed_esm.planning.lists import argument_lists, list_argument
 from packed_esm.planning.results import Results
 
 SAMPLES = {"a": "a.fasta", "b": "-b.fasta", "c": "@c.fasta", "d": "o d\udcff\x85\u2028é.fasta"}
@@ -22,8 +22,8 @@ def results(tmp_path, monkeypatch):
 
 def read(program, results, *words):
     """Return what a program reads from its arguments."""
-    write_lists(results, argument_lists(results, ["x.parquet", "-y.parquet"]))
-    words = [list_argument(results, word[1:]) if word.startswith("@") else word for word in words]
+    lists = argument_lists(results, ["x.parquet", "-y.parquet"])
+    words = [list_argument(results, w[1:], lists[w[1:]], is_run=True) if w.startswith("@") else w for w in words]
     common = importlib.import_module("_program")
     return importlib.import_module(program).build_parser().parse_args(list(common.with_files(words)))
 
@@ -55,14 +55,26 @@ def test_programs_read_the_samples_and_chunks_of_the_run_from_their_lists(result
     assert list(map(str, embed.reuse)) == ["x.parquet", "-y.parquet"]
 
 
-def test_a_list_is_written_again_only_if_it_differs(results, tmp_path):
-    write_lists(results, {"x": ["a", "b"], "y": []})
-    path = tmp_path / "r/settings/lists/x.txt"
+def test_a_list_has_the_name_of_its_content_and_only_a_run_writes_it(results, tmp_path):
+    shown = list_argument(results, "x", ["a", "b"], is_run=False)
+    assert shown.startswith("@r/settings/lists/x.") and not (tmp_path / "r").exists()
+    assert list_argument(results, "x", ["a", "b"], is_run=True) == shown
+    path = tmp_path / shown[1:]
     before = path.stat()
-    write_lists(results, {"x": ["a", "b"]})
-    assert path.stat() == before and (path.parent / "y.txt").read_bytes() == b""
-    write_lists(results, {"x": ["a"]})
-    assert path.read_text() == "a\n"
+    other = tmp_path / list_argument(results, "x", ["a"], is_run=True)[1:]
+    assert other != path and other.read_text() == "a\n" and path.read_text() == "a\nb\n"
+    list_argument(results, "x", ["a", "b"], is_run=True)
+    assert path.stat() == before
+    path.write_text("a\n")  # damaged
+    list_argument(results, "x", ["a", "b"], is_run=True)
+    assert path.read_text() == "a\nb\n"
+    assert (tmp_path / list_argument(results, "y", [], is_run=True)[1:]).read_bytes() == b""
+
+
+@pytest.mark.parametrize("content", ["a\n\nb\n", "a\n\nb"])
+def test_no_line_of_a_list_is_lost(results, tmp_path, content):
+    (tmp_path / "x.txt").write_text(content)
+    assert list(importlib.import_module("_program").with_files(["@x.txt", "c"])) == ["a", "", "b", "c"]
 
 
 def test_a_program_says_which_list_is_missing(results, capsys):

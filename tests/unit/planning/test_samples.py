@@ -70,6 +70,13 @@ def test_what_cannot_be_a_sample_is_named(project, row, message):
         READER.read([str(write_sheet(project, row))])
 
 
+def test_a_path_with_a_line_break_is_refused(project):
+    write_fasta(project / "set/a\nb.fasta")
+    for entry in ("set", "set/a\nb.fasta"):
+        with pytest.raises(OptionError, match=r"samples: 'set/a\\nb.fasta' has a line break.*; rename it"):
+            READER.read([entry])
+
+
 def test_files_folders_and_sheets_can_be_mixed_and_a_file_names_its_sample(project):
     write_fasta(project / "my proteins.v2.faa", project / "set/x.fa", project / "set/y.fasta.gz", project / "a.fasta")
     (project / "set/notes.txt").write_text("no FASTA file\n")

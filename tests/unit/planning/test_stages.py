@@ -25,7 +25,6 @@ EMBEDDING = {
     "tokens_per_pack": 512,
     "on_nonfinite": "fail",
 }
-LISTS = {"chunk": ["--sample", "s", "s.fasta"]}
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def requested(**config):
 
 
 def stamps_of(results, requested_stages, is_run):
-    return stages.stamps_of(results, stages.compare_with_record(results, requested_stages), LISTS, is_run)
+    return stages.stamps_of(results, stages.compare_with_record(results, requested_stages), is_run)
 
 
 def changed(**config):
@@ -116,7 +115,6 @@ def test_a_run_writes_record_and_stamps_and_a_dry_run_neither(here, capsys):
     assert not (here / "results").exists() and all(Path(path).is_file() for path in dry.values())
     stamps = stamps_of(results, first, is_run=True)
     assert stamps == stages.stamps_of_this_run(results, first)
-    assert (here / "results/demo/settings/lists/chunk.txt").read_text() == "--sample\ns\ns.fasta\n"
     assert stages.record_path(results).is_file() and not capsys.readouterr().err
     kept = stamps_of(results, first, is_run=False)
     assert kept == stamps

@@ -1,5 +1,7 @@
 """A group of samples is merged in one pass over the chunks, and each file has the bytes that it has alone."""
 
+from functools import partial
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -71,6 +73,23 @@ def test_residues_of_a_group_have_the_bytes_of_each_sample_alone(run, monkeypatc
     assert merged(run, merge_residues.merge_residues, "h5", ROWS, "together") == alone
     with h5py.File(run / "together/u.h5") as file:
         assert len(file) == ROWS["u"]
+
+
+def test_links_are_looked_up_for_the_samples_whose_files_are_open(run, monkeypatch):
+    monkeypatch.setattr(merge_residues, "OPEN_FILES", 1)
+    links, asked = merge_residues._links, []
+    monkeypatch.setattr(merge_residues, "_links", lambda chunk, outs: asked.append(list(outs)) or links(chunk, outs))
+    merged(run, partial(merge_residues.merge_residues, link=True), "h5", ["s", "u"], "together")
+    assert {tuple(samples) for samples in asked} == {("s",), ("u",)}
+
+
+@pytest.mark.parametrize(
+    ("function", "ending"), [(merge.merge_samples, "arrow"), (merge_residues.merge_residues, "h5")]
+)
+def test_a_manifest_of_a_run_with_more_chunks_is_named(run, function, ending):
+    with pytest.raises(EmbeddingFileError, match="m: it belongs to a run with more than 2 chunks; remove it"):
+        function(run / "m", {"u": run / "u"}, [run / f"{i}.{ending}" for i in range(2)])
+    assert not (run / "u").exists()
 
 
 def test_a_chunk_that_is_missing_or_damaged_is_named_and_no_half_file_is_left(run):

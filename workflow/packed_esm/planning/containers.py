@@ -14,7 +14,7 @@ from typing import Any
 from ..checkpoints.registry import hub_path, hugging_face_cache
 from ..errors import OptionError
 from .conda import shows_nvidia_gpu
-from .inputs import user_path, without_braces
+from .inputs import usable_paths, user_path
 
 PREFIXES = ("APPTAINER_", "SINGULARITY_")  # of its variables; Snakemake calls either program
 MOST_LINKS = 40  # in one path, as in Linux
@@ -50,7 +50,7 @@ def _path_of(image: str) -> str:
     path = user_path(image)
     if not path.exists():
         raise OptionError(f"container: there is no {path}; give the path of an image, or an address (docker://...)")
-    return without_braces("container", [path])[0]
+    return usable_paths("container", [path])[0]
 
 
 def share_with_containers(paths: Iterable[str | Path]) -> None:

@@ -10,16 +10,17 @@ GROUP_SAMPLES = 1000  # Snakemake compares each file that is wanted with each of
 
 
 def sample_groups(samples: Mapping[str, str], growth: float | None, most: int = MOST_GROUPS) -> list[list[str]]:
-    """Return the samples in groups of about equal size, in order; no more groups than `most`, none of them empty.
+    """Return the samples in groups of about equal size, in order; none of them empty.
 
-    No more samples than that are each a group of its own. Every process of a run must find the same groups, so they
+    No more samples than `most` are each a group of its own. Every process of a run must find the same groups, so they
     depend on nothing that changes while it runs.
 
     Args:
         samples: {name: path of its FASTA file}.
-        growth: bytes of the merged files for a byte of FASTA; groups have about GROUP_BYTES, or GROUP_SAMPLES. None:
-            the FASTA files may not exist yet, and each sample counts the same.
-        most: number of groups.
+        growth: bytes of the merged files for a byte of FASTA. None: the FASTA files may not exist yet, and each sample
+            counts the same.
+        most: number of groups of about equal bytes. Those with more samples than GROUP_SAMPLES, or than a share of all,
+            are cut further, which at most doubles their number.
     """
     if len(samples) <= most:
         return [[sample] for sample in samples]
@@ -30,4 +31,11 @@ def sample_groups(samples: Mapping[str, str], growth: float | None, most: int = 
     for sample, size in zip(samples, sizes, strict=True):
         groups.setdefault(int((before + size / 2) / total * number), []).append(sample)
         before += size
-    return list(groups.values())
+    largest = max(GROUP_SAMPLES, -(-len(samples) // most))
+    return [part for group in groups.values() for part in _cut(group, largest)]
+
+
+def _cut(group: list[str], largest: int) -> list[list[str]]:
+    """Return a group in as few parts as possible of about equal size, none larger than `largest`."""
+    size = -(-len(group) // -(-len(group) // largest))
+    return [group[start : start + size] for start in range(0, len(group), size)]

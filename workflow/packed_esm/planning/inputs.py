@@ -27,16 +27,19 @@ def stable_path(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - it keeps symbolic links, which may be the same on all nodes
 
 
-def without_braces(key: str, paths: Iterable[str | Path]) -> list[str]:
+def usable_paths(key: str, paths: Iterable[str | Path]) -> list[str]:
     """Return the paths of inputs as text.
 
     Raises:
-        OptionError: Snakemake would read a path as a pattern; the message names its key.
+        OptionError: Snakemake would read a path as a pattern, or a program would read it as two lines of a list of
+            arguments; the message names its key.
     """
     texts = [str(path) for path in paths]
     for path in texts:
         if {"{", "}"} & set(path):
             raise OptionError(f"{key}: {path} has braces, which mean wildcards to Snakemake; rename it, or use a link")
+        if "\n" in path:
+            raise OptionError(f"{key}: {path!r} has a line break, which no path may have; rename it, or use a link")
     return texts
 
 

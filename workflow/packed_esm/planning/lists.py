@@ -1,8 +1,10 @@
 """Arguments in files: a command that names all samples or chunks of a large run would be longer than systems allow.
 
-Each file has one argument a line. A program reads it where the word `@FILE` stands (`scripts/_program.py`).
+Each file has one argument a line. A program reads it where the word `@FILE` stands (`scripts/_program.py`). A digest of
+the content is part of its name, so no job reads the list of an earlier call.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -45,19 +47,12 @@ def out_arguments(paths: Mapping[str, str]) -> list[str]:
     return [text for sample, path in paths.items() for text in ("--sample", sample, "--out", path_argument(path))]
 
 
-def list_argument(results: Results, name: str) -> str:
-    """Return the word that stands for a list in a command."""
-    return f"@{_list_path(results, name)}"
-
-
-def _list_path(results: Results, name: str) -> Path:
-    return Path(results.folder, "settings", "lists", f"{name}.txt")
-
-
-def write_lists(results: Results, lists: Mapping[str, Iterable[str]]) -> None:
-    """Write the lists that are missing or differ."""
-    for name, words in lists.items():
-        path, content = _list_path(results, name), os.fsencode("".join(f"{word}\n" for word in words))
-        if not path.is_file() or path.read_bytes() != content:
-            with replacing(path) as temporary:
-                temporary.write_bytes(content)
+def list_argument(results: Results, name: str, words: Iterable[str], is_run: bool) -> str:
+    """Return the word that stands for a list in a command; a run writes its file if it is missing or damaged."""
+    content = os.fsencode("".join(f"{word}\n" for word in words))
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    path = Path(results.folder, "settings", "lists", f"{name}.{digest}.txt")
+    if is_run and not (path.is_file() and path.read_bytes() == content):
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    return f"@{path}"

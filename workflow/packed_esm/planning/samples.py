@@ -13,7 +13,7 @@ import yaml
 from ..errors import OptionError, SheetError
 from ..system.sheets import read_sheet
 from .config import check
-from .inputs import stable_path, user_path, without_braces
+from .inputs import stable_path, usable_paths, user_path
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas", ".fna", ".ffn", ".fsa", ".pep", ".aa")
 _COMPRESSED = re.compile(r"\.(gz|bgz)$", re.IGNORECASE)
@@ -42,7 +42,8 @@ class SampleReader:
 
         Raises:
             OptionError: nothing there, something that is not a file (standard input), a row that the schema does not
-                allow, a file or a name that comes twice, or a path with braces.
+                allow, a file or a name that comes twice, or a path with braces or a
+                line break.
             SheetError: a sheet that cannot be read.
         """
         named: dict[str, str] = {}
@@ -61,7 +62,7 @@ class SampleReader:
         for path in files:
             self._check_file(path, "samples")
         samples = named | _named_by_file(files, named)
-        without_braces("samples", samples.values())
+        usable_paths("samples", samples.values())
         return samples
 
     def _find(self, entry: str) -> Path:

@@ -19,7 +19,6 @@ from .arguments import keys_of, setting
 from .checkpoint import Checkpoint
 from .config import plain
 from .inputs import user_path
-from .lists import write_lists
 from .record import Source, Stage, compare, read_record, write_record, write_stamps
 from .results import MOST_NAMED, Results
 
@@ -102,16 +101,15 @@ def compare_with_record(results: Results, stages: Mapping[str, Stage]) -> dict:
     return record
 
 
-def stamps_of(results: Results, record: Mapping, lists: Mapping[str, Iterable[str]], is_run: bool) -> dict[str, str]:
+def stamps_of(results: Results, record: Mapping, is_run: bool) -> dict[str, str]:
     """Return {stage: path of its stamp} for a record from `compare_with_record`.
 
-    A run updates the record, the stamps, and the lists of arguments. A call that only shows something (`is_run` is
-    false) gets new stamps in a temporary folder.
+    A run updates the record and the stamps. A call that only shows something (`is_run` is false) gets new stamps in a
+    temporary folder.
     """
     path = record_path(results)
     if is_run:
         write_record(path, record)
-        write_lists(results, lists)
         return write_stamps(path.with_suffix(""), record)
     elsewhere = Path(tempfile.mkdtemp(prefix="stamps-"))
     atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)

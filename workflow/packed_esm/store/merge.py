@@ -49,7 +49,7 @@ def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Se
     with ExitStack() as stack, progress_bar(None, "records", "merging") as bar:
         for batch in _batches(_pieces(samples, batch_rows), min(batch_rows, BATCH_ROWS)):
             rows = pd.concat([piece.rows for piece in batch], ignore_index=True)
-            _check_chunks(manifest_path, rows, chunk_paths)
+            check_chunks(manifest_path, rows, chunk_paths)
             columns, checksums = _gather(rows, chunk_paths, first)
             start = 0
             for piece in batch:
@@ -107,7 +107,7 @@ def _batches(pieces: Iterable[Piece], most: int) -> Iterator[list[Piece]]:
         yield batch
 
 
-def _check_chunks(manifest_path: Path, rows: pd.DataFrame, chunk_paths: Sequence[Path]) -> None:
+def check_chunks(manifest_path: Path, rows: pd.DataFrame, chunk_paths: Sequence[Path]) -> None:
     """Raise EmbeddingFileError if the manifest is of a run with more chunks."""
     if len(rows) and rows["chunk"].max() >= len(chunk_paths):
         raise EmbeddingFileError(

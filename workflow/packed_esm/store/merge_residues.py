@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..system.progress import progress_bar
 from .hdf5 import NewFile, new_hdf5, write_attribute
-from .merge import NO_ROWS, rows_of_samples
+from .merge import NO_ROWS, check_chunks, rows_of_samples
 from .names import dataset_names
 from .residue_checks import ResidueChecks
 from .residues import (
@@ -46,13 +46,14 @@ def merge_residues(
 
     Raises:
         EmbeddingFileError: a chunk that is damaged, has other settings than the rest, lacks a record, or has values
-            that changed since they were computed.
+            that changed since they were computed; or the manifest is of a run with more chunks.
     """
     merged, samples = 0, rows_of_samples(manifest_path, outs)
     settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
     with progress_bar(None, "records", "merging") as bar:
         while some := {name: pd.concat([NO_ROWS, *parts]) for name, parts in itertools.islice(samples, OPEN_FILES)}:
             rows = pd.concat([rows.assign(name=dataset_names(rows["id"].tolist())) for rows in some.values()])
+            check_chunks(manifest_path, rows, chunk_paths)
             with ExitStack() as stack:
                 files = {sample: stack.enter_context(new_hdf5(outs[sample], **FORMAT)) for sample in some}
                 for file in files.values():
@@ -65,7 +66,7 @@ def merge_residues(
                         WriteBack([file.descriptor for file in files.values()]) as write_back,
                         ResidueChecks(path, settings, feature, bar.update) as checks,
                     ):
-                        links = _links(path, outs) if link else {}
+                        links = _links(path, {sample: outs[sample] for sample in some}) if link else {}
                         _add_datasets(chunk, records, files, links, write_back, checks)
             merged += len(rows)
     return merged
