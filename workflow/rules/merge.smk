@@ -45,7 +45,7 @@ for number, group in enumerate(files.groups, 1):
             conda:
                 CPU_ENV
             resources:
-                mem_mb=job_resources.merging_mb,
+                mem_mb=job_resources.merging_residues_mb,
                 runtime=job_resources.merging_minutes,
             params:
                 program=in_clone("scripts/merge_residues.py"),

@@ -78,7 +78,13 @@ def run(
         args = parser.parse_args(list(with_files(sys.argv[1:] if argv is None else argv)))
     except OSError as error:
         parser.error(str(error))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it was writing
+    cancelled: list[int] = []
+
+    def cancel(*_: object) -> None:  # a cancelled job removes what it was writing
+        cancelled.append(143)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, cancel)
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if getattr(args, "terminal", None) is not None:
         from packed_esm.system.progress import use_terminal
@@ -102,7 +108,9 @@ def run(
             raise
         print(f"{parser.prog}: error: {printable(str(error))}; {REMEDIES[type(error).__name__]}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # a query of DuckDB makes it of each signal
+        if cancelled:
+            return cancelled[0]
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
     return 0

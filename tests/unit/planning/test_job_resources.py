@@ -35,7 +35,8 @@ def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
     assert run.translating_minutes(None, chunk, 1) == formulas.translating_minutes(BYTES)
     assert run.embedding_mb(None, chunk, 1) == formulas.embedding_memory_mb(SHAPE, BYTES, 1.5)
     assert run.embedding_minutes(None, chunk, 8, 1) == formulas.embedding_minutes(SHAPE, 1.5 * BYTES, True, 8)
-    assert run.merging_mb(None, one, 1) == formulas.tables_memory_mb(formulas.MERGE_MB, BYTES)
+    assert run.merging_residues_mb(None, one, 1) == formulas.tables_memory_mb(formulas.MERGE_MB, BYTES)
+    assert run.merging_mb(None, 1) == formulas.MERGE_MB
     assert run.merging_minutes(None, one, 1) == formulas.tables_minutes(2 * BYTES)
     assert run.exporting_mb(None, chunk, 1) == formulas.exporting_memory_mb(SHAPE, BYTES, 1)
     with_sequences = SimpleNamespace(manifest=file, chunks=[file, file])
@@ -76,7 +77,7 @@ def test_weights_that_are_streamed_ask_for_what_is_page_locked(file):
 
 def test_a_file_that_is_not_there_yet_is_left_to_snakemake(tmp_path):
     with pytest.raises(FileNotFoundError):
-        needed().merging_mb(None, SimpleNamespace(manifest=str(tmp_path / "m.parquet")), 1)
+        needed().merging_residues_mb(None, SimpleNamespace(manifest=str(tmp_path / "m.parquet")), 1)
 
 
 def test_a_job_wants_a_gpu_unless_the_device_is_the_cpu():

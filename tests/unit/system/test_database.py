@@ -1,40 +1,48 @@
-"""The database: it spills into its folder, and a full disk is named."""
+"""DuckDB: what its errors become."""
 
-import errno
-import resource
+import signal
+import subprocess
+import sys
+import time
 
-import duckdb
 import pytest
+from conftest import ROOT
 from packed_esm.system.database import database
 
-SORTED = "CREATE TABLE t AS SELECT hash(range) AS h, repeat('x', 20) AS text FROM range(2_000_000) ORDER BY h"
+LONG_QUERY = """
+import argparse, sys
+sys.path.insert(0, "workflow/scripts")
+import _program
+from pathlib import Path
+from packed_esm.system.database import database
+
+def work(args):
+    with database(Path("never")) as connection:
+        print("begun", flush=True)
+        connection.execute("SELECT count(*) FROM range(200000000) a, range(1000) b WHERE (a.range * b.range) % 7 = 3")
+
+sys.exit(_program.run(argparse.ArgumentParser(prog="p"), work, []))
+"""
 
 
-def test_what_does_not_fit_into_memory_goes_into_the_folder(tmp_path):
-    little = {"memory_limit": "40MB", "threads": 1}
-    with pytest.raises(duckdb.OutOfMemoryException), database(tmp_path, **little, temp_directory="") as found:
-        found.execute(SORTED)
-    with database(tmp_path, **little) as found:
-        found.execute(SORTED)
-        assert any(tmp_path.iterdir())
-        assert found.execute("SELECT count(*), sum(length(text)) FROM t").fetchall() == [(2_000_000, 40_000_000)]
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_during_a_query_ends_the_program_as_ever(number, status):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG_QUERY], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)
+    process.send_signal(number)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == status and "Traceback" not in said
 
 
-def test_a_full_disk_is_named_with_the_remedy(tmp_path):
-    """A limit on the size of files is one of the ways in which there is no room."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_too_little_memory_is_a_memory_error(tmp_path):
     with (
-        pytest.raises(OSError, match=r"No space left on device; make room and run again: '.*full_disk") as raised,
-        database(tmp_path, memory_limit="40MB", threads=1) as found,
+        pytest.raises(MemoryError, match="DuckDB needs more memory than"),
+        database(tmp_path / "none", memory_limit="30MB", threads=1, max_temp_directory_size="0B") as connection,
     ):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, limits[1]))
-        try:
-            found.execute(SORTED)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert raised.value.errno == errno.ENOSPC
-
-
-def test_a_mistake_in_a_query_is_not_taken_for_a_full_disk(tmp_path):
-    with pytest.raises(duckdb.Error, match="nowhere"), database(tmp_path) as found:
-        found.execute("SELECT * FROM nowhere")
+        connection.execute("SELECT list(range) FROM range(100000000)").fetchall()

@@ -78,8 +78,12 @@ class JobResources:
         copies = needs_masked_copies(self.settings["include"])
         return estimates.embedding_minutes(self.shape, residues, bool(self.gpus), threads, attempt, copies)
 
-    def merging_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
-        """Return MB of merge_samples and merge_residues."""
+    def merging_mb(self, wildcards: Wildcards, attempt: int) -> int:
+        """Return MB of merge_samples, which reads rows of the manifest in parts."""
+        return estimates.merging_memory_mb(attempt)
+
+    def merging_residues_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
+        """Return MB of merge_residues, which holds the rows of some samples: at most those of all."""
         return estimates.tables_memory_mb(estimates.MERGE_MB, _size(input.manifest), attempt)
 
     def merging_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002

@@ -157,8 +157,13 @@ def exporting_minutes(shape: ModelShape, embeddings_bytes: float, attempt: int =
 
 
 def tables_memory_mb(base_mb: float, manifest_bytes: float, attempt: int = 1) -> int:
-    """Return the memory of a job that needs all rows of a sample, and `base_mb` for any input."""
+    """Return the memory of a job that holds rows of the manifest, at most all, and `base_mb` for any input."""
     return _grown(base_mb + MANIFEST_FACTOR * manifest_bytes / MB, attempt)
+
+
+def merging_memory_mb(attempt: int = 1) -> int:
+    """Return the memory to merge embeddings, whatever their number."""
+    return _grown(MERGE_MB, attempt)
 
 
 def report_memory_mb(manifest_bytes: float, attempt: int = 1) -> int:

@@ -12,6 +12,7 @@ from .files import NO_ROOM
 
 MEMORY_BYTES = 2_000_000_000
 THREADS = 2
+INTERRUPTED = "Query interrupted"  # DuckDB raises it in place of what the handler of a signal raised
 # In messages of DuckDB. The setting is nine tenths of what was free at the beginning.
 FULL_DISK = (*map(os.strerror, NO_ROOM), "max_temp_directory_size")
 
@@ -23,11 +24,13 @@ def database(folder: Path, **settings: str | int) -> Iterator[duckdb.DuckDBPyCon
     No query may rely on the order of rows without `ORDER BY`: it depends on threads and memory.
 
     Args:
-        folder: for DuckDB's own files; it exists, and the caller removes it.
+        folder: for DuckDB's own files; DuckDB makes it, and the caller removes it.
         settings: of DuckDB, in place of those that are set here.
 
     Raises:
         OSError: the disk is full; the message names the folder.
+        MemoryError: a query needs more memory than DuckDB may use.
+        KeyboardInterrupt: a signal came during a query.
     """
     config = {
         "memory_limit": f"{MEMORY_BYTES}B",
@@ -40,10 +43,21 @@ def database(folder: Path, **settings: str | int) -> Iterator[duckdb.DuckDBPyCon
     connection = duckdb.connect(":memory:", config=config | settings)
     try:
         yield connection
+    except duckdb.OutOfMemoryException as error:
+        if any(words in str(error) for words in FULL_DISK):
+            raise _full(folder) from error
+        raise MemoryError(f"DuckDB needs more memory than {MEMORY_BYTES / 1e9:g} GB: {error}") from error
+    except RuntimeError as error:
+        if str(error) != INTERRUPTED:
+            raise
+        raise KeyboardInterrupt from error
     except duckdb.Error as error:
         if not any(words in str(error) for words in FULL_DISK):
             raise
-        message = f"{os.strerror(errno.ENOSPC)}; make room and run again"
-        raise OSError(errno.ENOSPC, message, str(folder)) from error
+        raise _full(folder) from error
     finally:
         connection.close()
+
+
+def _full(folder: Path) -> OSError:
+    return OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}; make room and run again", str(folder))
