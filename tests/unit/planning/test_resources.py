@@ -38,6 +38,7 @@ def test_each_attempt_asks_for_twice_as_much(amount):
         pytest.param(resources.chunking_memory_mb(130e6), 716, id="chunking-300,000-proteins"),
         pytest.param(resources.chunking_memory_mb(13e6), 490, id="chunking-300,000-peptides"),
         pytest.param(resources.chunking_memory_mb(3.6e9), 1581, id="chunking-10-million-proteins"),
+        pytest.param(resources.chunking_memory_mb(90e9), 4390, id="chunking-250-million-proteins-extrapolated"),
         pytest.param(resources.embedding_memory_mb(M150, 15_000, 1), 1308, id="embedding-with-150M-on-CPU"),
         pytest.param(resources.validation_memory_mb(M150, 15_000), 1994, id="validating-with-150M-on-CPU"),
         pytest.param(resources.exporting_memory_mb(M650, 3.4e6, 1), 721, id="exporting-50,000-proteins"),

@@ -1,5 +1,6 @@
 """Equal sequences and their places: as a dictionary would find them, whatever the memory."""
 
+import tracemalloc
 from collections import Counter
 
 import duckdb
@@ -7,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from packed_esm.sequences.deduplication import Records, in_groups
+from packed_esm.sequences.deduplication import Records, _placed, in_groups
 from packed_esm.sequences.staging import STAGED
 from packed_esm.system.database import database
 
@@ -57,6 +58,19 @@ def test_equal_sequences_have_the_place_of_the_first_and_little_memory_changes_n
     for _, rows in table[table["is_first"]].groupby("chunk"):
         assert rows["row"].tolist() == list(range(len(rows)))
     assert counts == Counter(lengths[firsts[1:]].tolist())
+
+
+def test_a_place_takes_4_bytes_and_no_second_copy(tmp_path):
+    """As far as the counts are concerned: the file may be empty."""
+    counts = {length: 10_000 for length in range(1, 501)}
+    pq.write_table(pa.table({"ordinal": pa.array([], pa.int64()), "length": pa.array([], pa.int32())}), tmp_path / "s")
+    tracemalloc.start()
+    try:
+        assert list(_placed(tmp_path / "s", counts, CHUNKS, EMBED_DIM)) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 2 * 4 * sum(counts.values()) < peak < 2.2 * 4 * sum(counts.values())
 
 
 def test_rows_come_in_the_groups_that_are_asked_for(tmp_path):

@@ -19,9 +19,8 @@ PACK_VALUES = 63e6, 32768  # of a layer in a pack on a GPU: at most the first, o
 MERGE_MB = 2000  # batches of 64 MiB, and the mapped parts of chunk files; 250 were measured
 EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
 EXPORT_BATCH_BYTES = 3 * 4096 * 4  # per number of an embedding; it is in memory three times: file, batch, copy
-CHUNKING_MB = (
-    4000  # at most: DuckDB is limited to 2,000; 1,600 were measured of 10 million proteins, with Python's share
-)
+CHUNKING_MB = 4000  # at most for DuckDB, limited to 2,000, and batches; 1,600 were measured of 10 million proteins
+PLACES_FACTOR = 0.05  # memory / bytes of FASTA: 4 bytes for each different sequence; proteins have 360, peptides 43
 FASTA_FACTOR = 8  # memory / bytes; measured when embedding: proteins 2.2, peptides 6.6; chunking needs less of many
 TRANSLATE_FACTOR = 3  # memory / bytes; measured: reads 1, a chromosome in windows 2, whole 2.8
 MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file, where all rows of a sample are held; 11 to 16 were measured
@@ -59,8 +58,9 @@ def translating_minutes(fasta_bytes: float, attempt: int = 1) -> int:
 
 
 def chunking_memory_mb(fasta_bytes: float, attempt: int = 1) -> int:
-    """Return the memory to chunk FASTA files of any size."""
-    return _grown(min(PROGRAM_MB + FASTA_FACTOR * fasta_bytes / MB, CHUNKING_MB), attempt)
+    """Return the memory to chunk FASTA files: limited, but for the chunk of each sequence."""
+    limited = min(PROGRAM_MB + FASTA_FACTOR * fasta_bytes / MB, CHUNKING_MB)
+    return _grown(limited + PLACES_FACTOR * fasta_bytes / MB, attempt)
 
 
 def chunking_minutes(fasta_bytes: float, attempt: int = 1) -> int:

@@ -124,9 +124,11 @@ def _placed(sequences: Path, counts: Mapping[int, int], chunks: int, embed_dim: 
     """Yield the sequences of a file, in order, with their places: batches of `PLACES`."""
     assigned = assign_to_chunks(counts, chunks, embed_dim)
     lengths = np.sort(np.fromiter(counts, np.int64, len(counts)))
-    chunk_of = np.concatenate([assigned[length] for length in lengths.tolist()] or [np.empty(0, np.int32)])
     sizes = np.array([counts[length] for length in lengths.tolist()], np.int64)
     next_of_length = np.cumsum(sizes) - sizes  # in `chunk_of`
+    chunk_of = np.empty(sizes.sum(), np.int32)
+    for length, start, size in zip(lengths.tolist(), next_of_length, sizes, strict=True):
+        chunk_of[start : start + size] = assigned.pop(length)  # each place is in memory once
     next_row = np.zeros(chunks, np.int64)
     with pq.ParquetFile(sequences) as file:
         for batch in file.iter_batches(BATCH_ROWS):
