@@ -19,6 +19,7 @@ from typing import TextIO, TypeVar
 from ..errors import DamagedFileError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REMEDY = "make room"  # for a full disk
 PARTIAL = ".partial"  # how temporary names end
 # Temporary names have it beside the process id: in a container, jobs can share the process id and the host name.
 TOKEN = secrets.token_hex(4)
@@ -97,7 +98,7 @@ def check_room(folder: Path, needed: float, what: str) -> None:
     """Raise OSError if a folder has fewer than `needed` bytes free; the message gives both numbers and the remedy."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        message = f"{what} needs about {needed / 1e9:,.1f} GB here, and {free / 1e9:,.1f} GB are free; make room"
+        message = f"{what} needs about {needed / 1e9:,.1f} GB here, and {free / 1e9:,.1f} GB are free; {REMEDY}"
         raise OSError(errno.ENOSPC, message, str(folder))
 
 
@@ -115,9 +116,9 @@ def _full_disk_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in NO_ROOM or REMEDY in str(error):
             raise
-        raise OSError(error.errno, f"{os.strerror(error.errno)}; make room and run again", str(path)) from error
+        raise OSError(error.errno, f"{os.strerror(error.errno)}; {REMEDY} and run again", str(path)) from error
 
 
 def _umask() -> int:
