@@ -4,7 +4,8 @@
 
 Each round runs every pass once, after a large product, whose rate is the ceiling of the round. Given is the median of
 the rounds, so a card that gets hot slows all alike. `triton` is the forward without `kernels/gluon_ops`. Sequences and
-weights, and how operations are counted: as in `forward.py`.
+weights, and how operations are counted: as in `forward.py`. `worst_residue_cosine` is that of some sequences of the
+first pack with fair-esm in fp32; `peak_gpu_gb` is the most that the weights and a pass took.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,48 +24,77 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 import peers  # noqa: E402
 from card import card  # noqa: E402
-from conftest import random_esm2  # noqa: E402
+from conftest import random_esm2, worst_residue_cosine  # noqa: E402
 from forward import packed, product_ceiling, uniprot_like  # noqa: E402
 from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
+from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.kernels import dispatch  # noqa: E402
+from packed_esm.validation.reference import reference_outputs  # noqa: E402
 
 RESIDUES = 262_144  # at least
+COMPARED = 16  # sequences
 WIDEST = 10**5  # columns, more than any model has
 
 
 class Pass:
-    """One way to run all sequences, and its seconds and clocks so far."""
+    """One way to run all sequences, and its seconds and clocks so far.
 
-    def __init__(self, what: str, calls: peers.Pass) -> None:
-        self.what, self.calls, self.seconds, self.clocks = what, calls, [], []
+    `build` makes the model; it returns the calls of the packs.
+    """
+
+    def __init__(self, what: str, build: Callable[[], peers.Pass]) -> None:
+        self.what, self.seconds, self.clocks, self.pass_bytes = what, [], [], 0
+        before = torch.cuda.memory_allocated()
+        self.calls = build()
+        self.weight_bytes = torch.cuda.memory_allocated() - before
 
     @torch.inference_mode()
     def run(self) -> None:
         """Run once; the clock is read while the GPU works."""
         self.calls[-1]()
         torch.cuda.synchronize()
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
         for call in self.calls:
             call()
         self.clocks.append(card("cuda")["clock_mhz"])
         torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - start)
+        self.pass_bytes = max(self.pass_bytes, torch.cuda.max_memory_allocated() - held)
+
+    @property
+    def peak_gpu_gb(self) -> float:
+        return round((self.weight_bytes + self.pass_bytes) / 1e9, 2)
 
 
-def passes(name: str, dtypes: list[str], tokens: list, budget: int) -> list[Pass]:
-    """Return all passes of a model; weights are random."""
-    shape = MODELS[name]
-    with torch.device("cuda"):
-        base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads)
+class Truth:
+    """The last layer of some sequences of the first pack, by fair-esm in fp32."""
+
+    def __init__(self, base: torch.nn.Module, tokens: list, budget: int) -> None:
+        self.layer, first = base.num_layers, next(iterate_packs(tokens, budget))
+        self.starts = first.cu_seqlens.tolist()
+        chosen = [torch.from_numpy(tokens[index]) for index in first.indices[:COMPARED]]
+        self.rows = [reference_outputs(base, one, [self.layer])["representations"][self.layer] for one in chosen]
+
+    @torch.inference_mode()
+    def worst_residue_cosine(self, one: Pass) -> float:
+        rows = one.calls[0]()["representations"][self.layer]
+        parts = [rows[start : start + len(want)] for start, want in zip(self.starts, self.rows, strict=False)]
+        return min(map(worst_residue_cosine, parts, self.rows))
+
+
+def passes(name: str, base: torch.nn.Module, dtypes: list[str], tokens: list, budget: int) -> list[Pass]:
+    """Return all passes of a model."""
     found = []
     for dtype in dtypes:
         for kernels in ("gluon", "triton") if dtype in ("fp16", "bf16") else ("gluon",):
             dispatch.GLUON_WIDTHS = range(WIDEST if kernels == "gluon" else 0)
             build, _ = packed(base, tokens, "cuda", dtype, "auto", budget)
-            found.append(Pass(f"{dtype} {kernels}", build()))
-    if "ESME bf16 flash-attn 2, packed" in (others := peers.peers(shape, tokens, "cuda")):
-        found.append(Pass("ESME bf16", others["ESME bf16 flash-attn 2, packed"]()))
+            found.append(Pass(f"{dtype} {kernels}", build))
+    if "ESME bf16 flash-attn 2, packed" in (others := peers.peers(MODELS[name], tokens, "cuda")):
+        found.append(Pass("ESME bf16", others["ESME bf16 flash-attn 2, packed"]))
     return found
 
 
@@ -74,9 +105,12 @@ def rows(name: str, args: argparse.Namespace) -> list[dict]:
     tokens = uniprot_like(int(0.992 * max(4, RESIDUES // budget) * budget))
     residues = sum(len(one) - 2 for one in tokens)
     flops = sum(24 * shape.embed_dim**2 * len(one) + 4 * shape.embed_dim * len(one) ** 2 for one in tokens)
+    with torch.device("cuda"):
+        base = random_esm2(shape.num_layers, shape.embed_dim, shape.attention_heads)
     dispatched = dispatch.GLUON_WIDTHS
-    found, ceilings = passes(name, args.dtypes, tokens, budget), []
+    found, ceilings = passes(name, base, args.dtypes, tokens, budget), []
     dispatch.GLUON_WIDTHS = dispatched
+    truth = Truth(base, tokens, budget)
     for _ in range(args.rounds):
         ceilings.append(product_ceiling("cuda"))
         for one in found:
@@ -97,6 +131,8 @@ def rows(name: str, args: argparse.Namespace) -> list[dict]:
             "tflops": round(flops * shape.num_layers / seconds[one.what] / 1e12, 1),
             "share_of_ceiling": round(flops * shape.num_layers / seconds[one.what] / 1e12 / ceiling, 3),
             "ceiling_tflops": round(ceiling, 1),
+            "worst_residue_cosine": None if one.what.startswith("ESME") else truth.worst_residue_cosine(one),
+            "peak_gpu_gb": one.peak_gpu_gb,
         }
         for one in found
     ]

@@ -12,8 +12,10 @@ the size that `auto` chooses for this card. The row `file` is one pass that make
 host's memory; a disk can only be slower. `bits_equal`: two packs have the bits of the resident model.
 
 With --load: seconds and memory of the host while the 15B shape is loaded from a `.pt` and from sharded safetensors,
-which are written to a folder first (30 GB each). `beyond_weights_gb` is the most of the process's own memory above the
-page-locked weights; files that are mapped do not count, as the system takes their memory back.
+which are written to a folder first (30 GB each): to page-locked memory, and then as if there were none for it, so that
+each layer is read from the file when it is needed. `own_memory_gb` is the most of the process's own memory while it
+loads and embeds, with the page-locked weights; `beyond_weights_gb` is without them and what the process had before.
+Files that are mapped do not count, as the system takes their memory back.
 """
 
 import argparse
@@ -253,33 +255,39 @@ def write_pt(base: nn.Module, path: Path) -> Path:
     return save_fair_esm(base, path)
 
 
+def load_and_embed(path: Path, weights: str) -> dict:
+    """Return what a model of a checkpoint takes whose weights are streamed from `host` or `file`."""
+    memory.available_memory = {"host": lambda: None, "file": lambda: 0}[weights]
+    before, start = own_memory(), time.perf_counter()
+    with most_memory() as most:
+        embedder = Embedder(EmbedOptions(path, device="cuda", weights="streamed", dtype="fp16"))
+        seconds = time.perf_counter() - start
+        embedder.warm_up()
+        tokens = uniprot_like(TOKENS)
+        start = time.perf_counter()
+        embedder.embed(tokens)
+        rate = sum(len(one) - 2 for one in tokens) / (time.perf_counter() - start)
+    size = embedder.plan.weight_bytes / 1e9
+    return {
+        "seconds": seconds,
+        "weights_gb": size,
+        "beyond_weights_gb": most[0] - before - size if weights == "host" else None,
+        "own_memory_gb": most[0],
+        "residues_per_second": rate,
+    }
+
+
 def loading(name: str, folder: Path) -> list[dict]:
-    """Return a row of each kind of checkpoint."""
+    """Return the rows of each kind of checkpoint."""
     rows = []
     for kind, write, file in (("pt", write_pt, "esm2_random.pt"), ("safetensors", write_shards, "random")):
-        base = model_of_one_layer(name)
-        path = write(base, folder / f"streamed_{file}")
-        del base
-        gc.collect()
-        before = own_memory()
-        start = time.perf_counter()
-        with most_memory() as most:
-            embedder = Embedder(EmbedOptions(path, device="cuda", weights="streamed", dtype="fp16"))
-        seconds = time.perf_counter() - start
-        weights = embedder.model.layers._host[0].nbytes * embedder.model.num_layers / 1e9
-        rows.append(
-            {
-                "model": name,
-                "checkpoint": kind,
-                "seconds": seconds,
-                "weights_gb": weights,
-                "beyond_weights_gb": most[0] - before - weights,
-            }
-            | card("cuda")
-        )
-        print(json.dumps(rows[-1]), flush=True)
-        del embedder
-        gc.collect()
+        path = write(model_of_one_layer(name), folder / f"streamed_{file}")
+        for weights in ("host", "file"):
+            gc.collect()
+            torch.cuda.empty_cache()
+            what = {"model": name, "checkpoint": kind, "weights": weights}
+            rows.append(what | load_and_embed(path, weights) | card("cuda"))
+            print(json.dumps(rows[-1]), flush=True)
         for one in [path] if path.is_file() else [*path.iterdir()]:
             one.unlink()
     return rows

@@ -100,7 +100,7 @@ def test_backend_equals_fair_esm_within_the_tolerance_of_its_dtype(backend, dtyp
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [*(case for case in CASES if case[0] != "padded"), ("triton", "int8")])
-def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backend, dtype):
+def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backend, dtype, kernels):
     usable(backend, dtype)
     embedder = Embedder(
         EmbedOptions(
@@ -113,6 +113,7 @@ def test_embedding_does_not_depend_on_neighbours_place_or_chunk_to_the_bit(backe
             tokens_per_pack=4096,
         )
     )
+    assert dtype == "fp32" or embedder.model.kernels.startswith(kernels)
     tokens = random_tokens(np.random.default_rng(3).integers(1, 900, 60))
     together = embedder.embed(tokens).columns
     order = np.random.default_rng(4).permutation(60)
@@ -322,11 +323,12 @@ def test_the_default_budget_fits_a_small_card(gigabytes, monkeypatch):
 
 @pytest.mark.parametrize("make", [random_esm2, random_esm1b], ids=["ESM-2", "ESM-1b"])
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-def test_logits_contacts_and_layers_equal_fair_esm_within_the_tolerance(make, dtype):
+def test_logits_contacts_and_layers_equal_fair_esm_within_the_tolerance(make, dtype, kernels):
     base = make(num_layers=4, embed_dim=256, heads=4)
     torch.nn.init.normal_(base.contact_head.regression.weight, 0, 5)
     reference = copy.deepcopy(base).cuda()
     model = ESM2WithFlashAttention(base, "cuda", DTYPES[dtype])
+    assert dtype == "fp32" or model.kernels.startswith(kernels)
     tokens = random_tokens([1022, 1, 130, 301], masked=(3,))
     input_ids, cu_seqlens, max_seqlen = on_gpu(tokens)
     out = model.forward_packed(input_ids, cu_seqlens, max_seqlen, [0, 2, 4], need_logits=True, return_contacts=True)
@@ -348,12 +350,13 @@ def test_logits_contacts_and_layers_equal_fair_esm_within_the_tolerance(make, dt
             assert contacts["contacts_correlation"] >= bounds["contacts_correlation"]
 
 
-def test_every_output_of_a_sequence_is_the_same_to_the_bit_whatever_is_packed_with_it(tmp_path):
+def test_every_output_of_a_sequence_is_the_same_to_the_bit_whatever_is_packed_with_it(tmp_path, kernels):
     base = random_esm2(num_layers=3, embed_dim=128, heads=2)
     torch.nn.init.normal_(base.contact_head.regression.weight)
     path = save_fair_esm(base, tmp_path / "esm2_small.pt", contacts=True)
     include, poolings = ("log_likelihood", "logits", "contacts"), ("mean", "max", "std", "bos", "eos")
     embedder = Embedder(EmbedOptions(path, include=include, poolings=poolings, tokens_per_pack=2048, device="cuda"))
+    assert embedder.model.kernels.startswith(kernels)
     tokens = random_tokens([300, 5, 1500, 77, 410, 64])
 
     def outputs(some):
@@ -371,6 +374,7 @@ def test_every_output_of_a_sequence_is_the_same_to_the_bit_whatever_is_packed_wi
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [("triton", "fp16"), ("triton", "int8"), ("sdpa", "fp32")])
+@pytest.mark.usefixtures("kernels")
 def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed(backend, dtype, tmp_path, monkeypatch):
     """One bit of one pooled vector, and one value of one residue, wrong on the device the first time only."""
     from packed_esm.errors import RepeatError
@@ -432,6 +436,7 @@ def test_what_is_repeated_elsewhere_has_the_same_bits_and_a_wrong_one_is_noticed
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.usefixtures("kernels")
 def test_masked_copies_are_fair_esms_and_no_bit_depends_on_their_neighbours(dtype):
     options = EmbedOptions(DEMO_PATH, include=("masked_marginals",), device="cuda", dtype=dtype, tokens_per_pack=4096)
     embedder, reference = Embedder(options), load_esm2(DEMO_PATH).cuda()

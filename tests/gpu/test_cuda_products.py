@@ -87,18 +87,41 @@ def test_product_of_int8(product, after, rows, depth, width):
     assert relative_l2(got.double(), want) <= torch.finfo(torch.bfloat16).eps / 2
 
 
-@pytest.mark.parametrize("after", ["gelu", "rotate"])
-def test_a_row_has_the_same_bits_wherever_it_is(product, after):
+PARTS = (slice(20000), slice(1), slice(7, 300), slice(9999, 20000))
+
+
+def assert_equal_rows(of_parts):
+    together, *others = of_parts
+    for part, rows in zip(PARTS[1:], others, strict=True):
+        assert torch.equal(rows, together[part])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("after", ["gelu", "rotate", "nothing"])
+def test_a_row_has_the_same_bits_wherever_it_is(product, after, dtype):
     torch.manual_seed(0)
-    linear = layer(320, 960, torch.float16)
-    x, angles = torch.randn(20000, 320, device="cuda").half(), rotation(20000)
-    of_rows = [
-        product(x[rows], linear.weight, linear.bias, after, angles[rows] if after == "rotate" else None)
-        for rows in (slice(20000), slice(1), slice(7, 300), slice(9999, 20000))
-    ]
-    together, first, some, last = of_rows
-    assert torch.equal(first, together[:1]) and torch.equal(some, together[7:300])
-    assert torch.equal(last, together[9999:])
+    linear = layer(320, 960, DTYPES[dtype])
+    x, angles = torch.randn(20000, 320, device="cuda").to(DTYPES[dtype]), rotation(20000)
+    assert_equal_rows(
+        product(x[part], linear.weight, linear.bias, after, angles[part] if after == "rotate" else None)
+        for part in PARTS
+    )
+
+
+@pytest.mark.parametrize(("depth", "width"), [(320, 1280), (1280, 320)])
+def test_a_row_of_int8_has_the_same_bits_wherever_it_is(product, depth, width):
+    del product
+    from packed_esm.kernels.int8 import LEAST_GELU, Int8Linear
+
+    torch.manual_seed(0)
+    linear = layer(depth, width, torch.float32)
+    is_second = depth > width
+    quantised = Int8Linear(
+        linear.weight, linear.bias, torch.ones(depth, device="cuda"), LEAST_GELU if is_second else None
+    )
+    x = torch.randn(20000, depth, device="cuda").bfloat16()
+    x = F.gelu(x) if is_second else x
+    assert_equal_rows(quantised(x[part], gelu=not is_second) for part in PARTS)
 
 
 def test_gelu_of_all_numbers_of_fp16(product):

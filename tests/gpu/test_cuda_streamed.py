@@ -43,6 +43,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("weights", ["host", "file"])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("kernels")
 def test_the_bits_are_those_of_resident_weights_in_every_sweep(weights, dtype):
     if dtype == "int8" and (reason := why_no_int8(CUDA)):
         pytest.skip(reason)
@@ -59,6 +60,7 @@ def test_the_bits_are_those_of_resident_weights_in_every_sweep(weights, dtype):
             assert_same(want, sweep[index])
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_copy_waits_for_the_work_on_the_layer_before_and_the_work_for_the_copy():
     """Copies that are slower than the layers, and layers that are slower than the copies."""
     base = random_esm2(num_layers=12, embed_dim=1280, heads=20)
@@ -71,6 +73,7 @@ def test_a_copy_waits_for_the_work_on_the_layer_before_and_the_work_for_the_copy
                 assert torch.equal(got["representations"][12], expected)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_streaming_from_the_host_does_not_synchronise():
     model = ESM2WithFlashAttention(random_esm2(4, 128, 2), "cuda", torch.float16, weights="host")
     packs = inputs([300, 40], 3)
@@ -84,6 +87,7 @@ def test_streaming_from_the_host_does_not_synchronise():
 
 
 @pytest.mark.parametrize("place", ["host", "file"])
+@pytest.mark.usefixtures("kernels")
 def test_an_embedder_gives_equal_columns_residues_and_masked_copies(tmp_path, monkeypatch, place):
     monkeypatch.setattr(memory, "available_memory", lambda: {"host": None, "file": 0}[place])
     path = save_fair_esm(random_esm2(3, 128, 2), tmp_path / "esm2_small.pt")
@@ -104,6 +108,7 @@ def test_an_embedder_gives_equal_columns_residues_and_masked_copies(tmp_path, mo
     assert all(np.array_equal(copies[i], same_copies[i]) for i in range(5))
 
 
+@pytest.mark.usefixtures("kernels")
 def test_the_3b_shape_within_4_gb_has_the_bits_of_resident_weights():
     shape = MODELS["esm2_t36_3B_UR50D"]
     plan = memory.MemoryPlan(CUDA, shape.num_layers, shape.embed_dim, "fp16")
