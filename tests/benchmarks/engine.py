@@ -75,7 +75,7 @@ class Truth:
     def __init__(self, base: torch.nn.Module, tokens: list, budget: int) -> None:
         self.layer, first = base.num_layers, next(iterate_packs(tokens, budget))
         self.starts = first.cu_seqlens.tolist()
-        chosen = [torch.from_numpy(tokens[index]) for index in first.indices[:COMPARED]]
+        chosen = [tokens[index] for index in first.indices[:COMPARED]]
         self.rows = [reference_outputs(base, one, [self.layer])["representations"][self.layer] for one in chosen]
 
     @torch.inference_mode()

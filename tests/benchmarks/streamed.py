@@ -26,9 +26,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -283,10 +285,10 @@ def loading(name: str, folder: Path) -> list[dict]:
     for kind, write, file in (("pt", write_pt, "esm2_random.pt"), ("safetensors", write_shards, "random")):
         path = write(model_of_one_layer(name), folder / f"streamed_{file}")
         for weights in ("host", "file"):
-            gc.collect()
-            torch.cuda.empty_cache()
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:  # none has memory of the one before
+                measured = process.submit(load_and_embed, path, weights).result()
             what = {"model": name, "checkpoint": kind, "weights": weights}
-            rows.append(what | load_and_embed(path, weights) | card("cuda"))
+            rows.append(what | measured | card("cuda"))
             print(json.dumps(rows[-1]), flush=True)
         for one in [path] if path.is_file() else [*path.iterdir()]:
             one.unlink()

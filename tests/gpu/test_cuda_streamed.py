@@ -132,6 +132,18 @@ def test_the_3b_shape_within_4_gb_has_the_bits_of_resident_weights():
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
+def test_weights_from_the_file_take_page_locked_memory_of_few_layers_at_once():
+    model = ESM2WithFlashAttention(random_esm2(12, 512, 8), "cuda", torch.float16, weights="file")
+    packs = inputs([300], 1)
+    model.forward_packs(packs)
+    torch.cuda.synchronize()
+    before = torch.cuda.host_memory_stats()["allocated_bytes.current"]
+    torch.cuda._sleep(2 * 10**9)  # about a second, in which the host could make every layer
+    model.forward_packs(packs)
+    layer = 12 * 512**2 * 4
+    assert torch.cuda.host_memory_stats()["allocated_bytes.current"] - before <= 3 * layer
+
+
 def test_page_locked_memory_is_given_back_with_the_model():
     model = ESM2WithFlashAttention(random_esm2(2, 64, 2), "cuda", torch.float16, weights="host")
     (first, *_) = model.layers._host

@@ -142,6 +142,7 @@ class FileLayers(_StreamedLayers):
         super().__init__(device)
         self._make = make
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
+        self._copied: torch.cuda.Event | None = None
         for layer in range(min(SLOTS, count)):
             self._add_slot(make(layer))
 
@@ -149,9 +150,12 @@ class FileLayers(_StreamedLayers):
         return self._thread.submit(self._copy, slot, layer).result
 
     def _copy(self, slot: _Slot, layer: int) -> torch.cuda.Event | None:
+        if self._copied:  # its page-locked memory is free again; else each layer that is queued would take some
+            self._copied.synchronize()
         with self._copying():
             _copy(self._make(layer), slot.memory)
-            return self._event()
+            self._copied = self._event()
+        return self._copied
 
 
 LAYERS = {"resident": ResidentLayers, "host": HostLayers, "file": FileLayers}
