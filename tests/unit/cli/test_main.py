@@ -47,6 +47,13 @@ def test_doctor_says_what_a_run_would_use(capsys):
     assert re.search(r"^weights +streamed from the host$", text, re.MULTILINE)
 
 
+def test_doctor_knows_where_int8_cannot_run(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert main(["doctor", "device=cpu", "dtype=int8"]) == 1
+    assert re.search(r"^PROBLEM +dtype: int8 cannot be used, it needs a CPU with", capsys.readouterr().out, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

@@ -36,19 +36,22 @@ _SHOWN = ("packed_esm", "python")
 def _device(settings: dict) -> list[str]:
     """Print device, dtype and attention; return what is wrong."""
     from ..embedding.device import DTYPES, choose_device, choose_dtype, device_name
-    from ..model.backends import BACKENDS, choose_backend, why_not
+    from ..kernels.int8 import activation_dtype
+    from ..model.backends import BACKENDS, choose_backend, why_no_dtype, why_not
 
     try:
         device = choose_device(settings["device"])
         dtype = choose_dtype(settings["dtype"], device)
-        torch_dtype = DTYPES[dtype]
-        attention = choose_backend(settings["attention"], device, torch_dtype)
+        if reason := why_no_dtype(DTYPES[dtype], device):
+            raise OptionError(f"dtype: {reason}; use dtype: auto")
+        activations = activation_dtype(DTYPES[dtype])
+        attention = choose_backend(settings["attention"], device, activations)
     except OptionError as error:
         return [str(error)]
     print(f"device       {device_name(device)}, in {dtype}")
     print(f"attention    {attention}")
     for backend in BACKENDS:
-        if reason := why_not(backend, device, torch_dtype):
+        if reason := why_not(backend, device, activations):
             print(f"  not {backend + ':':<16}{reason}")
     return []
 
