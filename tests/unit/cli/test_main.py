@@ -51,7 +51,9 @@ def test_doctor_knows_where_int8_cannot_run(capsys, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert main(["doctor", "device=cpu", "dtype=int8"]) == 1
-    assert re.search(r"^PROBLEM +dtype: int8 cannot be used, it needs a CPU with", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^PROBLEM +dtype: int8 cannot be used, it needs a CPU with", capsys.readouterr().out, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize(
