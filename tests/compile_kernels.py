@@ -66,6 +66,8 @@ def launch_triton(dtype: torch.dtype, head_dim: int) -> None:
     triton_ops.add_norm(rows, rows.to(dtype), norm, dtype)
     triton_ops.add_norm(rows, None, norm, torch.float32)
     triton_ops.rotate(qkv, torch.zeros(ROWS, head_dim // 2, dtype=torch.complex64))
+    triton_ops.norm_and_rotate(qkv, torch.zeros(ROWS, head_dim // 2, dtype=torch.complex64), torch.ones(2, width), 1e-5)
+    triton_ops.swiglu(rows.to(dtype))
     triton_ops.pool(rows, cu_seqlens, 2)
     triton_ops.quantise(rows.to(dtype), torch.ones(width), None)
     triton_ops.quantise(rows.to(dtype), torch.ones(width), -0.17)
@@ -89,6 +91,7 @@ def launch_gluon(dtype: torch.dtype, head_dim: int) -> None:
     gluon_ops.gelu_product(x, linear)
     assert [part.shape for part in gluon_ops.qkv_product(x, linear, HEADS, rotation)] == 3 * [(ROWS, HEADS, head_dim)]
     gluon_ops.qkv_product(x, linear, HEADS, None)
+    assert gluon_ops.swiglu_product(x, linear).shape == (ROWS, width // 2)
     scales = Scales(torch.zeros(ROWS), vector, vector.int())
     product(x.to(torch.int8), weight.to(torch.int8), vector, "gelu", scales=scales)
     product(x.to(torch.int8), weight.to(torch.int8), vector, scales=scales)

@@ -76,8 +76,12 @@ def requirements(lines: list[str]) -> dict[str, str]:
     return {CONDA.get(match[1].lower(), match[1].lower()): match[2] for match in matches}
 
 
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
 def pyproject() -> dict[str, str]:
-    return requirements(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    return requirements(project()["dependencies"])
 
 
 def environment(name: str) -> dict[str, str]:
@@ -93,10 +97,21 @@ def constraints() -> dict[str, str]:
     return requirements([line for line in lines if not line.startswith("#")])
 
 
+OPTIONAL = {"transformers"}  # the reference of one family
+
+
+def test_what_only_the_reference_of_a_family_needs_is_an_extra():
+    references = [LIBRARY / "model/esmc/reference.py"]
+    assert {one for file in references for one in imports(file)[0]} - set(pyproject()) == OPTIONAL
+    assert set(requirements(project()["optional-dependencies"]["esmc"])) == OPTIONAL
+    others = [file for file in LIBRARY.rglob("*.py") if file not in references]
+    assert not OPTIONAL & {one for file in others for one in imports(file)[0]}
+
+
 def test_pyproject_names_what_the_code_imports_and_nothing_else():
     rules = "".join(path.read_text() for path in WORKFLOW.rglob("*.smk"))
     assert "from snakemake" in rules
-    assert set(pyproject()) == all_imports([*LIBRARY.rglob("*.py"), *PROGRAMS]) | {"snakemake"}
+    assert set(pyproject()) == all_imports([*LIBRARY.rglob("*.py"), *PROGRAMS]) - OPTIONAL | {"snakemake"}
 
 
 TRITON = {"triton", "c-compiler", "cuda-cudart-dev"}  # it compiles its launcher in C, with cuda.h

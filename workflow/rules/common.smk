@@ -7,7 +7,6 @@ tree = runpy.run_path(workflow.source_path("tree.py"))
 FOLDER = tree["workflow_folder"](workflow.current_basedir, Path.cwd() / ".snakemake" / "packed-esm")
 tree["import_library_from"](FOLDER)
 
-from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads

@@ -26,5 +26,5 @@ def test_kernels_compile_and_fit(capability):
     run = subprocess.run([*command, *gluon], capture_output=True, text=True, check=False, env=environment)
     assert run.returncode == 0, run.stderr[-2000:]
     compiled = json.loads(run.stdout)
-    assert len(compiled) == 10 + len(gluon)
+    assert len(compiled) == 12 + len(gluon)
     assert {name: size for name, size in compiled.items() if size > SHARED[capability]} == {}

@@ -63,6 +63,32 @@ def test_rotate(heads, head_dim, dtype):
         assert not torch.allclose(got.float(), given.float(), atol=0.1)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "head_dim"), [(5, 16), (3, 24), (15, 64), (18, 64)])
+def test_norm_and_rotate(heads, head_dim, dtype):
+    qkv, gains = 2 + 3 * random(9, 3, heads, head_dim, dtype=dtype), 1 + random(2, heads * head_dim)
+    angles = 100 * random(9, head_dim // 2)
+    rotation = torch.complex(angles.cos(), angles.sin())
+    got = triton_ops.norm_and_rotate(qkv.clone(), rotation, gains, 1e-5)
+    same = torch.nn.Identity()
+    want = torch_ops.normed_qkv_product(qkv.double().flatten(1), same, heads, rotation, gains, 1e-5)
+    assert torch.equal(got[2], qkv[:, 2])
+    for one, other in zip(got[:2], want[:2], strict=True):
+        assert one.dtype == dtype
+        # The normed value and the rotated one are rounded; a pair shares its size.
+        assert torch.allclose(one.double(), other.double(), rtol=0, atol=3 * torch.finfo(dtype).eps * other.abs().max())
+        assert (one.double() - other).norm() <= torch.finfo(dtype).eps * other.norm()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(1, 8), (7, 2560), (3, 1100)])
+def test_swiglu(rows, width, dtype):
+    x = 3 * random(rows, 2 * width, dtype=dtype)
+    got, want = triton_ops.swiglu(x), torch_ops.swiglu_product(x.double(), torch.nn.Identity())
+    assert got.dtype == dtype and got.shape == (rows, width)
+    assert torch.allclose(got.double(), want, rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", DOT_DTYPES)
 @pytest.mark.parametrize("head_dim", [16, 24, 32, 64, 128])
 @pytest.mark.parametrize("scale", [None, 0.5])

@@ -253,6 +253,15 @@ def _token_rows(folder: Path) -> list[int]:
     return rows
 
 
+def check_residue_ids(folder: Path) -> None:
+    """Raise CheckpointError if in the vocabulary of a folder a residue, cls, eos or mask has not fair-esm's id."""
+    path = vocabulary_file(folder)
+    ids = dict(_vocabulary(path)) if path else {}
+    for index, token in enumerate(TOKENS):
+        if path and token not in ("<null_1>", "<unk>") and ids.get(token) != index:
+            raise CheckpointError(f"{path}: {token} has the id {ids.get(token)}, not {index}; fetch it again")
+
+
 def _vocabulary(path: Path) -> list[tuple[str, int]]:
     """Return (token, id) pairs; vocab.txt is read as in transformers' EsmTokenizer."""
     if path.suffix == ".txt":

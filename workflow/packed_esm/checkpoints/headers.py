@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import CheckpointError, OptionError
+from ..families import FAMILIES, Family, published_models
 from ..system.files import sha256
-from .folders import folder_files, read_config
+from .folders import CONFIG, folder_files, is_adapter, read_config, read_json_object, whole_number
 from .registry import MODELS, contact_head_path
+from .shape import LIMITS
 
 MAX_PICKLE_BYTES = 64 * 10**6  # of a data.pkl; in published checkpoints it has less than 1 MB
 
@@ -39,6 +41,15 @@ def checkpoint_sha256(path: str | Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
+def family_at(path: Path) -> Family | None:
+    """Return the family of a checkpoint, from its config.json or the names of its tensors; None: one of fair-esm."""
+    if path.is_dir():
+        kind = None if is_adapter(path) else read_json_object(path / CONFIG).get("model_type")
+        return next((family for family in FAMILIES if family.model_type == kind), None)
+    named = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
+    return next((one for one in FAMILIES if one.layer_name and re.search(one.layer_name, named)), None)
+
+
 def layer_count(model: str, path: Path) -> int:
     """Return the number of layers of a model, without torch: from the table, or else from the checkpoint.
 
@@ -50,10 +61,16 @@ def layer_count(model: str, path: Path) -> int:
         OptionError: the file does not give the number.
         CheckpointError: no such path, a missing or wrong config.json, or a file that is refused.
     """
-    if model in MODELS:
-        return MODELS[model].num_layers
+    if named := MODELS.get(model) or published_models().get(model):
+        return named.num_layers
     checkpoint_files(path)
-    count = read_config(path).shape.num_layers if path.is_dir() else _layers_named(path)
+    family = family_at(path)
+    if family and path.is_dir():
+        config = path / CONFIG
+        field = "num_hidden_layers"
+        count = whole_number(config, field, read_json_object(config).get(field), LIMITS["num_layers"])
+    else:
+        count = read_config(path).shape.num_layers if path.is_dir() else _layers_named(path, family)
     if not count:
         raise OptionError(f"{path}: its number of layers is unknown; count `layers` from 0, as in layers: [33]")
     return count
@@ -62,11 +79,13 @@ def layer_count(model: str, path: Path) -> int:
 def has_contact_head(path: Path) -> bool:
     """Return whether a fair-esm `.pt` has a contact head in it or in the file beside it; True for a folder.
 
-    The loader checks the head of a folder.
+    The loader checks the head of a folder. Other families have none.
 
     Raises:
         CheckpointError: a file that is refused.
     """
+    if family_at(path):
+        return False
     if path.is_dir() or contact_head_path(path).exists() or not zipfile.is_zipfile(path):
         return True
     return b"contact_head.regression" in read_pickle_of(path)
@@ -108,8 +127,9 @@ def _checked_pickles(path: Path, records: list[zipfile.ZipInfo]) -> list[zipfile
     return pickles
 
 
-def _layers_named(path: Path) -> int:
+def _layers_named(path: Path, family: Family | None) -> int:
     """Return the number of layers from the names of tensors in the pickle of a zip of torch.save."""
     content = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
-    named = re.findall(rb"\b(?:layers|encoder\.layer)\.(\d{1,4})\.", content)
+    pattern = family.layer_name if family else rb"\b(?:layers|encoder\.layer)\.(\d{1,4})\."
+    named = re.findall(pattern, content)
     return max((int(layer) + 1 for layer in named), default=0)

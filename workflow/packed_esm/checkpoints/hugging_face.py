@@ -24,7 +24,7 @@ def read_hugging_face(folder: Path, mapped: bool) -> tuple[Shape, State]:
         CheckpointError: not such a folder, damaged, or contradictory.
     """
     config = read_config(folder)
-    state, others = from_hugging_face(folder, _tensors(folder, mapped))
+    state, others = from_hugging_face(folder, folder_tensors(folder, mapped))
     log_unused(folder, others)
     _check_vocabulary(folder, config, state)
     select_rows(folder, state, config.token_rows)
@@ -35,11 +35,11 @@ def read_hugging_face(folder: Path, mapped: bool) -> tuple[Shape, State]:
     return config.shape, state
 
 
-def _tensors(folder: Path, mapped: bool) -> State:
+def folder_tensors(folder: Path, mapped: bool) -> State:
     """Return the tensors of a folder with the names in its files; an adapter is merged into its base."""
     if is_adapter(folder):
         return merge_adapter(
-            folder, _read_files([adapter_weights(folder)], mapped), _tensors(adapter_base(folder), mapped)
+            folder, _read_files([adapter_weights(folder)], mapped), folder_tensors(adapter_base(folder), mapped)
         )
     return _read_files(weight_files(folder).files, mapped)
 

@@ -1,31 +1,28 @@
 """Load checkpoints into fair-esm's `ESM2` or `ProteinBertModel`, without running code in a pickle."""
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from ..errors import CheckpointError
 from ..outputs import table as outputs
 from .fair_esm import require_fair_esm
-from .headers import checkpoint_files
+from .headers import checkpoint_files, family_at
 from .hugging_face import read_hugging_face
 from .names import CONTACT_HEAD, LM_HEAD
 from .pt_files import ESM1B, read_pt
 from .shape import FAIR_ESM_EPS, Shape, check_agreement
-from .tensors import State
+from .tensors import SkipRandomInit, State, check_tensors
 
 
 def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
-    """Return fair-esm's model (fp32, on CPU, eval) from a `.pt` or a Hugging Face folder.
+    """Return the model (fp32, on CPU, eval) of a `.pt` or a Hugging Face folder.
 
-    The model is an `ESM2`, or a `ProteinBertModel` for ESM-1b and ESM-1v. Its `absent_heads` names the heads that the
-    checkpoint does not have. The weights of such a contact head are zero and those of such an LM head are nan;
-    `require_heads` says which outputs need them. With `mapped` the weights stay in the file, which is mapped into
-    memory, and keep its dtype; this is faster if they are copied to a GPU at once.
+    It is fair-esm's `ESM2`, its `ProteinBertModel` for ESM-1b and ESM-1v, or the model of another family. Its
+    `absent_heads` names the heads that the checkpoint does not have. The weights of such a contact head are zero and
+    those of such an LM head are nan; `require_heads` says which outputs need them. With `mapped` the weights stay in
+    the file, which is mapped into memory, and keep its dtype; this is faster if they are copied to a GPU at once.
 
     Raises:
         CheckpointError: no such path, not such a checkpoint, truncated, with an unsupported value, or with missing,
@@ -34,6 +31,8 @@ def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
     require_fair_esm()
     path = Path(path)
     checkpoint_files(path)
+    if family := family_at(path):
+        return family.module("checkpoint").load(path, mapped)
     shape, state = read_hugging_face(path, mapped) if path.is_dir() else read_pt(path, mapped)
     model = _build(path, shape, state)
     return model if mapped else model.float()
@@ -41,11 +40,11 @@ def load_esm2(path: str | Path, mapped: bool = False) -> nn.Module:
 
 def _build(path: Path, shape: Shape, state: State) -> nn.Module:
     check_agreement(path, shape, state)
-    with _SkipRandomInit():  # the system does not allocate memory that is never written
+    with SkipRandomInit():  # the system does not allocate memory that is never written
         model = _empty_model(shape)
     expected = model.state_dict()
     absent = _complete_heads(state, expected)
-    _check_tensors(path, shape, state, expected)
+    check_tensors(path, f"an ESM-2 of {shape.num_layers} layers", state, expected)
     model.load_state_dict(state, assign=True)
     if shape.layer_norm_eps != FAIR_ESM_EPS:
         for module in model.modules():
@@ -70,27 +69,6 @@ def _complete_heads(state: State, expected: State) -> frozenset[str]:
     return frozenset(absent)
 
 
-def _check_tensors(path: Path, shape: Shape, state: State, expected: State) -> None:
-    missing = expected.keys() - state.keys()
-    misshapen = {name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape}
-    for problem, names in (("missing", missing), ("misshapen", misshapen)):
-        if names:
-            raise CheckpointError(
-                f"{path}: {len(names)} {problem} tensors for a model of {shape.num_layers} layers, "
-                f"{_shortened(names)}; the file is damaged or belongs to another model: fetch it again"
-            )
-    for name in sorted(state.keys() & expected.keys()):
-        if not state[name].is_floating_point():
-            raise CheckpointError(
-                f"{path}: {name} is of {state[name].dtype}, not floating-point; save the model before quantisation"
-            )
-    if extra := state.keys() - expected.keys():
-        raise CheckpointError(
-            f"{path}: {len(extra)} extra tensors for an ESM-2 of {shape.num_layers} layers, {_shortened(extra)}; "
-            "it is another model, or the file contains more than a model: save it without them"
-        )
-
-
 def _empty_model(shape: Shape) -> nn.Module:
     """Return an `ESM2` of a shape, or a `ProteinBertModel` if positions are learned."""
     from esm import Alphabet
@@ -109,21 +87,3 @@ def _empty_model(shape: Shape) -> nn.Module:
         **vars(shape.positions),
     )
     return ProteinBertModel(args, Alphabet.from_architecture(ESM1B))
-
-
-class _SkipRandomInit(TorchFunctionMode):
-    """Skip the random initial weights, which are replaced at once.
-
-    The meta device would skip them too, but it imports torch's compiler, which takes two seconds.
-    """
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
-        kwargs = kwargs or {}
-        if getattr(function, "__name__", "").endswith(("normal_", "uniform_")):  # also kaiming_uniform_ and similar
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **kwargs)
-
-
-def _shortened(names: Iterable[str], at_most: int = 3) -> str:
-    names = sorted(names)
-    return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, OptionError
+from ..families import published_models
 from ..system.tree import tree
 
 DEMO = "demo"
@@ -94,12 +95,15 @@ def find_model(model: str) -> Path:
         return DEMO_PATH
     if model in MODELS:
         return hub_path(model)
+    if published := published_models().get(model):
+        return _cached(published.hub_id)
     if _HUB_ID.fullmatch(model) and not Path(model).exists() and not model.endswith(".pt"):
         return _cached(model)
     if "/" in model or model.endswith(".pt") or Path(model).exists():
         return Path(model).expanduser()
+    names = ", ".join([*MODELS, *published_models()])
     raise OptionError(
-        f"model: {model!r} is neither a known name nor a path; names are {', '.join(MODELS)}, "
+        f"model: {model!r} is neither a known name nor a path; names are {names}, "
         "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder, or a Hugging Face id"
     )
 
@@ -109,7 +113,11 @@ def results_name(model: str) -> str:
 
     Characters other than letters, digits, `.`, `_` and `-` become `_`.
     """
-    name = model if model in MODELS else model_name(find_model(model).resolve()).removesuffix(".pt")
+    name = (
+        model
+        if model in (*MODELS, *published_models())
+        else model_name(find_model(model).resolve()).removesuffix(".pt")
+    )
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "model"
 
 
@@ -156,7 +164,8 @@ def _cached(model_id: str) -> Path:
 
 def check_layers(model: str, layers: Iterable[int]) -> None:
     """Raise OptionError for a layer that a named model does not have; for other models loading checks this."""
-    last = MODELS[model].num_layers if model in MODELS else None
+    named = MODELS.get(model) or published_models().get(model)
+    last = named.num_layers if named else None
     for layer in layers:
         if last is not None and not -(last + 1) <= layer <= last:
             raise OptionError(
@@ -188,4 +197,7 @@ def shape_of(model: str) -> ModelShape:
     for name, shape in MODELS.items():
         if name != DEMO and name in model:
             return shape
+    for name, one in published_models().items():
+        if name in model or one.hub_id in model:
+            return ModelShape(one.num_layers, one.embed_dim, one.attention_heads)
     return MODELS["demo" if model == DEMO else "esm2_t33_650M_UR50D"]

@@ -1,9 +1,10 @@
 """Steps that are the same for the tensors of all kinds of checkpoints, before a model is built."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ..errors import CheckpointError
 from .folders import TOKENS
@@ -74,3 +75,47 @@ def copy_shared_frequencies(state: State) -> None:
 def frequency_names(state: State) -> list[str]:
     """Return the name of the rotary frequencies of each layer in `state`."""
     return [f"layers.{index}.self_attn.rot_emb.inv_freq" for index in layers_of(state)]
+
+
+def check_tensors(where: object, what: str, state: State, expected: State) -> None:
+    """Raise CheckpointError if `state` has not the names and shapes of `expected`, or a tensor is no floating-point.
+
+    Args:
+        where, what: the checkpoint and its kind of model, for messages.
+    """
+    missing = expected.keys() - state.keys()
+    misshapen = {name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape}
+    for problem, names in (("missing", missing), ("misshapen", misshapen)):
+        if names:
+            raise CheckpointError(
+                f"{where}: {len(names)} {problem} tensors for {what}, "
+                f"{_shortened(names)}; the file is damaged or belongs to another model: fetch it again"
+            )
+    for name in sorted(state.keys() & expected.keys()):
+        if not state[name].is_floating_point():
+            raise CheckpointError(
+                f"{where}: {name} is of {state[name].dtype}, not floating-point; save the model before quantisation"
+            )
+    if extra := state.keys() - expected.keys():
+        raise CheckpointError(
+            f"{where}: {len(extra)} extra tensors for {what}, {_shortened(extra)}; "
+            "it is another model, or the file contains more than a model: save it without them"
+        )
+
+
+def _shortened(names: Iterable[str], at_most: int = 3) -> str:
+    names = sorted(names)
+    return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")
+
+
+class SkipRandomInit(TorchFunctionMode):
+    """Skip the random initial weights, which are replaced at once.
+
+    The meta device would skip them too, but it imports torch's compiler, which takes two seconds.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "").endswith(("normal_", "uniform_")):  # also kaiming_uniform_ and similar
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)

@@ -36,15 +36,12 @@ _SHOWN = ("packed_esm", "python")
 def _device(settings: dict) -> list[str]:
     """Print device, dtype and attention; return what is wrong."""
     from ..embedding.device import DTYPES, choose_device, choose_dtype, device_name
-    from ..kernels.int8 import activation_dtype
-    from ..model.backends import BACKENDS, choose_backend, why_no_dtype, why_not
+    from ..model.backends import BACKENDS, check_dtype, choose_backend, why_not
 
     try:
         device = choose_device(settings["device"])
         dtype = choose_dtype(settings["dtype"], device)
-        if reason := why_no_dtype(DTYPES[dtype], device):
-            raise OptionError(f"dtype: {reason}; use dtype: auto")
-        activations = activation_dtype(DTYPES[dtype])
+        activations = check_dtype(DTYPES[dtype], device)
         attention = choose_backend(settings["attention"], device, activations)
     except OptionError as error:
         return [str(error)]

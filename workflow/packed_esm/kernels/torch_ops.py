@@ -25,6 +25,26 @@ def qkv_product(
     return qkv.unbind(1) if rotation is None else rotate(qkv, rotation)
 
 
+def normed_qkv_product(
+    x: torch.Tensor, linear: nn.Linear, heads: int, rotation: torch.Tensor, gains: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, ...]:
+    """Return q, k, v as `qkv_product` does, but q and k have a layer norm over all heads before they are rotated.
+
+    Args:
+        gains: fp32 [2, H D], the weights of the norms of q and of k, which have no bias.
+        eps: of both norms.
+    """
+    qkv = linear(x).view(len(x), 3, -1)
+    normed = F.layer_norm(qkv[:, :2].float(), gains.shape[1:], eps=eps) * gains
+    return rotate(torch.cat((normed.to(qkv.dtype), qkv[:, 2:]), 1).unflatten(-1, (heads, -1)), rotation)
+
+
+def swiglu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
+    """Return SiLU(g) u, [rows, out / 2]; g and u are the first and second half of x W^T (SwiGLU, Shazeer 2020)."""
+    gate, up = linear(x).chunk(2, -1)
+    return F.silu(gate) * up
+
+
 def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
     """Return GELU(x W^T + b), exact as in esm/modules.py; x: [rows, in]."""
     return F.gelu(linear(x))

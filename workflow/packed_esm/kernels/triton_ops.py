@@ -16,15 +16,18 @@ __all__ = [
     "POOLED",
     "add_norm",
     "gelu_product",
+    "normed_qkv_product",
     "pool",
     "qkv_product",
     "quantise",
     "rotate",
+    "swiglu_product",
 ]
 
 NAME = "triton"  # of these operations in the settings, together with the version of Triton
 POOLED = ("mean", "bos", "max", "eos", "std")  # the poolings that `pool` computes, in its order
 ROTATE_BLOCK = 1024
+SWIGLU_BLOCK = 1024
 NORM_BLOCK = 4096
 POOL_ROWS, POOL_COLUMNS = 64, 64
 
@@ -71,6 +74,49 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
     grid = (rows, triton.cdiv(pairs, ROTATE_BLOCK))
     _rotate[grid](qkv, torch.view_as_real(rotation), pairs, head_dim // 2, ROTATE_BLOCK, num_warps=4)
     return qkv.unbind(1)
+
+
+def normed_qkv_product(
+    x: torch.Tensor, linear: nn.Linear, heads: int, rotation: torch.Tensor, gains: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, ...]:
+    """See `torch_ops.normed_qkv_product`."""
+    return norm_and_rotate(linear(x).view(len(x), 3, heads, -1), rotation, gains, eps)
+
+
+def norm_and_rotate(
+    qkv: torch.Tensor, rotation: torch.Tensor, gains: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, ...]:
+    """Return q, k, v, the first two with a layer norm and rotated, in place; see `torch_ops.normed_qkv_product`."""
+    rows, _, heads, head_dim = qkv.shape
+    width = heads * head_dim
+    pairs = triton.next_power_of_2(width // 2)
+    at_once = max(1, NORM_BLOCK // (2 * pairs))
+    _norm_and_rotate[(triton.cdiv(rows, at_once), 2)](
+        qkv,
+        torch.view_as_real(rotation),
+        gains,
+        rows,
+        eps,
+        width,
+        head_dim // 2,
+        pairs,
+        at_once,
+        num_warps=4,
+    )
+    return qkv.unbind(1)
+
+
+def swiglu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
+    """See `torch_ops.swiglu_product`."""
+    return swiglu(linear(x))
+
+
+def swiglu(gates_and_ups: torch.Tensor) -> torch.Tensor:
+    """Return SiLU(g) u of rows (g, u); see `torch_ops.swiglu_product`."""
+    rows, width = len(gates_and_ups), gates_and_ups.shape[1] // 2
+    out = torch.empty(rows, width, device=gates_and_ups.device, dtype=gates_and_ups.dtype)
+    _swiglu[(rows, triton.cdiv(width, SWIGLU_BLOCK))](gates_and_ups, out, width, SWIGLU_BLOCK, num_warps=4)
+    return out
 
 
 def quantise(x: torch.Tensor, factor: torch.Tensor, least: float | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -193,6 +239,50 @@ def _rotate(qkv_ptr, rotation_ptr, pairs, HALF: tl.constexpr, BLOCK: tl.constexp
     cos, sin = tl.split(tl.load(rotation_ptr + row * 2 * HALF + 2 * (pair % HALF)[:, None] + member, mask=mask))
     rotated = tl.join(first * cos - second * sin, second * cos + first * sin)
     tl.store(qkv_ptr + place, rotated.to(qkv_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _norm_and_rotate(
+    qkv_ptr,
+    rotation_ptr,
+    gains_ptr,
+    rows,
+    eps,
+    WIDTH: tl.constexpr,
+    HALF: tl.constexpr,
+    PAIRS: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Each program: q or k of some rows. The two members of a pair are beside each other."""
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None, None]
+    which = tl.program_id(1)
+    pair, member = tl.arange(0, PAIRS)[None, :, None], tl.arange(0, 2)[None, None, :]
+    column = 2 * pair + member
+    inside = column < WIDTH
+    mask = (row < rows) & inside
+    place = row * 3 * WIDTH + which * WIDTH + column
+    x = tl.load(qkv_ptr + place, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(tl.sum(x, 2), 1) / WIDTH
+    centred = tl.where(mask, x - mean[:, None, None], 0.0)
+    scale = 1 / tl.sqrt(tl.sum(tl.sum(centred * centred, 2), 1) / WIDTH + eps)
+    gain = tl.load(gains_ptr + which * WIDTH + column, mask=inside, other=0.0)
+    normed = centred * scale[:, None, None] * gain
+    first, second = tl.split(normed.to(qkv_ptr.dtype.element_ty).to(tl.float32))
+    turns = row * 2 * HALF + 2 * (pair % HALF) + member
+    cos, sin = tl.split(tl.load(rotation_ptr + turns, mask=mask, other=0.0))
+    rotated = tl.join(first * cos - second * sin, second * cos + first * sin)
+    tl.store(qkv_ptr + place, rotated.to(qkv_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _swiglu(x_ptr, out_ptr, width, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = column < width
+    gate = tl.load(x_ptr + row * 2 * width + column, mask=mask).to(tl.float32)
+    up = tl.load(x_ptr + row * 2 * width + width + column, mask=mask).to(tl.float32)
+    out = gate / (1 + tl.exp(-gate)) * up
+    tl.store(out_ptr + row * width + column, out.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["stride"])

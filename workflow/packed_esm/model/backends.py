@@ -11,7 +11,7 @@ import torch
 from ..errors import OptionError, check_one_of
 from ..kernels.device import HALF
 from ..kernels.dispatch import why_no_triton
-from ..kernels.int8 import INT8, why_no_int8
+from ..kernels.int8 import INT8, activation_dtype, why_no_int8
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,13 @@ def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | Non
             return f"its forward-only build takes bfloat16, not {_name(dtype)}"
     _, missing = kernel_of(backend)
     return f"it does not import ({missing})" if missing else None
+
+
+def check_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the dtype of activations for products in a dtype; raise OptionError if these cannot run on the device."""
+    if reason := why_no_dtype(dtype, device):
+        raise OptionError(f"dtype: {reason}; use dtype: auto")
+    return activation_dtype(dtype)
 
 
 def why_no_dtype(dtype: torch.dtype, device: torch.device) -> str | None:

@@ -25,7 +25,7 @@ class TransformerBlock(nn.Module):
         attention = layer.self_attn
         self.heads, self.head_dim, self.dtype = attention.num_heads, attention.head_dim, activation_dtype(dtype)
         self.qkv = _fused(attention, device, self.dtype)
-        self.out_proj = _linear(attention.out_proj.weight, attention.out_proj.bias, device, self.dtype)
+        self.out_proj = _on(attention.out_proj, device, self.dtype)
         self.attention_norm = module_on_device(layer.self_attn_layer_norm, device)
         self.final_norm = module_on_device(layer.final_layer_norm, device)
         self._ops = operations_for(device, self.dtype, attention.embed_dim)
@@ -58,7 +58,7 @@ class FeedForward(nn.Module):
         self, fc1: nn.Linear, fc2: nn.Linear, device: torch.device, dtype: torch.dtype, ops: ModuleType
     ) -> None:
         super().__init__()
-        self.fc1, self.fc2 = (_linear(linear.weight, linear.bias, device, dtype) for linear in (fc1, fc2))
+        self.fc1, self.fc2 = (_on(linear, device, dtype) for linear in (fc1, fc2))
         self._ops = ops
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -77,19 +77,23 @@ def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn
     heads = attention.num_heads
     parts = [attention.q_proj, attention.k_proj, attention.v_proj]
     moved = ([on_device(getattr(part, name).detach(), device) for part in parts] for name in ("weight", "bias"))
-    weight, bias = (torch.cat([_pairs_together(q, heads), _pairs_together(k, heads), v]) for q, k, v in moved)
-    return _linear(weight, bias, device, dtype)
+    weight, bias = (torch.cat([pairs_together(q, heads), pairs_together(k, heads), v]) for q, k, v in moved)
+    return linear_of(weight, bias, dtype)
 
 
-def _pairs_together(rows: torch.Tensor, heads: int) -> torch.Tensor:
+def pairs_together(rows: torch.Tensor, heads: int) -> torch.Tensor:
     """Order the rows of each head 0, D/2, 1, D/2 + 1, ...: rotary embedding rotates row j with row j + D/2."""
     return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Return the layer with its weights in `dtype`; they are cast on the device, from fp32 whatever the checkpoint."""
-    weight, bias = (on_device(one.detach(), device).float() for one in (weight, bias))
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    linear.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+def _on(linear: nn.Linear, device: torch.device, dtype: torch.dtype) -> nn.Linear:
+    return linear_of(*(on_device(one.detach(), device) for one in (linear.weight, linear.bias)), dtype)
+
+
+def linear_of(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    """Return the layer with these weights in `dtype`; they are cast from fp32, whatever the checkpoint."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight.float().to(dtype), requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.float().to(dtype), requires_grad=False)
     return linear

@@ -27,7 +27,7 @@ from ..kernels.dispatch import operations_for
 from ..kernels.int8 import activation_dtype
 from ..outputs.columns import resolve_layers
 from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
-from .backends import backend_version, choose_backend, why_no_dtype
+from .backends import backend_version, check_dtype, choose_backend
 from .block import TransformerBlock
 from .contacts import ContactSums, contact_sums, observed
 from .layers import LAYERS
@@ -58,9 +58,7 @@ class ModelFacts:
     @classmethod
     def of(cls, base_model: nn.Module, device: torch.device, dtype: torch.dtype, attention: str) -> "ModelFacts":
         """Return the facts of a base model; the arguments and errors are those of `ESM2WithFlashAttention`."""
-        if reason := why_no_dtype(dtype, device):
-            raise OptionError(f"dtype: {reason}; use dtype: auto")
-        activations, first = activation_dtype(dtype), base_model.layers[0].self_attn
+        activations, first = check_dtype(dtype, device), base_model.layers[0].self_attn
         positions = position_embedding(base_model)
         return cls(
             num_layers=len(base_model.layers),
@@ -150,10 +148,10 @@ class ESM2WithFlashAttention(nn.Module):
         check_weights(weights, self.dtype, self.attention)
         if in_fp32 and weights == "resident":
             base_model = base_model.to(self.device, torch.float32)
-        self.base_model = base_model if in_fp32 and weights == "resident" else None
+        of_fair_esm = not hasattr(base_model, "packed_block")
+        self.base_model = base_model if in_fp32 and weights == "resident" and of_fair_esm else None
         self._ops = operations_for(self.device, activation_dtype(self.dtype), self.embed_dim)
-        blocks = base_model.layers
-        make = partial(_block, blocks, self.device, self.dtype)
+        make = partial(_block, base_model, self.device, self.dtype)
         self.layers = LAYERS[weights](make, self.num_layers, self.device)
         self.token_dropout = token_dropout(base_model)
         for name, tensor in (
@@ -376,6 +374,8 @@ class ESM2WithFlashAttention(nn.Module):
         return layout
 
 
-def _block(layers: nn.ModuleList, device: torch.device, dtype: torch.dtype, index: int) -> TransformerBlock:
-    """Return the block of a layer of fair-esm's model, counted from 0."""
-    return TransformerBlock(layers[index], device, dtype)
+def _block(base_model: nn.Module, device: torch.device, dtype: torch.dtype, index: int) -> nn.Module:
+    """Return the block of a layer, counted from 0; a base model of another family makes its own."""
+    if hasattr(base_model, "packed_block"):
+        return base_model.packed_block(index, device, dtype)
+    return TransformerBlock(base_model.layers[index], device, dtype)

@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.headers import checkpoint_files, has_contact_head, layer_count
+from ..checkpoints.fair_esm import require_fair_esm
+from ..checkpoints.headers import checkpoint_files, family_at, has_contact_head, layer_count
 from ..checkpoints.registry import (
     DEMO,
     MODELS,
@@ -45,6 +46,13 @@ class Checkpoint:
     def path(self) -> Path:
         """The `.pt` file or the folder."""
         return find_model(self.model)
+
+    def require_packages(self) -> None:
+        """Raise MissingPackageError if a package that loads the model, or that it is compared with, is missing."""
+        require_fair_esm()
+        family = None if self.is_missing else family_at(self.path)
+        if family:
+            family.require_reference()
 
     @property
     def contact_head(self) -> Path:

@@ -17,6 +17,7 @@ from .figures import plot_lengths, plot_stages, plot_throughput, plot_validation
 from .neighbours import COUNT, MAX_EXACT, nearest_by_cosine
 from .points import Points, choose_rows, plot_embeddings, read_points
 from .run_files import Proteins, Run, RunFiles, read_proteins, read_run
+from .summary import reference
 from .tables import software, totals, worst_comparisons, worst_of_outputs
 
 FIGURES = {
@@ -126,6 +127,7 @@ def _embeddings_section(points: Points, colouring: Colouring, metadata: Metadata
 def _validation_section(run: Run) -> dict:
     return {
         "validation": run.validation,
+        "reference": reference(run.validation),
         "worst": worst_comparisons(run.compared),
         "worst_of_outputs": worst_of_outputs(run.validation),
     }

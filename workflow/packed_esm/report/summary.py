@@ -39,12 +39,17 @@ def rate(stats: Sequence[Mapping]) -> str:
     return f"{speed}; {reused:,} sequences from earlier results" if reused else speed
 
 
+def reference(found: Mapping) -> str:
+    """Return the name of the package that a validation compared with; summaries of before 0.4 do not say it."""
+    return found.get("reference", "fair-esm").split()[0]
+
+
 def verdict(found: Mapping) -> str:
     """Return the result of the validation; `found` is its summary."""
     if not found["sequences_compared"]:
         return "there was no sequence to validate"
     return (
         f"passed; {found['rows_checked']:,} rows checked, {found['sequences_compared']} sequences of "
-        f"{found['shortest']:,} to {found['longest']:,} residues compared with fair-esm, worst relative L2 "
+        f"{found['shortest']:,} to {found['longest']:,} residues compared with {reference(found)}, worst relative L2 "
         f"{found['worst_relative_l2']:.1e}, worst residue cosine {found['worst_residue_cosine']:.8f}"
     )

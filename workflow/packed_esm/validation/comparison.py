@@ -2,11 +2,14 @@
 
 import logging
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ..checkpoints.headers import family_at
 from ..embedding.embedder import Embedder
 from ..embedding.host_copies import stored_arrays
 from ..embedding.masked import MaskedCopies
@@ -75,12 +78,21 @@ def compare(
     return pd.DataFrame(measured, columns=None if measured else ["sample", "id", "length", "layer"])
 
 
+def reference_name(model: str | Path) -> str:
+    """Return the package that the results of a model are compared with, and its version."""
+    family = family_at(Path(model))
+    package = family.reference_package if family else "fair-esm"
+    return f"{package} {version(package)}"
+
+
 def _reference_beside(embedder: Embedder) -> torch.nn.Module:
     """Return the reference on the device of an embedder; if it does not fit there, its layers are streamed."""
-    reference, plan = load_reference(embedder.options.model), embedder.plan
+    family, plan = family_at(Path(embedder.options.model)), embedder.plan
+    load = family.module("reference").load if family else load_reference
+    reference = load(Path(embedder.options.model))
     if embedder.weights == "resident" and replace(plan, dtype="fp32").fits(beside=plan.weight_bytes):
         return reference.to(embedder.device)
-    log.warning("fair-esm in fp32 does not fit beside the packed model: its layers are copied for each sequence")
+    log.warning("the reference in fp32 does not fit beside the packed model: its layers are copied for each sequence")
     return stream_layers(reference, embedder.device)
 
 

@@ -38,7 +38,7 @@ def reference_outputs(
     """Return the outputs of fair-esm itself for one sequence.
 
     Args:
-        model: fair-esm `ESM2` or `ProteinBertModel`, fp32, in eval mode.
+        model: fair-esm `ESM2` or `ProteinBertModel`, fp32, in eval mode; or the reference of another family.
         tokens: integer [T], with cls and eos.
         layers: 0 to N, as fair-esm counts them.
         contacts: also return contacts, unless the maps of the sequence need more than CONTACT_BYTES.
@@ -49,6 +49,9 @@ def reference_outputs(
         {"representations": {layer: fp32 [T, E]}, "logits": fp32 [T, tokens], "contacts": fp32 [L, L]}; the last
         only if they were computed.
     """
+    if hasattr(model, "outputs"):  # the reference of another family
+        with full_precision():
+            return model.outputs(tokens, layers)
     device = model.embed_tokens.weight.device
     batch = torch.as_tensor(tokens.astype(np.int64), device=device)[None]
     heads = model.layers[0].self_attn.num_heads

@@ -23,7 +23,7 @@ from ..store.residues import residue_settings
 from ..store.settings import differences
 from ..system.files import replacing, write_json
 from .candidates import Candidates, stratified_sample
-from .comparison import compare
+from .comparison import compare, reference_name
 from .stored import read_sequences, read_stored
 from .tolerance import INSTEAD, ValidationOptions, bounds_of, find_failures
 
@@ -72,7 +72,9 @@ def validate(
     tolerance = options.tolerance(dtype)
     bounds = bounds_of(table, tolerance)
     failures = find_failures(table, bounds, _bits_can_be_equal(embedder, stats), INSTEAD.get(dtype))
-    summary = _summarise(table, failures, candidates.seen, tolerance, embedder.settings)
+    summary = {"reference": reference_name(embedding.model)} | _summarise(
+        table, failures, candidates.seen, tolerance, embedder.settings
+    )
     with replacing(table_path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)
     write_json(summary_path, summary)

@@ -1,0 +1,118 @@
+"""ESM C: packed rows against transformers' own model, its two kinds of checkpoints, and what it does not have."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import pack, random_tokens, relative_l2, worst_residue_l2
+from esmc_checkpoints import pth_of, random_esmc, save_esmc
+from packed_esm.checkpoints.loading import load_esm2
+from packed_esm.embedding.embedder import Embedder
+from packed_esm.embedding.options import EmbedOptions
+from packed_esm.errors import CheckpointError, OptionError
+from packed_esm.model.esm2 import ESM2WithFlashAttention
+
+LAYERS = [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return random_esmc()
+
+
+@pytest.fixture(scope="module")
+def folder(theirs, tmp_path_factory):
+    return save_esmc(theirs, tmp_path_factory.mktemp("esmc") / "small")
+
+
+@torch.inference_mode()
+def alone(model, tokens):
+    out = model(input_ids=torch.from_numpy(tokens.astype(np.int64))[None], output_hidden_states=True)
+    return [hidden[0] for hidden in out.hidden_states], out.logits[0]
+
+
+@pytest.mark.parametrize(("dtype", "attention"), [("float32", "sdpa"), ("float32", "padded"), ("bfloat16", "sdpa")])
+def test_packed_equals_transformers_for_every_layer_and_the_logits(theirs, folder, dtype, attention):
+    model = ESM2WithFlashAttention(load_esm2(folder), "cpu", getattr(torch, dtype), attention)
+    tokens = random_tokens([2554, 1, 2, 127, 300], masked=(0, 4))
+    input_ids, cu_seqlens, max_seqlen = pack(tokens)
+    got = model.forward_packed(input_ids, cu_seqlens, max_seqlen, LAYERS, need_logits=True)
+    for i, one in enumerate(tokens):
+        rows = slice(int(cu_seqlens[i]), int(cu_seqlens[i + 1]))
+        hidden, logits = alone(theirs, one)
+        pairs = [(got["representations"][layer][rows], hidden[layer]) for layer in LAYERS]
+        for layer, (ours, want) in enumerate([*pairs, (got["logits"][rows], logits)]):
+            if dtype == "float32":
+                assert relative_l2(ours, want) <= 2e-6 and worst_residue_l2(ours, want) <= 5e-6, (i, layer)
+            else:
+                assert relative_l2(ours, want) <= 2.5e-2, (i, layer)
+
+
+def test_the_layers_of_the_reference_are_what_the_blocks_leave(theirs):
+    """Hooks on the modules, so that the order of transformers' hidden states is not taken for granted."""
+    seen = []
+    modules = [theirs.esmc.embed_tokens, *theirs.esmc.layers[:-1], theirs.esmc.norm]
+    hooks = [one.register_forward_hook(lambda _, __, out: seen.append(out[0])) for one in modules]
+    hidden, _ = alone(theirs, random_tokens([30])[0])
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) == len(hidden) and all(torch.equal(one, other) for one, other in zip(seen, hidden, strict=True))
+
+
+def test_a_pth_of_evolutionaryscale_is_the_same_model(theirs, folder, tmp_path):
+    path = tmp_path / "esmc_small.pth"
+    torch.save(pth_of(theirs), path)
+    one, other = load_esm2(folder).state_dict(), load_esm2(path).state_dict()
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_embeddings_do_not_depend_on_neighbours_to_the_bit(folder):
+    embedder = Embedder(EmbedOptions(folder, (0, 2, 3), ("mean", "max", "bos"), tokens_per_pack=512, device="cpu"))
+    tokens = random_tokens(np.random.default_rng(0).integers(1, 400, 20))
+    together, backwards = embedder.embed(tokens).columns, embedder.embed(tokens[::-1]).columns
+    alone_ = [embedder.embed([one]).columns for one in tokens]
+    for name, rows in together.items():
+        assert np.array_equal(rows, backwards[name][::-1])
+        assert np.array_equal(rows, np.concatenate([one[name] for one in alone_]))
+
+
+@pytest.mark.parametrize("weights", ["host", "file"])
+def test_streamed_weights_have_the_bits_of_resident_ones(folder, weights):
+    packs = [pack(random_tokens([40, 7])), pack(random_tokens([90], 1))]
+    from packed_esm.model.esm2 import PackInput
+
+    resident = ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.bfloat16)
+    streamed = ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.bfloat16, weights=weights)
+    for got, one in zip(streamed.forward_packs([PackInput(*one) for one in packs]), packs, strict=True):
+        assert torch.equal(got["representations"][3], resident.forward_packed(*one)["representations"][3])
+
+
+def test_contacts_and_int8_are_refused_by_name(folder):
+    with pytest.raises(OptionError, match="contacts needs a contact head, and .*small has none"):
+        Embedder(EmbedOptions(folder, include=("contacts",), device="cpu"))
+    with pytest.raises(OptionError, match="int8 is there for ESM-2, ESM-1b and ESM-1v, not for ESM C"):
+        ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; an ESM C has 'silu'"),
+        ({"num_hidden_layers": 4}, "num_hidden_layers is 4, but it has tensors of 3 layers"),
+        ({"num_attention_heads": 7}, "num_attention_heads is 7, which gives no heads"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "only rope_type 'default'"),
+        ({"hidden_size": "64"}, "hidden_size is '64', not a whole number"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_named(theirs, tmp_path, change, message):
+    folder = save_esmc(theirs, tmp_path / "small", **change)
+    with pytest.raises(CheckpointError, match=message):
+        load_esm2(folder)
+
+
+@pytest.mark.parametrize("name", ["transformer.blocks.1.attn.q_ln.weight", "transformer.blocks.2.ffn.1.weight"])
+def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, name):
+    tensors = pth_of(theirs)
+    del tensors[name]
+    torch.save(tensors, tmp_path / "esmc_small.pth")
+    with pytest.raises(CheckpointError, match=r"missing|gate_proj"):
+        load_esm2(tmp_path / "esmc_small.pth")

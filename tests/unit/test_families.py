@@ -1,0 +1,107 @@
+"""Families of models: a new one needs no change of the library, and each is found and named as it should be."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import pack, random_sequence, random_tokens, relative_l2
+from esmc_checkpoints import pth_of, random_esmc, save_esmc
+from packed_esm import families
+from packed_esm.checkpoints.headers import family_at, has_contact_head, layer_count
+from packed_esm.checkpoints.loading import load_esm2
+from packed_esm.checkpoints.registry import check_layers, find_model, results_name, shape_of
+from packed_esm.embedding.job import embed_fasta
+from packed_esm.embedding.options import EmbedOptions
+from packed_esm.errors import MissingPackageError, OptionError
+from packed_esm.model.esm2 import ESM2WithFlashAttention
+from packed_esm.sequences.chunking import chunk_samples
+from packed_esm.store.merge import merge_samples
+from packed_esm.validation.run import validate
+from packed_esm.validation.tolerance import ValidationOptions
+from safetensors.torch import save_file
+from toy_family import TOY
+from toy_family.checkpoint import Toy
+from toy_family.reference import load as load_reference
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """The folder of a toy model, whose family is known during a test."""
+    families.register(TOY)
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file({name: one.contiguous() for name, one in Toy(3, 16).state_dict().items()}, folder / "model.safetensors")
+    config = {"model_type": "toy", "num_hidden_layers": 3, "hidden_size": 16}
+    (folder / "config.json").write_text(json.dumps(config))
+    yield folder
+    families.FAMILIES.remove(TOY)
+
+
+def test_a_toy_family_runs_packed_as_its_reference_says(toy):
+    model, reference = ESM2WithFlashAttention(load_esm2(toy), "cpu"), load_reference(toy)
+    tokens = random_tokens([1, 40, 7], masked=(1,))
+    input_ids, cu_seqlens, max_seqlen = pack(tokens)
+    got = model.forward_packed(input_ids, cu_seqlens, max_seqlen, [0, 1, 3], need_logits=True)
+    for one, start, end in zip(tokens, cu_seqlens[:-1], cu_seqlens[1:], strict=True):
+        want = reference.outputs(one, [0, 1, 3])
+        for layer in (0, 1, 3):
+            assert relative_l2(got["representations"][layer][start:end], want["representations"][layer]) <= 2e-6
+        assert relative_l2(got["logits"][start:end], want["logits"]) <= 2e-6
+
+
+def test_a_toy_family_is_embedded_and_validated_against_its_own_reference(toy, tmp_path):
+    rng, fasta = np.random.default_rng(0), tmp_path / "s.fasta"
+    fasta.write_text("".join(f">p{i}\n{random_sequence(3 + 20 * i, rng)}\n" for i in range(6)))
+    paths = {name: tmp_path / name for name in ("c.fasta", "m.parquet", "r.tsv", "c.json", "c.arrow", "e.json")}
+    chunk_samples([("s", fasta)], [paths["c.fasta"]], paths["m.parquet"], paths["r.tsv"], paths["c.json"])
+    options = EmbedOptions(toy, (0, 3), ("mean", "max"), ("log_likelihood",), device="cpu", tokens_per_pack=512)
+    embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], options)
+    merge_samples(paths["m.parquet"], {"s": tmp_path / "s.parquet"}, [paths["c.arrow"]])
+    summary = validate(
+        [("s", fasta, tmp_path / "s.parquet")],
+        paths["m.parquet"],
+        [paths["e.json"]],
+        tmp_path / "v.tsv",
+        tmp_path / "v.json",
+        ValidationOptions(),
+        options,
+    )
+    assert summary["passed"] and summary["sequences_compared"] == 6
+    assert summary["reference"].startswith("pip ")
+    assert not has_contact_head(toy) and layer_count(str(toy), toy) == 3
+
+
+def test_families_are_known_by_config_and_by_names_of_tensors(tmp_path, demo):
+    model = random_esmc(num_layers=2)
+    folder = save_esmc(model, tmp_path / "small")
+    torch.save(pth_of(model), tmp_path / "small.pth")
+    torch.save(demo.state_dict(), tmp_path / "esm2.pt")
+    for path in (folder, tmp_path / "small.pth"):
+        assert family_at(path).name == "ESM C" and layer_count(str(path), path) == 2
+    assert family_at(tmp_path / "esm2.pt") is None and has_contact_head(folder) is False
+
+
+def test_published_names_are_found_in_the_cache_of_hugging_face(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OptionError, match="fetch it there with hf download biohub/ESMC-300M"):
+        find_model("esmc_300m")
+    snapshot = tmp_path / "models--biohub--ESMC-300M" / "snapshots" / "1a"
+    snapshot.mkdir(parents=True)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("1a")
+    assert find_model("esmc_300m") == snapshot and results_name("esmc_300m") == "esmc_300m"
+    assert layer_count("esmc_300m", snapshot) == 30
+    with pytest.raises(OptionError, match="37 is not a layer of esmc_600m; it has 0"):
+        check_layers("esmc_600m", [37])
+    shape = shape_of("biohub/ESMC-600M")
+    assert (shape.num_layers, shape.embed_dim, shape.attention_heads) == (36, 1152, 18)
+    assert shape.parameters == pytest.approx(575e6, rel=0.01)
+
+
+def test_a_missing_package_of_the_reference_is_named_with_its_remedy():
+    families.FAMILIES[0].require_reference()
+    missing = families.Family("Toy", "toy_family", "no-such-package>=2", model_type="toy")
+    with pytest.raises(MissingPackageError, match="Toy is compared with no-such-package, .*; pip install 'no-such-pa"):
+        missing.require_reference()
