@@ -1,12 +1,13 @@
 """Write files so that no incomplete file ever has its final name, and read them with clear errors."""
 
 import errno
-import glob
+import functools
 import gzip
 import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import zlib
@@ -31,7 +32,8 @@ T = TypeVar("T")
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds, else remove it.
 
-    Temporary files that a killed process left for the same path are removed first. Until the file is renamed only its
+    Temporary files that a killed process left for the same path, before this process first wrote to the folder, are
+    removed first. Until the file is renamed only its
     owner can read it.
 
     Raises:
@@ -137,14 +139,27 @@ def _check_writable(folder: Path) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files and folders of `path` whose process on this host has ended."""
-    start = f".{path.name}.{platform.node()}."
-    for leftover in path.parent.glob(f"{glob.escape(start)}*{PARTIAL}"):
-        pid, _, token = leftover.name.removeprefix(start).removesuffix(PARTIAL).partition(".")
-        if pid.isdecimal() and _is_dead(int(pid), token):
+    for leftover, pid, token in _temporary_files(path.parent.absolute()).get(path.name, ()):
+        if _is_dead(pid, token):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
+
+
+@functools.cache
+def _temporary_files(folder: Path) -> dict[str, list[tuple[Path, int, str]]]:
+    """Return {final name: (path, process id, token) of the temporary files that this host's processes made for it}.
+
+    A process lists a folder once, before it first writes there: doing so for each of many files would take a time that
+    grows with the square of their number.
+    """
+    name = re.compile(rf"\.(.+)\.{re.escape(platform.node())}\.(\d+)(?:\.(\w+))?{re.escape(PARTIAL)}")
+    found: dict[str, list[tuple[Path, int, str]]] = {}
+    for path in folder.glob(f".*{PARTIAL}"):
+        if match := name.fullmatch(path.name):
+            found.setdefault(match[1], []).append((path, int(match[2]), match[3] or ""))
+    return found
 
 
 def _is_dead(pid: int, token: str) -> bool:
