@@ -428,7 +428,7 @@ MUTATIONS = [
     ("chunks", "places in any order", "sequences/deduplication.py", "            ) ORDER BY ordinal", "            )"),
     ("chunks", "an id with a suffix given twice", "sequences/deduplication.py", "WHERE regexp_matches(id, '_[0-9]+$')", "WHERE false"),
     ("chunks", "scratch folder left", "system/files.py", "        shutil.rmtree(folder, ignore_errors=True)", "        pass"),
-    ("chunks", "room not looked at", "sequences/chunking.py", "        _check_room(manifest_path.parent, [path for _, path in samples])", "        pass"),
+    ("chunks", "room not looked at", "sequences/chunking.py", "        _check_room(manifest_path, [path for _, path in samples])", "        pass"),
     ("chunks", "other errors of the database taken for a full disk", "system/database.py", "if not any(words in str(error) for words in FULL_DISK):", "if False:"),
     ("chunks", "length as written, not as embedded", "sequences/records.py", "length=residue_count(kept.sequence)", "length=len(record.sequence)"),
     ("manifest", "checksums not checked", "sequences/manifest.py", "if counted != wanted:", "if False:"),

@@ -2,9 +2,11 @@
 
 import errno
 import functools
+import glob
 import gzip
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from ..errors import DamagedFileError
+
+log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REMEDY = "make room"  # for a full disk
@@ -96,12 +100,26 @@ def scratch_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_room(folder: Path, needed: float, what: str) -> None:
-    """Raise OSError if a folder has fewer than `needed` bytes free; the message gives both numbers and the remedy."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        message = f"{what} needs about {needed / 1e9:,.1f} GB here, and {free / 1e9:,.1f} GB are free; {REMEDY}"
-        raise OSError(errno.ENOSPC, message, str(folder))
+def check_room(path: Path, least: float, most: float, what: str) -> None:
+    """Look at the free bytes of the folder of `path`: below `most` a warning, below `least` an error.
+
+    Both name the scratch folders of `path` that other processes made: nothing removes them if their host was another.
+
+    Raises:
+        OSError: fewer than `least` bytes are free; the message gives the numbers and the remedy.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if free >= most:
+        return
+    others = [one for one in path.parent.glob(f".{glob.escape(path.name)}.scratch.*{PARTIAL}") if TOKEN not in one.name]
+    left = "".join(f"; remove {one} if the job that made it has ended" for one in sorted(others))
+    message = (
+        f"{what} needs {least / 1e9:,.1f} to {most / 1e9:,.1f} GB here, and {free / 1e9:,.1f} GB are free; "
+        f"{REMEDY}{left}"
+    )
+    if free < least:
+        raise OSError(errno.ENOSPC, message, str(path.parent))
+    log.warning("%s: %s", path.parent, message)
 
 
 def _temporary(path: Path) -> Path:
