@@ -102,6 +102,7 @@ def run(
     cancelled: list[int] = []
 
     def cancel(*_: object) -> None:  # a cancelled job removes what it was writing
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would close files that a thread still writes
         cancelled.append(143)
         sys.exit(143)
 
