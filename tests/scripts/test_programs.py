@@ -1,5 +1,7 @@
 """The programs as a user calls them: help, one line for bad input, nothing half-written."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -158,3 +160,30 @@ def test_without_room_it_is_one_line_and_nothing_half_written_and_with_room_it_p
         assert done.status == 0, done.err
         if step == name:
             break
+
+
+def test_a_second_sigterm_lets_the_clean_up_of_the_first_end(tmp_path):
+    """Interrupted, it would close files that a thread still writes."""
+    program = """
+import argparse, sys, time
+import _program
+
+def work(args):
+    try:
+        print("works", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleans up", flush=True)
+        time.sleep(1)
+        print("clean", flush=True)
+
+sys.exit(_program.run(argparse.ArgumentParser(), work, []))
+"""
+    command = [sys.executable, "-c", program]
+    environment = os.environ | {"PYTHONPATH": str(PROGRAMS)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        for said in ("works\n", "cleans up\n"):
+            assert running.stdout.readline() == said
+            running.send_signal(signal.SIGTERM)
+        assert running.stdout.read() == "clean\n"
+    assert running.returncode == 143

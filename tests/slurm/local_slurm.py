@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -57,22 +58,57 @@ def missing_programs() -> list[str]:
     return [program for program in (*DAEMONS, *COMMANDS) if shutil.which(program, path=PATH) is None]
 
 
+@dataclass
+class LocalSlurm:
+    """A running Slurm; `commands`: the folder of its commands."""
+
+    folder: Path
+    commands: Path
+    _daemons: dict[str, subprocess.Popen] = field(default_factory=dict)
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a daemon, in the foreground of a process of its own; its log is appended to."""
+        environment = os.environ | {"PATH": PATH, "SLURM_CONF": f"{self.folder}/slurm.conf"}
+        with (self.folder / f"{name}.log").open("a") as out:
+            self._daemons[name] = subprocess.Popen(
+                [name, *arguments], env=environment, stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def start_controller(self) -> None:
+        """Start the controller; it reads what the one before it saved."""
+        self.start("slurmctld", "-D")
+
+    def end_controller(self) -> None:
+        """End the controller by SIGTERM, as its service is ended; by SIGKILL it would forget up to five seconds."""
+        process = self._daemons.pop("slurmctld")
+        process.terminate()
+        process.wait()
+
+    def stop(self) -> None:
+        """End all daemons, the last one first."""
+        for process in reversed(self._daemons.values()):
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
 @contextlib.contextmanager
-def local_slurm(folder: Path) -> Iterator[Path]:
-    """Run Slurm in `folder` for the length of the block; yield the folder of its commands."""
+def local_slurm(folder: Path) -> Iterator[LocalSlurm]:
+    """Run Slurm in `folder` for the length of the block."""
     host = socket.gethostname().split(".")[0]
     _configure(folder, host)
-    commands = [
-        ["munged", "--foreground", "--force", *(f"--{key}={path}" for key, path in _munge_files(folder).items())],
-        ["slurmctld", "-D"],
-        ["slurmd", "-D", "-N", host],
-    ]
-    environment = os.environ | {"PATH": PATH, "SLURM_CONF": f"{folder}/slurm.conf"}
-    with contextlib.ExitStack() as daemons:
-        for command in commands:
-            daemons.enter_context(_daemon(command, folder / f"{command[0]}.log", environment))
+    slurm = LocalSlurm(folder, folder / "bin")
+    try:
+        slurm.start("munged", "--foreground", "--force", *(f"--{k}={v}" for k, v in _munge_files(folder).items()))
+        slurm.start_controller()
+        slurm.start("slurmd", "-D", "-N", host)
         _wait_until_idle(folder)
-        yield folder / "bin"
+        yield slurm
+    finally:
+        slurm.stop()
 
 
 def _configure(folder: Path, host: str) -> None:
@@ -107,21 +143,6 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def _daemon(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
-    with log.open("w") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait_until_idle(folder: Path) -> None:

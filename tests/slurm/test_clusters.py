@@ -15,15 +15,15 @@ profiles = pytest.mark.parametrize("profile", ["slurm", "cluster-generic"])
 
 def content(folder):
     """Return {path: bytes} of all results but what tells of seconds."""
-    timed = {"report.html", "throughput.png", "stages.png", "1-of-2.json", "2-of-2.json"}
-    paths = [path for path in (folder / "results").rglob("*") if path.is_file() and path.name not in timed]
+    timed = re.compile(r"report\.html|throughput\.png|stages\.png|\d+-of-\d+\.json")
+    paths = [path for path in (folder / "results").rglob("*") if path.is_file() and not timed.fullmatch(path.name)]
     paths = [path for path in paths if not {"settings", "settings.json"} & {*path.parts}]  # times of files, stamps
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def jobs(commands, folder):
+def jobs(slurm, folder):
     """Return (rule, Slurm's record as a dictionary) of each job that ran in a folder."""
-    shown = subprocess.run([commands / "scontrol", "show", "job", "--oneliner"], capture_output=True, text=True)
+    shown = subprocess.run([slurm.commands / "scontrol", "show", "job", "--oneliner"], capture_output=True, text=True)
     records = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown.stdout.splitlines()]
     ours = [record for record in records if record["WorkDir"] == str(folder)]
     names = [record.get("Comment", record["JobName"]) for record in ours]
@@ -78,7 +78,7 @@ def test_partitions_come_from_the_users_own_profile(slurm, runs):
 
 
 def test_the_status_command_tells_success_failure_and_running(slurm, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(slurm), prepend=":")
+    monkeypatch.setenv("PATH", str(slurm.commands), prepend=":")
 
     def submit(command):
         sbatch = ["sbatch", "--parsable", "--output=/dev/null", f"--chdir={tmp_path}", f"--wrap={command}"]

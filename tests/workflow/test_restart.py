@@ -265,6 +265,20 @@ def test_the_lock_that_a_killed_run_leaves_is_named_with_its_remedy(cold_project
     project.passes("--until", "chunk_fasta", config=CONFIG)
 
 
+def test_a_run_beside_one_of_other_results_in_the_same_folder_is_not_repeated_by_the_next(project):
+    write_samples(project)
+    lock = project.folder / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/demo2/chunks/1-of-2.arrow\nresults/demo2/manifest.parquet\n")
+    project.passes(*MERGE, config=CONFIG)
+    again = project.passes("--dry-run", *MERGE, config=CONFIG).output
+    assert "Nothing to be done" in again
+    lock.write_text("results/demo/manifest.parquet\n")
+    stamp = (project.results / "settings/embed.txt").read_text()
+    assert "--unlock" in project.fails(*MERGE, config=(*CONFIG, "layers=0")).output
+    assert (project.results / "settings/embed.txt").read_text() == stamp
+
+
 @pytest.fixture
 def copied(project, undisturbed):
     """The undisturbed project in a folder of its own, times kept."""

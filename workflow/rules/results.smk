@@ -23,10 +23,10 @@ RECORD = stages.compare_with_record(results, STAGES) if workflow.is_main_process
 
 @functools.cache
 def stamps():
-    """Return {stage: path of its stamp}; a run writes them, but not while another run is active."""
+    """Return {stage: path of its stamp}; a run writes them, but not while another run writes the same results."""
     if RECORD is None:
         return stages.stamps_of_this_run(results, STAGES)
-    return stages.stamps_of(results, RECORD, runs_jobs() and not any(Path(".snakemake/locks").glob("*")))
+    return stages.stamps_of(results, RECORD, runs_jobs() and not stages.are_locked(results))
 
 
 def stamp(stage):

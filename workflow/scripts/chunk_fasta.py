@@ -1,7 +1,7 @@
 """Check the records of all samples, keep one copy of equal sequences, and assign them to chunks of equal work.
 
 Example:
-  python workflow/scripts/chunk_fasta.py --sample human human.fasta.gz --sample yeast yeast.fasta \\
+  python workflow/scripts/chunk_fasta.py --sample human human.fasta.gz yeast yeast.fasta \\
       --chunks 1-of-2.fasta 2-of-2.fasta --manifest manifest.parquet --rejected rejected.tsv --counts counts.json
 """
 
@@ -18,11 +18,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--sample",
-        action="append",
+        action=_program.InTurn,
         required=True,
-        nargs=2,
         metavar=("NAME", "FASTA"),
-        help="FASTA, plain or gzip; repeatable",
+        help="samples, each with its FASTA file, plain or gzip",
     )
     parser.add_argument("--chunks", nargs="+", type=Path, required=True, help="FASTA files to write, one per chunk")
     parser.add_argument("--manifest", type=Path, required=True, help="Parquet: one row per record")

@@ -37,11 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--residues",
-        nargs=2,
-        action="append",
+        action=_program.InTurn,
         default=[],
         metavar=("FEATURE", "HDF5"),
-        help="also write representations, logits or other values of each residue; repeatable",
+        help="also write representations, logits or other values of each residue",
     )
     parser.add_argument(
         "--residue-dtype",

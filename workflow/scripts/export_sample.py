@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embeddings", type=Path, required=True, help="output of merge_sample.py")
     parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
-    parser.add_argument("--sample", action="append", required=True, help="name of a sample in the manifest; repeatable")
+    parser.add_argument("--sample", nargs="+", action="extend", required=True, help="names of samples in the manifest")
     column = {"nargs": 2, "action": "append", "default": [], "metavar": ("COLUMN", "PATH")}
     parser.add_argument("--h5", **column, help="HDF5 file in the layout of UniProt; repeatable")
     parser.add_argument("--npy", **column, help="matrix; repeatable")
@@ -40,11 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pt", type=Path, help="folder for files like those of fair-esm's scripts/extract.py")
     parser.add_argument(
         "--residues",
-        nargs=2,
-        action="append",
+        action=_program.InTurn,
         default=[],
         metavar=("FEATURE", "PATH"),
-        help="output of merge_residues.py, for --pt; repeatable",
+        help="features, each with its output of merge_residues.py, for --pt",
     )
     parser.add_argument(
         "--chunks",

@@ -1,7 +1,7 @@
 """Draw the figures of a run and write its HTML page.
 
 Example:
-  python workflow/scripts/make_report.py --sample human human.parquet --sample yeast yeast.parquet \\
+  python workflow/scripts/make_report.py --sample human human.parquet yeast yeast.parquet \\
       --manifest manifest.parquet --counts counts.json --rejected rejected.tsv --stats 1-of-2.json 2-of-2.json \\
       --validation validation.json --validation-table validation.tsv --captions workflow/report \\
       --figures figures --html report.html
@@ -18,11 +18,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--sample",
-        nargs=2,
-        action="append",
+        action=_program.InTurn,
         required=True,
         metavar=("NAME", "PARQUET"),
-        help="a sample and its output of merge_sample.py; repeatable",
+        help="samples, each with its output of merge_sample.py",
     )
     parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
     parser.add_argument("--counts", type=Path, required=True, help="output of chunk_fasta.py")

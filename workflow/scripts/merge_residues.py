@@ -18,12 +18,12 @@ import _program
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
-    parser.add_argument("--sample", action="append", required=True, help="name of a sample in the manifest; repeatable")
+    parser.add_argument("--sample", nargs="+", action="extend", required=True, help="names of samples in the manifest")
     parser.add_argument(
         "--chunks", nargs="+", type=Path, required=True, help="residue files of one feature, in chunk order"
     )
     parser.add_argument(
-        "--out", type=Path, action="append", required=True, help="HDF5 file of each sample, in order; repeatable"
+        "--out", type=Path, nargs="+", action="extend", required=True, help="HDF5 file of each sample, in order"
     )
     parser.add_argument("--link", action="store_true", help="link to the datasets of the chunks (default: copy them)")
     return parser

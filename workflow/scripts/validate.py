@@ -20,19 +20,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--sample",
-        nargs=3,
-        action="append",
+        action=_program.InTurn,
         required=True,
         metavar=("NAME", "FASTA", "PARQUET"),
-        help="a sample, its FASTA file, and the output of merge_sample.py; repeatable",
+        help="samples, each with its FASTA file and its output of merge_sample.py",
     )
     parser.add_argument(
         "--residues",
-        nargs=3,
-        action="append",
+        action=_program.InTurn,
         default=[],
         metavar=("NAME", "FEATURE", "HDF5"),
-        help="output of merge_residues.py; repeatable",
+        help="samples, each with a feature and the output of merge_residues.py for it",
     )
     parser.add_argument("--manifest", type=Path, required=True, help="output of chunk_fasta.py")
     parser.add_argument("--stats", nargs="+", type=Path, required=True, help="JSON outputs of embed_chunk.py")

@@ -149,9 +149,11 @@ def test_an_overlap_as_long_as_a_window_stops_before_anything_runs():
 def test_samples_and_residue_files_are_told_with_their_names_and_no_path_is_taken_for_an_option():
     fasta, parquet = {"s": "-s.fasta", "t": "t.fasta"}, {"s": "s.parquet", "t": "t.parquet"}
     asked = arguments.sample_arguments(["s", "t"], fasta, parquet)
-    assert asked == ["--sample", "s", "./-s.fasta", "s.parquet", "--sample", "t", "t.fasta", "t.parquet"]
+    assert asked == ["--sample", "s", "./-s.fasta", "s.parquet", "t", "t.fasta", "t.parquet"]
     assert arguments.residue_arguments({"logits": "-l.h5"}) == ["--residues", "logits", "./-l.h5"]
-    assert arguments.residue_arguments({("s", "logits"): "l.h5"}) == ["--residues", "s", "logits", "l.h5"]
+    of_samples = {("s", "logits"): "l.h5", ("t", "logits"): "m.h5"}
+    assert arguments.residue_arguments(of_samples) == ["--residues", "s", "logits", "l.h5", "t", "logits", "m.h5"]
+    assert arguments.residue_arguments({}) == []
 
 
 def test_the_dtype_of_representations_is_told_where_they_are_kept():

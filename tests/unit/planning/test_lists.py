@@ -31,7 +31,7 @@ def read(program, results, *words):
 def test_programs_read_the_samples_and_chunks_of_the_run_from_their_lists(results):
     files = ["--manifest", "m", "--rejected", "r", "--counts", "c"]
     chunk = read("chunk_fasta", results, "@chunk", "--chunks", "@chunks.fasta", *files)
-    assert chunk.sample == [[name, path] for name, path in SAFE.items()]
+    assert chunk.sample == [(name, path) for name, path in SAFE.items()]
     assert list(map(str, chunk.chunks)) == ["r/chunks/1-of-2.fasta", "r/chunks/2-of-2.fasta"]
     merge = read("merge_sample", results, "--manifest", "m", "@merge.1", "--chunks", "@chunks.arrow")
     assert merge.sample == ["a", "b", "c"]
@@ -43,16 +43,37 @@ def test_programs_read_the_samples_and_chunks_of_the_run_from_their_lists(result
     assert residues.chunks[1].name == "2-of-2.representations.h5"
     files = ["--manifest", "m", "--table", "t", "--summary", "s", "--model", "demo"]
     check = read("validate", results, "@validate", "--stats", "@chunks.json", *files)
-    assert check.sample == [[name, path, f"r/embeddings/{name}.parquet"] for name, path in SAFE.items()]
-    assert check.residues == [[name, "representations", f"r/residues/{name}.representations.h5"] for name in SAMPLES]
+    assert check.sample == [(name, path, f"r/embeddings/{name}.parquet") for name, path in SAFE.items()]
+    assert check.residues == [(name, "representations", f"r/residues/{name}.representations.h5") for name in SAMPLES]
     assert list(map(str, check.stats)) == ["r/chunks/1-of-2.json", "r/chunks/2-of-2.json"]
     files = ["--manifest", "m", "--counts", "c", "--rejected", "r", "--validation", "v", "--validation-table", "t"]
     files += ["--captions", "c", "--figures", "f", "--html", "h"]
     report = read("make_report", results, "@report", "--stats", "@chunks.json", *files)
-    assert report.sample == [[name, f"r/embeddings/{name}.parquet"] for name in SAMPLES]
+    assert report.sample == [(name, f"r/embeddings/{name}.parquet") for name in SAMPLES]
     files = ["--fasta", "f", "--out", "o", "--stats", "s", "--model", "demo"]
     embed = read("embed_chunk", results, "--reuse", "@reuse", "--own-results", "r", *files)
     assert list(map(str, embed.reuse)) == ["x.parquet", "-y.parquet"]
+    words = ["--embeddings", "e", "--manifest", "m", "@samples.1", "--chunks", "@chunks.fasta"]
+    assert read("export_sample", results, *words).sample == ["a", "b", "c"]
+
+
+def test_no_list_repeats_an_option_because_the_time_to_parse_grows_with_the_square_of_options(results):
+    for words in argument_lists(results, ["x.parquet", "-y.parquet"]).values():
+        options = [word for word in words if word.startswith("--")]
+        assert len(options) == len(set(options))
+
+
+def test_by_hand_an_option_may_also_be_repeated(results, capsys):
+    files = ["--chunks", "1.fasta", "--manifest", "m", "--rejected", "r", "--counts", "c"]
+    words = ["--sample", "a", "a.fasta", "--sample", "b", "b.fasta", "c", "c.fasta"]
+    chunk = read("chunk_fasta", results, *words, *files)
+    assert chunk.sample == [("a", "a.fasta"), ("b", "b.fasta"), ("c", "c.fasta")]
+    files = ["--manifest", "m", "--chunks", "1.arrow"]
+    merge = read("merge_sample", results, "--sample", "a", "--out", "a.p", "--sample", "b", "--out", "b.p", *files)
+    assert (merge.sample, list(map(str, merge.out))) == (["a", "b"], ["a.p", "b.p"])
+    with pytest.raises(SystemExit):
+        read("chunk_fasta", results, "--sample", "a", "a.fasta", "b", *files)
+    assert "argument --sample: expected NAME FASTA, in turn" in capsys.readouterr().err
 
 
 def test_a_list_has_the_name_of_its_content_and_only_a_run_writes_it(results, tmp_path):

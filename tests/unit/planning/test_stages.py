@@ -109,6 +109,17 @@ def test_jobs_say_what_they_read_in_counts_and_statistics(here):
     assert made["translate"] == {"FASTA of sample s": "of nucleotides"} and made["chunk"] == {}
 
 
+def test_only_locks_of_the_same_results_count(here):
+    results, _ = requested()
+    locks = here / ".snakemake/locks"
+    assert not stages.are_locked(results)
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/demo2/counts.json\nmy/results/demo/counts.json\n")
+    assert not stages.are_locked(results)
+    (locks / "1.input.lock").write_text("s.fasta\nresults/demo/chunks/1-of-1.fasta\n")
+    assert stages.are_locked(results)
+
+
 def test_a_run_writes_record_and_stamps_and_a_dry_run_neither(here, capsys):
     results, first = requested()
     dry = stamps_of(results, first, is_run=False)

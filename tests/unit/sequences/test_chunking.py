@@ -290,11 +290,25 @@ def test_a_disk_without_room_is_named_before_anything_is_read(tmp_path, monkeypa
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3_000_000_000))
     (tmp_path / "0.fasta").touch()
     os.truncate(tmp_path / "0.fasta", 10_000_000_000)
-    message = r"chunking needs about 21.0 GB here, and 3.0 GB are free; make room.*: '.*test_a_disk"
+    left = tmp_path / ".m.scratch.another_host.1.0badc0de.partial"
+    left.mkdir()
+    message = (
+        rf"chunking needs 5.0 to 21.0 GB here, and 3.0 GB are free; make room; remove {left} if .*: '.*test_a_disk"
+    )
     with caplog.at_level("INFO"), pytest.raises(OSError, match=message):
         chunk_samples([("s", tmp_path / "0.fasta")], [], *(tmp_path / name for name in "mrc"))
-    assert [path.name for path in tmp_path.iterdir()] == ["0.fasta"]
+    assert sorted(tmp_path.iterdir()) == [left, tmp_path / "0.fasta"]
     assert "10.0 GB for scratch files, removed at the end, and 11.0 GB for chunks and manifest" in caplog.text
+
+
+def test_a_disk_that_may_become_full_is_warned_of(tmp_path, monkeypatch, caplog):
+    size = len(">a\nMKV\n")
+    for free, warned in ((2.2 * size, 0), (0.6 * size, 1)):
+        monkeypatch.setattr("shutil.disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        caplog.clear()
+        chunk(tmp_path, [">a\nMKV\n"])
+        assert len([one for one in caplog.records if one.levelname == "WARNING"]) == warned
+    assert "GB are free; make room" in caplog.text
 
 
 def test_folders_whose_names_mean_something_to_duckdb_are_folders(tmp_path):

@@ -37,17 +37,17 @@ def places(staged, folder, **settings):
         return counts, records.place(counts, CHUNKS, EMBED_DIM)
 
 
-def test_equal_sequences_have_the_place_of_the_first_and_little_memory_changes_nothing(staged, tmp_path):
+def test_equal_sequences_have_the_place_of_the_first_and_neither_memory_nor_threads_change_it(staged, tmp_path):
     path, numbers, lengths = staged
     little = {"memory_limit": "40MB", "threads": 1}
     with pytest.raises(MemoryError):
         places(path, tmp_path, **little, temp_directory="")
     found = []
-    for name, settings in (("as_set", {}), ("little", little)):
+    for name, settings in (("as_set", {}), ("little", little), ("threads", {"threads": 3})):
         (tmp_path / name).mkdir()
         counts, file = places(path, tmp_path / name, **settings)
         found.append(file.read_bytes())
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     table = pq.read_table(file).to_pandas()
     _, firsts = np.unique(numbers, return_index=True)
     assert np.flatnonzero(table["is_first"]).tolist() == sorted(firsts[1:].tolist())

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -29,10 +30,8 @@ def test_a_file_stands_under_its_name_only_when_it_is_whole(tmp_path):
 
 def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one_writes_is_not(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    with replacing(tmp_path / "[a].txt") as temporary:
-        temporary.write_text("mine")
-        others = tmp_path / temporary.name.replace(f".{os.getpid()}.", f".{process.pid}.")
-        others.write_text("half")
+    others = tmp_path / f".[a].txt.{platform.node()}.{process.pid}.0badc0de.partial"
+    others.write_text("half")
     with replacing(tmp_path / "[a].txt") as temporary:
         temporary.write_text("mine")
         assert others.exists()
@@ -66,6 +65,19 @@ def test_what_this_process_writes_is_not_taken_for_a_leftover(tmp_path):
             replacing(tmp_path / "a.txt").__enter__()
         assert temporary.read_text() == "first"
     assert (tmp_path / "a.txt").read_text() == "first"
+
+
+def test_a_folder_is_listed_once_however_many_files_are_written_there(tmp_path, monkeypatch):
+    listed, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: listed.append(folder) or glob(folder, pattern))
+    left = tmp_path / f".3.txt.{platform.node()}.{os.getpid()}.0badc0de.partial"
+    left.write_text("half")
+    monkeypatch.chdir(tmp_path)
+    for number in range(5):
+        assert left.exists() == (number < 4)
+        with replacing(f"{number}.txt") as temporary:
+            temporary.write_text("whole")
+    assert listed == [tmp_path] and len(list(tmp_path.iterdir())) == 5
 
 
 def raises(error):

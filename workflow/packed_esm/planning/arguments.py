@@ -95,16 +95,15 @@ def setting(settings: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
 
 
 def sample_arguments(samples: Iterable[str], *paths: Mapping[str, str]) -> list[str]:
-    """Return `--sample NAME PATH ...` for each sample, with its path in each of the mappings."""
-    return [
-        text for sample in samples for text in ("--sample", sample, *(path_argument(path[sample]) for path in paths))
-    ]
+    """Return `--sample`, and for each sample `NAME PATH ...`, with its path in each of the mappings."""
+    return ["--sample", *(text for name in samples for text in (name, *(path_argument(path[name]) for path in paths)))]
 
 
 def residue_arguments(paths: Mapping[str | tuple[str, str], str]) -> list[str]:
-    """Return `--residues [SAMPLE] FEATURE PATH` for each file; `paths`: {feature or (sample, feature): path}."""
+    """Return `--residues`, and `[SAMPLE] FEATURE PATH` for each file; `paths`: {feature or (sample, feature): path}."""
     keyed = [((key,) if isinstance(key, str) else key, path) for key, path in paths.items()]
-    return [text for key, path in keyed for text in ("--residues", *key, path_argument(path))]
+    words = [text for key, path in keyed for text in (*key, path_argument(path))]
+    return ["--residues", *words] if words else []
 
 
 def storage_arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ def argument_lists(results: Results, earlier: Iterable[str]) -> dict[str, list[s
     for ending in ("fasta", "arrow", "json", *(f"{feature}.h5" for feature in results.features)):
         lists[f"chunks.{ending}"] = list(map(path_argument, results.chunk_files(ending)))
     for number, group in enumerate(results.groups, 1):
-        lists[f"samples.{number}"] = [text for sample in group for text in ("--sample", sample)]
+        lists[f"samples.{number}"] = ["--sample", *group]
         lists[f"merge.{number}"] = out_arguments({sample: results.embedding_file(sample) for sample in group})
         for feature in results.features:
             paths = {sample: results.residue_file(sample, feature) for sample in group}
@@ -43,8 +43,8 @@ def argument_lists(results: Results, earlier: Iterable[str]) -> dict[str, list[s
 
 
 def out_arguments(paths: Mapping[str, str]) -> list[str]:
-    """Return `--sample NAME --out PATH` for each sample."""
-    return [text for sample, path in paths.items() for text in ("--sample", sample, "--out", path_argument(path))]
+    """Return `--sample NAME ... --out PATH ...` of all samples."""
+    return ["--sample", *paths, "--out", *map(path_argument, paths.values())]
 
 
 def list_argument(results: Results, name: str, words: Iterable[str], is_run: bool) -> str:

@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,18 @@ def compare_with_record(results: Results, stages: Mapping[str, Stage]) -> dict:
         more = f"; and {len(sentences) - MOST_NAMED:,} more" if len(sentences) > MOST_NAMED else ""
         print(f"{results.folder}: {stage} runs again; {'; '.join(sentences[:MOST_NAMED])}{more}", file=sys.stderr)
     return record
+
+
+def are_locked(results: Results, locks: Path = Path(".snakemake/locks")) -> bool:
+    """Return whether another run has locked files of these results; Snakemake's lock files have one path a line.
+
+    Several runs in one working directory may make different results at the same time.
+    """
+    for lock in locks.glob("*.lock"):
+        with suppress(FileNotFoundError):  # the other run has ended
+            if f"\n{results.folder}/" in f"\n{lock.read_text(encoding='utf-8', errors='surrogateescape')}":
+                return True
+    return False
 
 
 def stamps_of(results: Results, record: Mapping, is_run: bool) -> dict[str, str]:

@@ -11,7 +11,7 @@ import duckdb
 from .files import NO_ROOM
 
 MEMORY_BYTES = 2_000_000_000
-THREADS = 2
+THREADS = 1  # as the rule requests; of 14 s to chunk 700,000 proteins DuckDB takes 1, and no less with two threads
 INTERRUPTED = "Query interrupted"  # DuckDB raises it in place of what the handler of a signal raised
 # In messages of DuckDB. The setting is nine tenths of what was free at the beginning.
 FULL_DISK = (*map(os.strerror, NO_ROOM), "max_temp_directory_size")

@@ -1,12 +1,15 @@
 """Write files so that no incomplete file ever has its final name, and read them with clear errors."""
 
 import errno
+import functools
 import glob
 import gzip
 import hashlib
 import json
+import logging
 import os
 import platform
+import re
 import secrets
 import shutil
 import zlib
@@ -17,6 +20,8 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from ..errors import DamagedFileError
+
+log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REMEDY = "make room"  # for a full disk
@@ -31,7 +36,8 @@ T = TypeVar("T")
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` if the block succeeds, else remove it.
 
-    Temporary files that a killed process left for the same path are removed first. Until the file is renamed only its
+    Temporary files that a killed process left for the same path, before this process first wrote to the folder, are
+    removed first. Until the file is renamed only its
     owner can read it.
 
     Raises:
@@ -94,12 +100,26 @@ def scratch_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_room(folder: Path, needed: float, what: str) -> None:
-    """Raise OSError if a folder has fewer than `needed` bytes free; the message gives both numbers and the remedy."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        message = f"{what} needs about {needed / 1e9:,.1f} GB here, and {free / 1e9:,.1f} GB are free; {REMEDY}"
-        raise OSError(errno.ENOSPC, message, str(folder))
+def check_room(path: Path, least: float, most: float, what: str) -> None:
+    """Look at the free bytes of the folder of `path`: below `most` a warning, below `least` an error.
+
+    Both name the scratch folders of `path` that other processes made: nothing removes them if their host was another.
+
+    Raises:
+        OSError: fewer than `least` bytes are free; the message gives the numbers and the remedy.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if free >= most:
+        return
+    others = [one for one in path.parent.glob(f".{glob.escape(path.name)}.scratch.*{PARTIAL}") if TOKEN not in one.name]
+    left = "".join(f"; remove {one} if the job that made it has ended" for one in sorted(others))
+    message = (
+        f"{what} needs {least / 1e9:,.1f} to {most / 1e9:,.1f} GB here, and {free / 1e9:,.1f} GB are free; "
+        f"{REMEDY}{left}"
+    )
+    if free < least:
+        raise OSError(errno.ENOSPC, message, str(path.parent))
+    log.warning("%s: %s", path.parent, message)
 
 
 def _temporary(path: Path) -> Path:
@@ -137,14 +157,27 @@ def _check_writable(folder: Path) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files and folders of `path` whose process on this host has ended."""
-    start = f".{path.name}.{platform.node()}."
-    for leftover in path.parent.glob(f"{glob.escape(start)}*{PARTIAL}"):
-        pid, _, token = leftover.name.removeprefix(start).removesuffix(PARTIAL).partition(".")
-        if pid.isdecimal() and _is_dead(int(pid), token):
+    for leftover, pid, token in _temporary_files(path.parent.absolute()).get(path.name, ()):
+        if _is_dead(pid, token):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
+
+
+@functools.cache
+def _temporary_files(folder: Path) -> dict[str, list[tuple[Path, int, str]]]:
+    """Return {final name: (path, process id, token) of the temporary files that this host's processes made for it}.
+
+    A process lists a folder once, before it first writes there: doing so for each of many files would take a time that
+    grows with the square of their number.
+    """
+    name = re.compile(rf"\.(.+)\.{re.escape(platform.node())}\.(\d+)(?:\.(\w+))?{re.escape(PARTIAL)}")
+    found: dict[str, list[tuple[Path, int, str]]] = {}
+    for path in folder.glob(f".*{PARTIAL}"):
+        if match := name.fullmatch(path.name):
+            found.setdefault(match[1], []).append((path, int(match[2]), match[3] or ""))
+    return found
 
 
 def _is_dead(pid: int, token: str) -> bool:
