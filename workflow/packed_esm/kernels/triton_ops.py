@@ -90,19 +90,8 @@ def norm_and_rotate(
     rows, _, heads, head_dim = qkv.shape
     width = heads * head_dim
     pairs = triton.next_power_of_2(width // 2)
-    at_once = max(1, NORM_BLOCK // (2 * pairs))
-    _norm_and_rotate[(triton.cdiv(rows, at_once), 2)](
-        qkv,
-        torch.view_as_real(rotation),
-        gains,
-        rows,
-        eps,
-        width,
-        head_dim // 2,
-        pairs,
-        at_once,
-        num_warps=4,
-    )
+    turns = torch.view_as_real(rotation)
+    _norm_and_rotate[(rows, 2)](qkv, turns, gains, eps, width, head_dim // 2, pairs, num_warps=4)
     return qkv.unbind(1)
 
 
@@ -241,32 +230,22 @@ def _rotate(qkv_ptr, rotation_ptr, pairs, HALF: tl.constexpr, BLOCK: tl.constexp
     tl.store(qkv_ptr + place, rotated.to(qkv_ptr.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit
 def _norm_and_rotate(
-    qkv_ptr,
-    rotation_ptr,
-    gains_ptr,
-    rows,
-    eps,
-    WIDTH: tl.constexpr,
-    HALF: tl.constexpr,
-    PAIRS: tl.constexpr,
-    ROWS: tl.constexpr,
+    qkv_ptr, rotation_ptr, gains_ptr, eps, WIDTH: tl.constexpr, HALF: tl.constexpr, PAIRS: tl.constexpr
 ):
-    """Each program: q or k of some rows. The two members of a pair are beside each other."""
-    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None, None]
-    which = tl.program_id(1)
-    pair, member = tl.arange(0, PAIRS)[None, :, None], tl.arange(0, 2)[None, None, :]
+    """Each program: q or k of a row. The two members of a pair are beside each other."""
+    row, which = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    pair, member = tl.arange(0, PAIRS)[:, None], tl.arange(0, 2)[None, :]
     column = 2 * pair + member
-    inside = column < WIDTH
-    mask = (row < rows) & inside
+    mask = column < WIDTH
     place = row * 3 * WIDTH + which * WIDTH + column
     x = tl.load(qkv_ptr + place, mask=mask, other=0.0).to(tl.float32)
-    mean = tl.sum(tl.sum(x, 2), 1) / WIDTH
-    centred = tl.where(mask, x - mean[:, None, None], 0.0)
-    scale = 1 / tl.sqrt(tl.sum(tl.sum(centred * centred, 2), 1) / WIDTH + eps)
-    gain = tl.load(gains_ptr + which * WIDTH + column, mask=inside, other=0.0)
-    normed = centred * scale[:, None, None] * gain
+    mean = tl.sum(tl.sum(x, 1), 0) / WIDTH
+    centred = tl.where(mask, x - mean, 0.0)
+    scale = 1 / tl.sqrt(tl.sum(tl.sum(centred * centred, 1), 0) / WIDTH + eps)
+    gain = tl.load(gains_ptr + which * WIDTH + column, mask=mask, other=0.0)
+    normed = centred * scale * gain
     first, second = tl.split(normed.to(qkv_ptr.dtype.element_ty).to(tl.float32))
     turns = row * 2 * HALF + 2 * (pair % HALF) + member
     cos, sin = tl.split(tl.load(rotation_ptr + turns, mask=mask, other=0.0))
