@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "workflow/packed_esm"
 # tests/unit/*/test_*.py that can notice a change, the likeliest first, by fact or else by module; others by its name.
 TESTS = {
+    "ESM C": ("esmc", "torch_ops", "families", "triton"),
     "ESM-1b": ("esm1b",),
     "digest": ("digest", "stages"),
     "loading": ("loading", "reference_model", "hugging_face"),
@@ -267,6 +268,20 @@ MUTATIONS = [
     ("not finite", "another sequence recomputed", "embedding/embedder.py", "result.recomputed += [pack.indices[place] for", "result.recomputed += [place for"),
     ("not finite", "values kept where fp32 has them", "embedding/embedder.py", "result.columns[column][index] = matrix[0]", "pass"),
     ("threads", "rotation cut by threads", "kernels/torch_ops.py", "UNCUT_NUMBERS = 2**14", "UNCUT_NUMBERS = 2**40"),
+    ("ESM C", "gates and ups change places", "kernels/torch_ops.py", "F.silu(gate) * up for gate, up in", "F.silu(gate) * up for up, gate in"),
+    ("ESM C", "SwiGLU cut by threads", "kernels/torch_ops.py", "rows = _rows_at_once(both, both.shape[-1] // 2)", "rows = len(both)"),
+    ("ESM C", "q and k without the weights of their norms", "kernels/torch_ops.py", "eps=eps) * gains", "eps=eps)"),
+    ("ESM C", "weights of the norms of q and k in the order of the file", "model/esmc/block.py", "torch.stack([pairs_together(gain, self.heads) for gain in gains])", "torch.stack(gains)"),
+    ("ESM C", "attention is added undivided", "model/esmc/block.py", "attention.o_proj.weight.detach(), device).float() / divisor", "attention.o_proj.weight.detach(), device).float()"),
+    ("ESM C", "feed-forward is added undivided", "model/esmc/block.py", "mlp.down_proj.weight.detach(), device).float() / divisor", "mlp.down_proj.weight.detach(), device).float()"),
+    ("ESM C", "residual scale of 48 layers", "model/esmc/checkpoint.py", "math.sqrt(len(self.layers) / 36)", "math.sqrt(len(self.layers) / 48)"),
+    ("ESM C", "up before gate in a .pth", "model/esmc/checkpoint.py", '"ffn.1": ("mlp.gate_proj", "mlp.up_proj")', '"ffn.1": ("mlp.up_proj", "mlp.gate_proj")'),
+    ("ESM C", "another vocabulary accepted", "model/esmc/checkpoint.py", "    check_residue_ids(folder)\n", ""),
+    ("ESM C", "rope_theta ignored", "model/esmc/checkpoint.py", 'rope.get("rope_theta", 10000.0))', "10000.0)"),
+    ("ESM C", "absent LM head gives values", "model/esmc/checkpoint.py", "torch.full(one.shape, torch.nan)", "torch.zeros(one.shape)"),
+    ("ESM C", "compared with another family's reference", "validation/comparison.py", 'family.module("reference").load if family else load_reference', "load_reference"),
+    ("ESM C", "q and k normed a row too far", "kernels/triton_ops.py", "place = row * 3 * WIDTH + which * WIDTH + column\n    x =", "place = row * 3 * WIDTH + column\n    x ="),
+    ("ESM C", "SiLU without its gate", "kernels/triton_ops.py", "gate / (1 + tl.exp(-gate)) * up", "1 / (1 + tl.exp(-gate)) * up"),
     ("kernels", "norm without its last column", "kernels/triton_ops.py", "inside = column < WIDTH\n    mask = (row < rows)[", "inside = column < WIDTH - 1\n    mask = (row < rows)["),
     ("kernels", "keys of the next sequence", "kernels/triton_attention.py", "scores = tl.where((key < length)[None, :], tl.dot(q, k.T), -float(\"inf\"))", "scores = tl.dot(q, k.T)"),
     ("kernels", "k turned by the angle of another pair", "kernels/triton_ops.py", "2 * (pair % HALF)[:", "2 * (pair // 2 % HALF)[:"),

@@ -34,7 +34,6 @@ from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.families import Published, published_models  # noqa: E402
-from packed_esm.kernels import dispatch  # noqa: E402
 from packed_esm.model.esmc.reference import Reference  # noqa: E402
 
 
@@ -72,9 +71,7 @@ def passes(base: torch.nn.Module, theirs: torch.nn.Module, tokens: list, budget:
     """Return all passes of a model."""
     found = []
     for dtype in ("fp16", "bf16"):
-        for kernels in ("gluon", "triton"):
-            dispatch.GLUON_WIDTHS = range(10**5 if kernels == "gluon" else 0)
-            found.append(Pass(f"{dtype} {kernels}", packed(base, tokens, "cuda", dtype, "auto", budget)[0]))
+        found.append(Pass(f"packed-esm {dtype}", packed(base, tokens, "cuda", dtype, "auto", budget)[0]))
     for what, build in transformers_passes(theirs, tokens).items():
         one = Pass(what, build)
         try:

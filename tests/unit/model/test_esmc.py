@@ -1,15 +1,18 @@
 """ESM C: packed rows against transformers' own model, its two kinds of checkpoints, and what it does not have."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from conftest import pack, random_tokens, relative_l2, worst_residue_l2
 from esmc_checkpoints import pth_of, random_esmc, save_esmc
+from packed_esm.checkpoints.folders import TOKENS
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import CheckpointError, OptionError
-from packed_esm.model.esm2 import ESM2WithFlashAttention
+from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
 
 LAYERS = [0, 1, 2, 3]
 
@@ -78,8 +81,6 @@ def test_embeddings_do_not_depend_on_neighbours_to_the_bit(folder):
 @pytest.mark.parametrize("weights", ["host", "file"])
 def test_streamed_weights_have_the_bits_of_resident_ones(folder, weights):
     packs = [pack(random_tokens([40, 7])), pack(random_tokens([90], 1))]
-    from packed_esm.model.esm2 import PackInput
-
     resident = ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.bfloat16)
     streamed = ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.bfloat16, weights=weights)
     for got, one in zip(streamed.forward_packs([PackInput(*one) for one in packs]), packs, strict=True):
@@ -116,3 +117,30 @@ def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, name):
     torch.save(tensors, tmp_path / "esmc_small.pth")
     with pytest.raises(CheckpointError, match=r"missing|gate_proj"):
         load_esm2(tmp_path / "esmc_small.pth")
+
+
+def test_rope_theta_of_the_config_is_used(theirs, tmp_path):
+    folder = save_esmc(theirs, tmp_path / "small", rope_parameters={"rope_type": "default", "rope_theta": 500.0})
+    want, _ = alone(type(theirs).from_pretrained(folder), tokens := random_tokens([60])[0])
+    got = ESM2WithFlashAttention(load_esm2(folder), "cpu").forward_packed(*pack([tokens]))["representations"][3]
+    assert relative_l2(got, want[3]) <= 2e-6
+    assert relative_l2(got, alone(theirs, tokens)[0][3]) > 1e-3
+
+
+def test_a_folder_without_lm_head_has_embeddings_and_no_logits(theirs, tmp_path):
+    theirs.esmc.save_pretrained(tmp_path / "bare")
+    base = load_esm2(tmp_path / "bare")
+    got = ESM2WithFlashAttention(base, "cpu").forward_packed(*pack(random_tokens([9])), need_logits=True)
+    assert "lm_head" in base.absent_heads and got["logits"].isnan().all()
+    assert relative_l2(got["representations"][3], alone(theirs, random_tokens([9])[0])[0][3]) <= 2e-6
+    with pytest.raises(OptionError, match="logits needs a language-model head"):
+        Embedder(EmbedOptions(tmp_path / "bare", include=("logits",), device="cpu"))
+
+
+def test_a_vocabulary_of_another_order_is_refused(theirs, tmp_path):
+    folder = save_esmc(theirs, tmp_path / "small")
+    vocabulary = {token: index for index, token in enumerate(TOKENS)}
+    vocabulary["L"], vocabulary["A"] = vocabulary["A"], vocabulary["L"]
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+    with pytest.raises(CheckpointError, match="tokenizer.json: L has the id 5, not 4"):
+        load_esm2(folder)

@@ -26,7 +26,7 @@ class EmbedOptions(Options):
         MISSING,
         "model",
         "demo, the name of a published model, the path of a fair-esm .pt file, of a Hugging Face folder or of a LoRA "
-        "adapter, or the id of a model in Hugging Face's cache",
+        "adapter, or the id of a model in Hugging Face's cache; ESM C too",
     )
     layers: Sequence[int] = option(
         (-1,),

@@ -41,8 +41,9 @@ def normed_qkv_product(
 
 def swiglu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
     """Return SiLU(g) u, [rows, out / 2]; g and u are the first and second half of x W^T (SwiGLU, Shazeer 2020)."""
-    gate, up = linear(x).chunk(2, -1)
-    return F.silu(gate) * up
+    both = linear(x)
+    rows = _rows_at_once(both, both.shape[-1] // 2)
+    return torch.cat([F.silu(gate) * up for gate, up in (part.chunk(2, -1) for part in both.split(rows))])
 
 
 def gelu_product(x: torch.Tensor, linear: nn.Module) -> torch.Tensor:
@@ -61,10 +62,17 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
     q, k, v = qkv.unbind(1)
     pairs = qkv[:, :2].float().unflatten(-1, (-1, 2))
     complex_pairs = torch.view_as_complex(pairs)
-    # On a CPU torch splits larger products among threads at any place, and rounds differently next to such a place.
-    rows = len(qkv) if qkv.is_cuda else max(1, UNCUT_NUMBERS // complex_pairs[0].numel())
+    rows = _rows_at_once(qkv, complex_pairs[0].numel())
     for part, angles in zip(complex_pairs.split(rows), rotation.split(rows), strict=True):
         part.mul_(angles[:, None, None])
     if qkv.dtype != torch.float32:
         q, k = torch.view_as_real(complex_pairs).flatten(-2).to(qkv.dtype).unbind(1)
     return q, k, v
+
+
+def _rows_at_once(x: torch.Tensor, width: int) -> int:
+    """Return how many rows of `width` numbers are computed together.
+
+    On a CPU torch splits larger operations among threads at any place, and rounds differently next to such a place.
+    """
+    return len(x) if x.is_cuda else max(1, UNCUT_NUMBERS // width)
