@@ -3,26 +3,31 @@
 import argparse
 from pathlib import Path
 
-from ..checkpoints.registry import MODELS, ModelShape, find_model
+from ..checkpoints.registry import MODELS, ModelShape, find_model, hub_snapshot
+from ..families import published_models
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the table."""
     print(f"{'model':<25}{'parameters':>11}{'layers':>8}{'width':>7}{'size':>9}  file")
     for name, shape in MODELS.items():
-        print(_row(name, shape))
-    print("\nmodel=NAME downloads a model once. model= also takes the path of a fair-esm .pt file, of a Hugging Face")
+        print(_row(name, shape, find_model(name)))
+    for name, one in published_models().items():
+        print(_row(name, ModelShape(one.num_layers, one.embed_dim, one.attention_heads), hub_snapshot(one.hub_id)))
+    print(
+        "\nmodel=NAME downloads a model of Meta once; `hf download` fetches ESM C. model= also takes the path of a fair-esm .pt file, of a Hugging Face"
+    )
     print("folder or of a LoRA adapter, or the id of a model in Hugging Face's cache.")
     return 0
 
 
-def _row(name: str, shape: ModelShape) -> str:
-    path = find_model(name)
-    size = path.stat().st_size if path.exists() else shape.weight_bytes
+def _row(name: str, shape: ModelShape, path: Path | None) -> str:
+    is_here = path is not None and path.exists()
+    size = path.stat().st_size if is_here and path.is_file() else shape.weight_bytes
     parameters = f"{shape.parameters / 1e6:,.0f}M"
     return (
         f"{name:<25}{parameters:>11}{shape.num_layers:>8}{shape.embed_dim:>7,}{_size(size):>9}  "
-        f"{_short(path) if path.exists() else 'not here'}"
+        f"{_short(path) if is_here else 'not here'}"
     )
 
 
