@@ -14,10 +14,8 @@ def main(args: argparse.Namespace) -> int:
         print(_row(name, shape, find_model(name)))
     for name, one in published_models().items():
         print(_row(name, ModelShape(one.num_layers, one.embed_dim, one.attention_heads), hub_snapshot(one.hub_id)))
-    print(
-        "\nmodel=NAME downloads a model of Meta once; `hf download` fetches ESM C. model= also takes the path of a fair-esm .pt file, of a Hugging Face"
-    )
-    print("folder or of a LoRA adapter, or the id of a model in Hugging Face's cache.")
+    print("\nmodel=NAME downloads a model of Meta once; `hf download` fetches ESM C. model= also takes the path of")
+    print("a fair-esm .pt file, of a Hugging Face folder or of a LoRA adapter, or the id of a model in its cache.")
     return 0
 
 
