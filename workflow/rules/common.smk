@@ -8,6 +8,7 @@ FOLDER = tree["workflow_folder"](workflow.current_basedir, Path.cwd() / ".snakem
 tree["import_library_from"](FOLDER)
 
 from packed_esm.checkpoints.fair_esm import require_fair_esm
+from packed_esm.embedding.earlier_places import own_files
 from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads

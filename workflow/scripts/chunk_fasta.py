@@ -55,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def chunk(args: argparse.Namespace) -> None:
     with _program.importing():
+        from packed_esm.embedding.earlier_places import own_files
         from packed_esm.sequences.chunking import chunk_samples
-        from packed_esm.sequences.known import own_files
 
     samples = [(name, Path(path)) for name, path in args.sample]
     records, long_proteins = options_from(args, RecordOptions), options_from(args, LongProteins)

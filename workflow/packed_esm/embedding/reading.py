@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from ..errors import FastaError
 from ..sequences.alphabet import invalid_characters, refget_digest
 from ..sequences.fasta import Record, read_records
 from ..sequences.tokens import tokenize
-from .embedder import Embedder
+
+if TYPE_CHECKING:
+    from .embedder import Embedder
 
 
 class Sequences(NamedTuple):
@@ -64,7 +66,7 @@ def _normalised_records(fasta: Path) -> Iterator[Record]:
         raise FastaError(f"{error}; or, if chunk_fasta.py wrote it, remove it and run again") from error
 
 
-def check_lengths(fasta: Path, embedder: Embedder, sequences: Sequences) -> None:
+def check_lengths(fasta: Path, embedder: "Embedder", sequences: Sequences) -> None:
     """Raise FastaError for the first sequence that is longer than the model's positions."""
     longest = embedder.facts.max_residues
     for name, one in zip(sequences.names, sequences.tokens, strict=True):

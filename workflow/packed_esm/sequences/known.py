@@ -17,11 +17,6 @@ ROW_BITS = 40
 KEY = "md5_number(digest)"  # 16 bytes for the 35 of a digest
 
 
-def own_files(results: Path | None) -> list[Path]:
-    """Return the Parquet files of samples that earlier calls merged in a folder of results, sorted."""
-    return sorted(results.glob("embeddings/*.parquet")) if results else []
-
-
 def find_known(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
     """Make the table `known` with the columns `key`, see KEY, and `place`, of all rows of samples' Parquet files.
 
