@@ -9,12 +9,13 @@ import numpy as np
 
 from ..errors import EarlierSettingsError
 from ..outputs.columns import column_names
+from ..sequences.alphabet import residue_count
 from ..store.embeddings import open_sample, write_chunk
 from ..system.gpu_lease import has_gpu
 from .clock import Clock
 from .earlier_places import EarlierPlaces, own_files
 from .options import StorageOptions
-from .reading import read_tokens
+from .reading import checked_records
 from .reuse import look_up
 from .statistics import OF_COPIES, job_statistics, write_statistics
 
@@ -43,21 +44,20 @@ def copy_chunk(
         FastaError: a record does not match its digest.
     """
     clock = Clock()
-    sequences = read_tokens(fasta)
+    records = [(digest, residue_count(record.sequence)) for digest, record in checked_records(fasta)]
+    digests, lengths = ([record[i] for record in records] for i in (0, 1))
     clock.lap("read")
     storage, settings = StorageOptions.of_file(places.settings)
-    columns = _empty_columns(places, len(sequences.digests))
+    columns = _empty_columns(places, len(digests))
     own = own_files(own_results)
-    earlier = look_up(
-        reuse, sequences.digests, settings, columns, own=own, storage=storage, places=places, chunk=fasta.name
-    )
+    earlier = look_up(reuse, digests, settings, columns, own=own, storage=storage, places=places, chunk=fasta.name)
     clock.lap("reuse")
     if len(earlier.missing):
         log.warning("%s: %d sequences cannot be copied from earlier results", fasta, len(earlier.missing))
         return None
-    write_chunk(out, sequences.digests, sequences.lengths, earlier.columns, dict(places.settings), earlier.checksums)
+    write_chunk(out, digests, lengths, earlier.columns, dict(places.settings), earlier.checksums)
     clock.lap("write")
-    stats = job_statistics(sequences.lengths, earlier.found, clock.seconds, settings)
+    stats = job_statistics(lengths, earlier.found, clock.seconds, settings)
     stats |= OF_COPIES | {"checkpoint": places.checkpoint}
     write_statistics(stats_path, stats, out)
     return stats

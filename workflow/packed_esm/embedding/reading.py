@@ -36,9 +36,22 @@ def read_tokens(fasta: Path) -> Sequences:
     """Return the sequences of a FASTA file that chunk_fasta.py has normalised.
 
     Raises:
-        FastaError: a record is empty, has characters that are not residues, or does not match its digest.
+        FastaError: see `checked_records`.
     """
     sequences = Sequences([], [], [])
+    for digest, record in checked_records(fasta):
+        sequences.digests.append(digest)
+        sequences.names.append(record.description)
+        sequences.tokens.append(tokenize(record.sequence))
+    return sequences
+
+
+def checked_records(fasta: Path) -> Iterator[tuple[str, Record]]:
+    """Yield (digest, record) of a FASTA file that chunk_fasta.py has normalised.
+
+    Raises:
+        FastaError: a record is empty, has characters that are not residues, or does not match its digest.
+    """
     for record in _normalised_records(fasta):
         unusable = not record.sequence or invalid_characters(record.sequence)
         has_digest = record.id.startswith("SQ.")
@@ -53,10 +66,7 @@ def read_tokens(fasta: Path) -> Sequences:
                 f"{fasta}, line {record.line}: the sequence of {record.description} does not match its digest; "
                 "the file was changed, remove it and run again"
             )
-        sequences.digests.append(digest)
-        sequences.names.append(record.description)
-        sequences.tokens.append(tokenize(record.sequence))
-    return sequences
+        yield digest, record
 
 
 def _normalised_records(fasta: Path) -> Iterator[Record]:

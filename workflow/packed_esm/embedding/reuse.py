@@ -17,7 +17,7 @@ from ..errors import EmbeddingFileError
 from ..store.embeddings import embedding_columns, open_sample, row_checksums, schema_settings
 from ..store.names import dataset_names
 from ..store.settings import differences
-from ..system.arrow import check_whole
+from ..system.arrow import array_of_numbers, array_of_texts, check_whole
 from .earlier import Earlier
 from .earlier_places import EarlierPlaces
 from .options import StorageOptions
@@ -130,12 +130,12 @@ class _Search:
     def _take(self, sample: "_Sample", group: int, values: "EarlierResidues | None") -> None:
         """Copy the wanted sequences of a row group, and remove them from `place`."""
         theirs = sample.row_group(group, ["digest"])["digest"]
-        hits = np.flatnonzero(pc.is_in(theirs, value_set=pa.array(list(self.place), pa.string())))
+        hits = pc.indices_nonzero(pc.is_in(theirs, value_set=array_of_texts(self.place))).to_numpy()
         if not len(hits):
             return
         table = sample.row_group(group, ["digest", *self.earlier.columns, "checksum"])
-        digests = table["digest"].take(hits).to_pylist()
-        columns = {name: matrix[hits] for name, matrix in embedding_columns(table).items()}
+        digests = table["digest"].take(array_of_numbers(hits)).to_pylist()
+        columns = {name: _rows(matrix, hits) for name, matrix in embedding_columns(table).items()}
         checksums = table["checksum"].to_numpy()[hits]
         for wrong in np.flatnonzero(row_checksums(digests, columns) != checksums)[:1]:
             raise EmbeddingFileError(
@@ -152,7 +152,12 @@ class _Search:
         self.earlier.found[places] = True
         self.earlier.checksums[places] = checksums[rows]
         for name, matrix in columns.items():
-            self.earlier.columns[name][places] = matrix[rows]
+            self.earlier.columns[name][places] = _rows(matrix, rows)
+
+
+def _rows(matrix: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """Return rows of a matrix, in their order and each once; not a copy if they are all."""
+    return matrix if len(numbers) == len(matrix) else matrix[numbers]
 
 
 @dataclass(frozen=True)
