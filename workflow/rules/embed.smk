@@ -59,7 +59,7 @@ rule look_up:
         storage=arguments.storage_arguments(settings),
         own=unrecorded(results.folder),
         reuse=arguments_in_file("reuse"),
-        place=unrecorded(["--on-cluster"] if workflow.remote_exec or workflow.non_local_exec else []),
+        place=jobs_elsewhere,
     shell:
         "python {params.program:q} --manifest {input.manifest:q} --chunks {params.chunks:q} --out {output:q} "
         "--own-results {params.own:q} --reuse {params.reuse:q} {params.embedding:q} {params.storage:q} {params.place:q} "

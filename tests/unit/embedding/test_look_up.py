@@ -126,6 +126,15 @@ def test_copies_are_those_of_a_run_without_earlier_results_byte_for_byte(second,
     assert stats[0].keys() == stats[1].keys()
 
 
+def test_a_chunk_with_one_new_sequence_is_not_complete(tmp_path, first):
+    run = Run(tmp_path / "plain", SEQUENCES[:41])
+    run.earlier = [first.parquet]
+    places = run.look_up()
+    assert sorted(x.sequences - x.found for x in places.chunks.values()) == [0, 0, 0, 1]
+    for name, chunk in places.chunks.items():
+        assert places.have_all(name) == (chunk.sequences == chunk.found)
+
+
 def test_a_job_whose_sequences_are_all_found_asks_for_no_gpu(second):
     settings = read_config({"model": "demo"}, ROOT / "workflow/schemas/config.schema.yaml")
 
