@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests/benchmarks")]
 
 from growth import RESIDUES_PER_CHUNK, Measured, measure, write_synthetic  # noqa: E402
-from merging import processor  # noqa: E402
 from packed_esm.checkpoints.digest import checkpoint_digest  # noqa: E402
 from packed_esm.checkpoints.registry import DEMO_PATH  # noqa: E402
 from packed_esm.embedding.earlier_places import EarlierPlaces  # noqa: E402
@@ -156,12 +155,13 @@ def main() -> None:
     for part in parts:  # without torch in this process, whose memory would count as that of its children
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             for row in part(Path(folder)):
-                rows.append(row | {"processor": processor()})
-                print(json.dumps(rows[-1]), flush=True)
+                rows.append(row)
+                print(json.dumps(row), flush=True)
     if args.json:
         from card import commit
+        from merging import processor
 
-        rows = [row | {"commit": commit()} for row in rows]
+        rows = [row | {"processor": processor(), "commit": commit()} for row in rows]
         args.json.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
 
