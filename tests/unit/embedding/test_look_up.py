@@ -1,7 +1,10 @@
 """One look-up for all chunks: which row groups have what, which chunks need no device, and what may be copied."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -256,6 +259,23 @@ def test_damaged_files_of_the_run_are_left_out_and_given_ones_are_an_error(secon
     second.earlier.append(half)
     with pytest.raises(EmbeddingFileError, match=r"half.parquet: not a whole .* remove it from `reuse`"):
         second.look_up()
+
+
+def test_a_job_that_copies_needs_no_torch(second):
+    second.look_up()
+    fasta = second.folder / CHUNKS[1]
+    files = ["--fasta", fasta, "--out", fasta.with_suffix(".arrow"), "--stats", fasta.with_suffix(".json")]
+    words = [*files, "--reuse", second.earlier[0], "--earlier", second.folder / "earlier.json", "--model", "demo"]
+    code = "import sys, embed_chunk; assert embed_chunk.main(sys.argv[1:]) == 0; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        cwd=PROGRAMS,
+        env=os.environ | {"PYTHONPATH": str(PROGRAMS)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "False\n", done.stderr
+    assert json.loads(fasta.with_suffix(".json").read_text())["device"] == "no device: copied"
 
 
 @pytest.fixture

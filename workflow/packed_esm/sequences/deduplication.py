@@ -132,7 +132,7 @@ class Records:
         self._connection.execute(
             f"""
             CREATE TABLE known_sequences AS
-                SELECT min(ordinal) AS ordinal, min(length) AS length, min(place) AS place
+                SELECT min(place) AS place, min(ordinal) AS ordinal, min(length) AS length
                 FROM records JOIN known ON key = {KEY} WHERE digest <> '' GROUP BY key;
             DROP TABLE known;
             """
