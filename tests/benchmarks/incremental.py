@@ -43,8 +43,11 @@ def two_days(folder: Path, count: int, chunks: int) -> list[dict]:
     """Return a row for each day and rule of a run of the workflow."""
     (folder / "samples.tsv").write_text("sample\tfasta\ns\ts.fasta\n")
     rows = []
-    for day, records in enumerate((count, round(count * (1 + SHARE_OF_NEW))), 1):
-        write_synthetic(folder / "s.fasta", records)
+    every = folder / "every.fasta"
+    write_synthetic(every, round(count * (1 + SHARE_OF_NEW)))
+    lines = every.read_text().splitlines(keepends=True)  # two for each record
+    for day, records in enumerate((count, len(lines) // 2), 1):
+        (folder / "s.fasta").write_text("".join(lines[: 2 * records]))
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile"), "--cores", "2"]
         settings = ["samples=samples.tsv", f"chunks={chunks}", "device=cpu"]
         total = measure("snakemake", records, [*command, "--config", *settings], folder)
