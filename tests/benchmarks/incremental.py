@@ -36,7 +36,7 @@ from packed_esm.system.versions import installed_version  # noqa: E402
 
 ROWS_OF_A_GROUP = 13_107  # of 64 MiB of 1,280 numbers, as merging writes them
 SHARE_OF_NEW = 0.01
-RULES = ("chunk_fasta", "look_up", "embed_chunk", "merge_samples", "validate", "make_report")
+RULES = ("chunk_fasta", "look_up", "embed_chunk", "merge_samples", "validate")  # with benchmark files
 
 
 def two_days(folder: Path, count: int, chunks: int) -> list[dict]:
