@@ -29,13 +29,13 @@ from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
 from packed_esm.embedding.device import DTYPES  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.kernels.pooling import pool_packed  # noqa: E402
-from packed_esm.model.backends import backend_version  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
 from packed_esm.outputs.measures import residue_errors  # noqa: E402
 from packed_esm.outputs.table import MEASURES, POOLINGS, RESIDUES, SCALARS  # noqa: E402
 from packed_esm.sequences.alphabet import normalise  # noqa: E402
 from packed_esm.sequences.fasta import read_records  # noqa: E402
 from packed_esm.sequences.tokens import tokenize  # noqa: E402
+from packed_esm.system.versions import backend_version  # noqa: E402
 from packed_esm.validation.reference import reference_outputs  # noqa: E402
 
 CONTACT_WEIGHT = 5.0  # standard deviation of the weights of the contact head, which has none of its own here

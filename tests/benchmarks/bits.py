@@ -29,8 +29,9 @@ from packed_esm.checkpoints.registry import MODELS, ModelShape  # noqa: E402
 from packed_esm.embedding.device import DTYPES, device_class  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.kernels.pooling import pool_packed  # noqa: E402
-from packed_esm.model.backends import BACKENDS, backend_version  # noqa: E402
+from packed_esm.model.backends import BACKENDS  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
+from packed_esm.system.versions import backend_version  # noqa: E402
 
 SHAPES = {
     "tiny": ModelShape(2, 64, 4),

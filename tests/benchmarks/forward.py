@@ -34,8 +34,9 @@ from packed_esm.embedding.device import DTYPES, device_name  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.kernels.int8 import activation_dtype  # noqa: E402
-from packed_esm.model.backends import BACKENDS, backend_version, why_no_dtype, why_not  # noqa: E402
+from packed_esm.model.backends import BACKENDS, why_no_dtype, why_not  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
+from packed_esm.system.versions import backend_version  # noqa: E402
 
 PACKAGES = ("torch", "triton", "fair-esm", "transformers", "esm-cpp", "esm-efficient", "flash-attn", "fa3-fwd")
 EXTRACT = "fair-esm fp32, 4,096 tokens (extract.py)"

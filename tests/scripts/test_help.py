@@ -52,6 +52,7 @@ def test_the_examples_work_as_printed_one_after_the_other(tmp_path, example):
         "chunk_fasta",
         "embed_chunk",
         "merge_sample",
+        "look_up",
         "merge_residues",
         "validate",
         "make_report",
@@ -75,6 +76,7 @@ def test_the_examples_work_as_printed_one_after_the_other(tmp_path, example):
     assert np.array_equal(
         np.load(tmp_path / "human.mean_6.npy"), np.stack(pd.read_parquet(tmp_path / "human.parquet")["mean_6"])
     )
+    assert '"found": 3' in (tmp_path / "earlier.json").read_text()
     assert set(NAMES) == {"translate", "download_model", *steps}
 
 

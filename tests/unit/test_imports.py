@@ -14,6 +14,8 @@ OTHERS = ("transformers", "numpy.testing", "anndata", "snakemake", "Bio")
 LIBRARIES = {  # what a program's one function imports, and what must be absent
     "embedding.job": (*COMPILER, *FIGURES, *OTHERS, "triton", "pandas", "h5py", "xxhash", "pyarrow.compute"),
     "embedding.reuse": (*COMPILER, *FIGURES, *OTHERS, "triton", "pandas"),
+    "embedding.copying": ("torch", *FIGURES, *OTHERS, "pandas", "h5py", "xxhash"),
+    "embedding.look_up": ("torch", *FIGURES, *OTHERS, "h5py", "xxhash"),
     "validation.run": (*COMPILER, *FIGURES, *OTHERS, "triton"),
     "sequences.chunking": ("torch", *FIGURES, *OTHERS, "h5py"),
     "sequences.translation": ("torch", *FIGURES, "pandas", "pyarrow", "h5py"),

@@ -66,7 +66,8 @@ def test_every_job_runs_in_the_image_and_makes_the_results_of_a_plain_run(projec
         assert str(ROOT) in folders and any(elsewhere.is_relative_to(folder) for folder in folders)
         assert call["told"]["SINGULARITY_BIND"] == call["told"]["APPTAINER_BIND"]
         assert "APPTAINER_NV" not in call["told"]
-    names = ("chunk_fasta", "embed_chunk", "merge_sample", "merge_residues", "export_sample", "validate", "make_report")
+    names = ("chunk_fasta", "look_up", "embed_chunk", "merge_sample", "merge_residues", "export_sample", "validate")
+    names += ("make_report",)
     assert programs == {str(ROOT / f"workflow/scripts/{name}.py") for name in names}
 
 

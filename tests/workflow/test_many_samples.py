@@ -92,8 +92,9 @@ def test_another_workflow_names_the_file_of_one_of_25_000_samples(project):
     assert jobs == {
         "done": "1",
         "embeddings_chunk_fasta": "1",
+        "embeddings_look_up": "1",
         "embeddings_embed_chunk": "100",
         "embeddings_merge_samples_32": "1",
-        "total": "103",
+        "total": "104",
     }
     assert len(done.output) < 100_000

@@ -11,7 +11,16 @@ from conftest import ROOT, random_esm2
 from .conftest import Project, proteins, without_group
 
 CLONE = "clone/workflow"
-RULES = ("chunk_fasta", "embed_chunk", "merge_samples", "merge_residues", "export_samples", "validate", "make_report")
+RULES = (
+    "chunk_fasta",
+    "look_up",
+    "embed_chunk",
+    "merge_samples",
+    "merge_residues",
+    "export_samples",
+    "validate",
+    "make_report",
+)
 CONFIG = {"chunks": "2", "formats": "[npy]", "per_residue": "float16"}
 
 

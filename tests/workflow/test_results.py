@@ -14,7 +14,7 @@ from conftest import random_esm2, random_sequence
 from .conftest import Project, proteins, without_group
 
 MODEL = "esm2_small.pt"
-EVERY = {"chunk_fasta", "embed_chunk", "merge_samples", "validate", "make_report"}
+EVERY = {"chunk_fasta", "look_up", "embed_chunk", "merge_samples", "validate", "make_report"}
 EMBED = EVERY - {"chunk_fasta"}
 
 

@@ -25,6 +25,10 @@ class SheetError(PackedEsmError):
     """A sheet of the user cannot be read, or something is missing in it."""
 
 
+class EarlierSettingsError(PackedEsmError):
+    """Earlier results have other settings than the device of a job gives: the message names them and the remedy."""
+
+
 class FastaError(PackedEsmError):
     """The file cannot be read as FASTA: the message names file, line and remedy."""
 

@@ -23,7 +23,10 @@ rule chunk_fasta:
         chunks=arguments_in_file("chunks.fasta"),
         options=arguments.chunk_arguments(settings),
         embed_dim=model.shape.embed_dim,
+        # Only which chunk a sequence is in depends on them.
+        own=unrecorded(results.folder),
+        reuse=arguments_in_file("reuse"),
     shell:
         "python {params.program:q} {params.samples:q} --chunks {params.chunks:q} --manifest {output.manifest:q} "
         "--rejected {output.rejected:q} --counts {output.counts:q} --embed-dim {params.embed_dim} "
-        "{params.options:q} > {log:q} 2>&1"
+        "{params.options:q} --own-results {params.own:q} --reuse {params.reuse:q} > {log:q} 2>&1"

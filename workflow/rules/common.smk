@@ -7,6 +7,7 @@ tree = runpy.run_path(workflow.source_path("tree.py"))
 FOLDER = tree["workflow_folder"](workflow.current_basedir, Path.cwd() / ".snakemake" / "packed-esm")
 tree["import_library_from"](FOLDER)
 
+from packed_esm.embedding.earlier_places import own_files
 from packed_esm.planning import arguments, inputs, summary
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
@@ -77,6 +78,11 @@ def export_arguments(wildcards, input):
     options += arguments.residue_arguments(results.exported_residues(each))
     options += [f"--metadata={sheet}" for sheet in input.metadata]
     return options + (["--chunks", argument_list("chunks.fasta")] if input.chunks else [])
+
+
+def jobs_elsewhere(wildcards, output):
+    """Return the argument of look_up.py for jobs on other machines; known after Snakemake has read the rules."""
+    return ["--on-cluster"] if workflow.remote_exec or workflow.non_local_exec else []
 
 
 def embed_threads(wildcards):

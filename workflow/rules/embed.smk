@@ -32,6 +32,40 @@ if model.is_contact_head_missing:
             "python {params.program:q} --contact-head --model {params.name:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
+# Once for all jobs, so that those whose sequences are all in earlier results need no GPU. Its output is made anew only
+# where embed jobs run anyway. It must not be `ancient` there: Snakemake would not see that they must run.
+rule look_up:
+    input:
+        manifest="<results>/manifest.parquet",
+        model=model_files,
+        stamp=stamp("embed"),
+        reuse=ancient(earlier_results),
+    output:
+        "<results>/earlier.json",
+    log:
+        "<logs>/look_up.log",
+    benchmark:
+        "<benchmarks>/look_up.tsv"
+    localrule: not (earlier_results or own_files(Path(results.folder)))  # then there is nothing to look up
+    conda:
+        EMBED_ENV
+    resources:
+        mem_mb=job_resources.looking_up_mb,
+        runtime=job_resources.looking_up_minutes,
+    params:
+        program=in_clone("scripts/look_up.py"),
+        chunks=arguments_in_file("chunks.fasta"),
+        embedding=arguments.embedding_arguments(settings),
+        storage=arguments.storage_arguments(settings),
+        own=unrecorded(results.folder),
+        reuse=arguments_in_file("reuse"),
+        place=jobs_elsewhere,
+    shell:
+        "python {params.program:q} --manifest {input.manifest:q} --chunks {params.chunks:q} --out {output:q} "
+        "--own-results {params.own:q} --reuse {params.reuse:q} {params.embedding:q} {params.storage:q} {params.place:q} "
+        "> {log:q} 2>&1"
+
+
 rule embed_chunk:
     input:
         fasta="<results>/chunks/{scatteritem}.fasta",
@@ -39,6 +73,7 @@ rule embed_chunk:
         stamp=stamp("embed"),
         # Only the time of the job depends on their content, so a newer file is not a reason to embed again.
         reuse=ancient(earlier_results),
+        earlier="<results>/earlier.json",
     output:
         embeddings="<results>/chunks/{scatteritem}.arrow",
         stats="<results>/chunks/{scatteritem}.json",
@@ -51,7 +86,7 @@ rule embed_chunk:
         EMBED_ENV
     threads: embed_threads
     resources:
-        gpu=job_resources.gpus,
+        gpu=job_resources.embedding_gpus,
         mem_mb=job_resources.embedding_mb,
         runtime=job_resources.embedding_minutes,
     params:
@@ -66,5 +101,5 @@ rule embed_chunk:
         reuse=arguments_in_file("reuse"),
     shell:
         "python {params.program:q} --fasta {input.fasta:q} --out {output.embeddings:q} --stats {output.stats:q} "
-        "{params.residues:q} --reuse {params.reuse:q} --own-results {params.own:q} --threads {threads} {params.embedding:q} "
-        "{params.placement:q} {params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"
+        "{params.residues:q} --reuse {params.reuse:q} --own-results {params.own:q} --earlier {input.earlier:q} "
+        "--threads {threads} {params.embedding:q} {params.placement:q} {params.repeat:q} --terminal 3 3>&2 > {log:q} 2>&1"

@@ -1,10 +1,46 @@
-"""The options for embedding, shared by embed_chunk.py and validate.py."""
+"""The options for embedding, shared by embed_chunk.py, look_up.py and validate.py."""
 
 import argparse
+from pathlib import Path
 
 from _options import add_options, options_from
-from packed_esm.embedding.options import EmbedOptions
+from packed_esm.embedding.options import EmbedOptions, StorageOptions
+from packed_esm.outputs.table import RESIDUE_DTYPES
 from packed_esm.sequences.options import LongProteins
+
+
+def add_earlier_results(parser: argparse.ArgumentParser) -> None:
+    """Add the files and the folder of earlier results."""
+    parser.add_argument(
+        "--reuse",
+        nargs="*",
+        type=Path,
+        default=[],
+        help="Parquet files of earlier runs, with ../residues for values of each residue: embeddings with the same "
+        "settings are copied from them (default: none)",
+    )
+    parser.add_argument(
+        "--own-results",
+        type=Path,
+        metavar="FOLDER",
+        help="results that the job is for: what was merged there with the same settings is copied too (default: none)",
+    )
+
+
+def add_storage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for how values are stored."""
+    parser.add_argument(
+        "--residue-dtype",
+        default="float16",
+        choices=RESIDUE_DTYPES,
+        help="of representations (default: %(default)s)",
+    )
+    add_options(parser, StorageOptions)
+
+
+def storage_options(args: argparse.Namespace) -> StorageOptions:
+    """Return the options that `add_storage_options` added."""
+    return options_from(args, StorageOptions, residue_dtype=args.residue_dtype)
 
 
 def add_embedding_options(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +59,15 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
 def embedding_options(args: argparse.Namespace) -> EmbedOptions:
     """Return the options that `add_embedding_options` added, and set the threads of torch."""
     import torch
-    from packed_esm.checkpoints.registry import find_model
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    return options_without_threads(args)
+
+
+def options_without_threads(args: argparse.Namespace) -> EmbedOptions:
+    """Return the options that `add_embedding_options` added; torch is not imported."""
+    from packed_esm.checkpoints.registry import find_model
+
     windows = options_from(args, LongProteins).windows
     return options_from(args, EmbedOptions, model=find_model(args.model), windows=windows)

@@ -27,6 +27,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--manifest", type=Path, required=True, help="Parquet: one row per record")
     parser.add_argument("--rejected", type=Path, required=True, help="TSV: records rejected or changed, and why")
     parser.add_argument("--counts", type=Path, required=True, help="JSON: counts of records and residues")
+    parser.add_argument(
+        "--reuse",
+        nargs="*",
+        type=Path,
+        default=[],
+        help="Parquet files of earlier runs: their sequences get chunks of their own (default: none)",
+    )
+    parser.add_argument(
+        "--own-results", type=Path, metavar="FOLDER", help="the same for what was merged here earlier (default: none)"
+    )
     add_options(parser, RecordOptions, LongProteins)
     parser.add_argument(
         "--embed-dim",
@@ -44,12 +54,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def chunk(args: argparse.Namespace) -> None:
     with _program.importing():
+        from packed_esm.embedding.earlier_places import own_files
         from packed_esm.sequences.chunking import chunk_samples
 
     samples = [(name, Path(path)) for name, path in args.sample]
     records, long_proteins = options_from(args, RecordOptions), options_from(args, LongProteins)
     options = ChunkOptions(records, long_proteins, args.embed_dim, args.translated)
-    counts = chunk_samples(samples, args.chunks, args.manifest, args.rejected, args.counts, options)
+    earlier = [*own_files(args.own_results), *args.reuse]
+    counts = chunk_samples(samples, args.chunks, args.manifest, args.rejected, args.counts, options, earlier)
     print(
         f"{counts['records']} records of {len(samples)} samples: {counts['accepted']} accepted, "
         f"{counts['replaced']} replaced, {counts['truncated']} truncated, {counts['split']} split, "

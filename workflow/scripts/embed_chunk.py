@@ -11,9 +11,9 @@ from pathlib import Path
 
 import _embedding
 import _program
-from _options import add_options, options_from
-from packed_esm.embedding.options import RepeatOptions, StorageOptions
-from packed_esm.outputs.table import RESIDUE_DTYPES
+from _options import add_options
+from packed_esm.embedding.earlier_places import EarlierPlaces
+from packed_esm.embedding.options import RepeatOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,19 +21,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fasta", type=Path, required=True, help="normalised sequences, as chunk_fasta.py writes them")
     parser.add_argument("--out", type=Path, required=True, help="Arrow file of embeddings")
     parser.add_argument("--stats", type=Path, required=True, help="JSON: seconds, memory, device, counters")
+    _embedding.add_earlier_results(parser)
     parser.add_argument(
-        "--reuse",
-        nargs="*",
+        "--earlier",
         type=Path,
-        default=[],
-        help="Parquet files of earlier runs, with ../residues for values of each residue: embeddings with the same "
-        "settings are copied from them (default: none)",
-    )
-    parser.add_argument(
-        "--own-results",
-        type=Path,
-        metavar="FOLDER",
-        help="results that the job is for: what was merged there with the same settings is copied too (default: none)",
+        metavar="JSON",
+        help="what look_up.py found in them; a chunk that they have entirely is copied without torch (default: none)",
     )
     parser.add_argument(
         "--residues",
@@ -42,18 +35,27 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("FEATURE", "HDF5"),
         help="also write representations, logits or other values of each residue",
     )
-    parser.add_argument(
-        "--residue-dtype",
-        default="float16",
-        choices=RESIDUE_DTYPES,
-        help="of representations (default: %(default)s)",
-    )
-    add_options(parser, StorageOptions, RepeatOptions)
+    _embedding.add_storage_options(parser)
+    add_options(parser, RepeatOptions)
     _embedding.add_embedding_options(parser)
     return parser
 
 
 def embed(args: argparse.Namespace) -> None:
+    places = EarlierPlaces.read(args.earlier) if args.earlier else EarlierPlaces()
+    if args.residues or not places.have_all(args.fasta.name):
+        compute(args, places)
+        return
+    with _program.importing():
+        from packed_esm.embedding.copying import copy_chunk, require_device
+
+    if copy_chunk(args.fasta, args.out, args.stats, places, args.reuse, args.own_results):
+        return
+    require_device(places.settings, args.fasta)
+    compute(args, places)
+
+
+def compute(args: argparse.Namespace, places: EarlierPlaces) -> None:
     from packed_esm.checkpoints.digest import read_digests, records_in, start_digest
     from packed_esm.checkpoints.registry import find_model
     from packed_esm.system.gpu_lease import leased_gpu
@@ -71,10 +73,11 @@ def embed(args: argparse.Namespace) -> None:
             _embedding.embedding_options(args),
             args.reuse,
             {feature: Path(path) for feature, path in args.residues},
-            options_from(args, StorageOptions, residue_dtype=args.residue_dtype),
+            _embedding.storage_options(args),
             args.repeat,
             own_results=args.own_results,
             digest=digest,
+            places=places,
         )
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 from packed_esm.checkpoints.registry import MODELS
+from packed_esm.embedding.earlier_places import EarlierPlaces
 from packed_esm.planning import resources as formulas
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads
@@ -19,15 +20,21 @@ def needed(residue_files=False, **config):
 
 
 @pytest.fixture
+def earlier(tmp_path):
+    EarlierPlaces().write(tmp_path / "earlier.json")
+    return str(tmp_path / "earlier.json")
+
+
+@pytest.fixture
 def file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"\n" * BYTES)
     return str(path)
 
 
-def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
+def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file, earlier):
     one = SimpleNamespace(fasta=[file], manifest=file, chunks=[file], embeddings=[file], residue_values=[file])
-    chunk = SimpleNamespace(fasta=file, embeddings=[file], manifest=file, chunks=[])
+    chunk = SimpleNamespace(earlier=earlier, fasta=file, embeddings=[file], manifest=file, chunks=[])
     run = needed(device="cuda", validation={"sequences": 9, "repeat": 0.5})
     assert run.chunking_mb(None, one, 2) == formulas.chunking_memory_mb(BYTES, 2)
     assert run.chunking_minutes(None, one, 2) == formulas.chunking_minutes(BYTES, 2)
@@ -50,8 +57,8 @@ def test_a_job_asks_for_what_its_input_needs_and_more_with_each_attempt(file):
     assert run.report_minutes(None, one, 1) == formulas.tables_minutes(2 * BYTES)
 
 
-def test_more_columns_and_files_for_each_residue_take_more_memory(file):
-    chunk = SimpleNamespace(fasta=file)
+def test_more_columns_and_files_for_each_residue_take_more_memory(file, earlier):
+    chunk = SimpleNamespace(earlier=earlier, fasta=file)
     few, many = needed(), needed(layers=[0, 1, -1], pooling=["mean", "max"])
     assert few.embedding_mb(None, chunk, 1) < many.embedding_mb(None, chunk, 1)
     cpu, gpu = ({"device": device, "layers": [0, -1]} for device in ("cpu", "cuda"))
@@ -61,8 +68,8 @@ def test_more_columns_and_files_for_each_residue_take_more_memory(file):
         assert needed(residue_files=True, **config).embedding_mb(None, chunk, 2) == without + 2 * more
 
 
-def test_weights_that_are_streamed_ask_for_what_is_page_locked(file):
-    chunk = SimpleNamespace(fasta=file, manifest=file, table=[file])
+def test_weights_that_are_streamed_ask_for_what_is_page_locked(file, earlier):
+    chunk = SimpleNamespace(earlier=earlier, fasta=file, manifest=file, table=[file])
     for dtype, size in (("auto", 2), ("fp16", 2), ("fp32", 4)):
         run = needed(device="cuda", weights="streamed", dtype=dtype, validation={"repeat": 0.5})
         pinned = 4000 + size * SHAPE.parameters / 1e6

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from packed_esm.errors import FastaError
@@ -20,7 +22,15 @@ from packed_esm.system.database import database
 from packed_esm.system.files import read_json
 
 
-def chunk(tmp_path, texts, chunks=2, long_proteins=LongProteins(), translated=False, **records):  # noqa: B008
+def chunk(
+    tmp_path,
+    texts,
+    chunks=2,
+    long_proteins=LongProteins(),  # noqa: B008
+    translated=False,
+    earlier=(),
+    **records,
+):
     """Chunk samples s0, s1 ... of the given FASTA texts; return (manifest, records of each chunk, rejected, counts)."""
     options = ChunkOptions(RecordOptions(**records), long_proteins, translated=translated)
     samples = []
@@ -29,7 +39,7 @@ def chunk(tmp_path, texts, chunks=2, long_proteins=LongProteins(), translated=Fa
         samples.append((f"s{i}", tmp_path / f"{i}.fasta"))
     paths = [tmp_path / f"{i}-of-{chunks}.fasta" for i in range(chunks)]
     outputs = (tmp_path / "m.parquet", tmp_path / "r.tsv", tmp_path / "c.json")
-    counts = chunk_samples(samples, paths, *outputs, options)
+    counts = chunk_samples(samples, paths, *outputs, options, earlier)
     assert counts == read_json(outputs[2])
     rejected = pd.read_csv(outputs[1], sep="\t", dtype=str, keep_default_na=False)
     return pd.read_parquet(outputs[0]), [list(read_records(p)) for p in paths], rejected, counts
@@ -316,3 +326,68 @@ def test_folders_whose_names_mean_something_to_duckdb_are_folders(tmp_path):
         (tmp_path / name).mkdir()
         manifest, *_ = chunk(tmp_path / name, [">a\nMKV\n>b\nMKV\n"], 1)
         assert manifest["id"].tolist() == ["a", "b"] and manifest["row"].tolist() == [0, 0]
+
+
+def random_proteins(count, seed=0):
+    """Return {id: sequence} of proteins of 20 to 400 residues, all different."""
+    rng = np.random.default_rng(seed)
+    return {f"p{i}": "".join(rng.choice(list("ACDEFGHIKL"), rng.integers(20, 400))) for i in range(count)}
+
+
+def earlier_file(path, sequences):
+    pq.write_table(pa.table({"digest": [refget_digest(sequence) for sequence in sequences]}), path)
+    return path
+
+
+def fasta(proteins):
+    return "".join(f">{name}\n{sequence}\n" for name, sequence in proteins.items())
+
+
+def work(records):
+    return sum(estimated_flops(len(record.sequence), ChunkOptions.embed_dim) for record in records)
+
+
+def test_known_sequences_and_new_ones_are_in_different_chunks_of_equal_work(tmp_path):
+    proteins = random_proteins(400)
+    every = list(proteins.values())
+    known = [every[i] for i in np.random.default_rng(1).permutation(400)[:390]]
+    files = [earlier_file(tmp_path / "b=1.parquet", known[:200]), earlier_file(tmp_path / "a.parquet", known[150:])]
+    text = fasta(proteins) + f">twin\n{every[0]}\n"
+    manifest, chunks, *_ = chunk(tmp_path, [text], chunks=10, earlier=files)
+    assert {record.sequence for record in chunks[0]} == {*every} - {*known}
+    in_files = {sequence: place for place, sequence in reversed(list(enumerate(known)))}
+    places = [[in_files[record.sequence] for record in one] for one in chunks[1:]]
+    assert all(max(one) < min(following) for one, following in zip(places, places[1:], strict=False))
+    works = [work(one) for one in chunks[1:]]
+    assert max(works) - min(works) <= 2 * max(work([record]) for one in chunks for record in one)
+    for row in manifest.itertuples():
+        assert chunks[row.chunk][row.row].id == row.digest
+    assert sum(map(len, chunks)) == 400 and manifest.chunk.iloc[-1] == manifest.chunk[0]
+
+
+@pytest.mark.parametrize(("known", "of_new"), [(0, 4), (1, 3), (80, 2), (159, 1), (160, 0)])
+def test_new_sequences_get_their_share_of_the_chunks_and_at_least_one(tmp_path, known, of_new):
+    proteins = random_proteins(160)
+    every = list(proteins.values())
+    _, chunks, *_ = chunk(
+        tmp_path, [fasta(proteins)], chunks=4, earlier=[earlier_file(tmp_path / "e.parquet", every[:known])]
+    )
+    new = {*every[known:]}
+    assert [bool(new & {r.sequence for r in one}) for one in chunks] == [True] * of_new + [False] * (4 - of_new)
+
+
+def test_without_known_sequences_or_with_one_chunk_nothing_changes_and_damage_is_named(tmp_path, caplog):
+    text = fasta(random_proteins(50))
+    other = earlier_file(tmp_path / "other.parquet", random_proteins(5, seed=1).values())
+    same = earlier_file(tmp_path / "same.parquet", random_proteins(5).values())
+    half = tmp_path / "half.parquet"
+    half.write_bytes(same.read_bytes()[:40])
+
+    def chunks(number, earlier):
+        chunk(tmp_path, [text], chunks=number, earlier=earlier)
+        return [(tmp_path / f"{i}-of-{number}.fasta").read_bytes() for i in range(number)]
+
+    assert chunks(3, [other]) == chunks(3, []) == chunks(3, [half, tmp_path / "nowhere.parquet"])
+    assert f"the digests in {half} cannot be read" in caplog.text and "nowhere.parquet cannot" in caplog.text
+    assert chunks(1, [same]) == chunks(1, [])
+    assert chunks(3, [half, same]) == chunks(3, [same]) != chunks(3, [])

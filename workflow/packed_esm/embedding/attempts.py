@@ -13,6 +13,7 @@ from ..outputs.table import needs_masked_copies
 from ..system.progress import progress_bar
 from .clock import Clock
 from .earlier import Earlier
+from .earlier_places import EarlierPlaces
 from .embedder import Embedder
 from .masked import MaskedCopies, add_masked
 from .options import StorageOptions
@@ -54,7 +55,7 @@ class Attempts:
         residues: writes the values of each residue; None: they are not written.
         repeat: embeds some sequences twice and compares.
         clock: measures the seconds of each stage.
-        title: of the progress bar.
+        title: of the progress bar: the name of the chunk's FASTA file.
     """
 
     embedder: Embedder
@@ -65,8 +66,15 @@ class Attempts:
     clock: Clock
     title: str
 
-    def embed(self, reuse: Sequence[Path], own: Sequence[Path] = ()) -> Embedded:
+    def embed(
+        self,
+        reuse: Sequence[Path],
+        own: Sequence[Path] = (),
+        places: EarlierPlaces = EarlierPlaces(),  # noqa: B008
+    ) -> Embedded:
         """Copy embeddings from earlier results, of other runs (`reuse`) and of this one (`own`), and embed the others.
+
+        `places` says where in these results they are, see `reuse.look_up`.
 
         An out-of-memory changes the budget, which is a setting. Then earlier results are searched again, because those
         that were found belong to the old budget.
@@ -75,20 +83,20 @@ class Attempts:
             settings = self.embedder.settings
             if self.residues:
                 self.residues.writer.restart()
-            earlier = self._look_up(reuse, own, settings)
+            earlier = self._look_up(reuse, own, places, settings)
             self.clock.lap("reuse")
             embeddings, repeated = self._embed(earlier.missing)
             if not earlier.found.any() or self.embedder.settings == settings:
                 return Embedded(earlier, embeddings, repeated)
 
-    def _look_up(self, reuse: Sequence[Path], own: Sequence[Path], settings: dict) -> Earlier:
+    def _look_up(self, reuse: Sequence[Path], own: Sequence[Path], places: EarlierPlaces, settings: dict) -> Earlier:
         digests = self.sequences.digests
         empty = self.embedder.empty_columns(len(digests))
         if not reuse and not own:
             return Earlier.nothing(len(digests), empty)
         from .reuse import look_up  # readers of Parquet and HDF5, which a first run does not need
 
-        return look_up(reuse, digests, settings, empty, self.residues, own, self.storage)
+        return look_up(reuse, digests, settings, empty, self.residues, own, self.storage, places, self.title)
 
     def _embed(self, indices: np.ndarray) -> tuple[Embeddings, int]:
         """Embed the sequences `indices`, in their order; return the embeddings and the number of repeated sequences.

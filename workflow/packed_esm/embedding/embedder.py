@@ -20,12 +20,12 @@ from ..checkpoints.registry import ModelShape, check_published, model_name
 from ..errors import NonFiniteError, OptionError
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
-from ..model.backends import backend_version
 from ..model.esm2 import ESM2WithFlashAttention, ModelFacts, PackInput, check_weights, resolve_layers
 from ..outputs.columns import Column, columns_of
 from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, ResidueOutput, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
+from ..system.versions import backend_version
 from .device import DTYPES, choose_device, choose_dtype
 from .host_copies import Forms, HostCopies, stored_arrays
 from .long_proteins import WindowJoin, cut

@@ -14,14 +14,14 @@ from ..checkpoints.digest import CheckpointDigest
 from ..errors import OptionError, check_one_of
 from ..outputs.table import RESIDUES
 from ..store.embeddings import in_dtype, write_chunk
-from ..system.files import write_json
 from .attempts import Attempts, Embedded
 from .clock import Clock
+from .earlier_places import EarlierPlaces, own_files
 from .embedder import Embedder
 from .options import EmbedOptions, RepeatOptions, StorageOptions
 from .reading import Sequences, check_lengths, read_tokens
 from .repeat import Repeat, random_seed
-from .statistics import job_statistics
+from .statistics import device_statistics, job_statistics, write_statistics
 
 if TYPE_CHECKING:
     from .kept_residues import KeptResidues
@@ -41,6 +41,7 @@ def embed_fasta(
     repeat_seed: int | None = None,
     own_results: Path | None = None,
     digest: Future[CheckpointDigest] | None = None,
+    places: EarlierPlaces = EarlierPlaces(),  # noqa: B008 - frozen
 ) -> dict:
     """Write the embeddings of a FASTA file to an Arrow file, in its order; write and return the statistics.
 
@@ -59,10 +60,12 @@ def embed_fasta(
         own_results: folder of the results that the job is for. What was merged there with the same settings is copied,
             unless it is damaged.
         digest: of the checkpoint, see `Embedder`.
+        places: where earlier results have the sequences; files of which this is not known are searched.
 
     Raises:
         EmbeddingFileError: a file of `reuse` is damaged.
         FastaError: a record does not match its digest, has characters that are not residues, or is too long.
+        EarlierSettingsError: other chunks are copied from results with other settings than those of this job.
         NonFiniteError: a value is beyond the dtype in which it is stored, or not finite even in fp32.
         OptionError: residues of a feature that is not included.
         RepeatError: a sequence that was embedded twice gave different bits; no results are written.
@@ -74,20 +77,23 @@ def embed_fasta(
     clock = Clock()
     sequences = read_tokens(fasta)
     clock.lap("read")
-    own = sorted(own_results.glob("embeddings/*.parquet")) if own_results else []
+    own = own_files(own_results)
     embedder = Embedder(options, digest, load=not (reuse or own))  # earlier results may have all sequences
     check_lengths(fasta, embedder, sequences)
     log.info("settings: %s", json.dumps(embedder.settings))
+    if not residues:
+        places.check(storage.of_embeddings(embedder.settings))
     clock.lap("load")
     with _kept_residues(residues, sequences, storage) as keep:
-        embedded = Attempts(embedder, sequences, storage, keep, again, clock, fasta.name).embed(reuse, own)
+        embedded = Attempts(embedder, sequences, storage, keep, again, clock, fasta.name).embed(reuse, own, places)
         if keep:
             keep.writer.finish(storage.of_residues(embedder.settings))
     _write_embeddings(out, sequences, embedded, storage.of_embeddings(embedder.settings))
     clock.lap("write")
-    stats = job_statistics(embedder, sequences, embedded, clock.seconds) | {"repeat_seed": again.seed}
-    write_json(stats_path, stats)
-    _log_counts(out, stats)
+    stats = job_statistics(sequences.lengths, embedded.earlier.found, clock.seconds, embedder.settings)
+    stats |= device_statistics(embedder, sequences, embedded, again.seed)
+    stats["residues_per_second"] = (stats["residues"] - stats["reused_residues"]) / clock.seconds["embed"]
+    write_statistics(stats_path, stats, out)
     return stats
 
 
@@ -113,18 +119,6 @@ def _write_embeddings(out: Path, sequences: Sequences, embedded: Embedded, setti
     computed = in_dtype(embedded.embeddings.columns, settings, names)
     columns, checksums = embedded.earlier.completed(sequences.digests, computed)
     write_chunk(out, sequences.digests, sequences.lengths, columns, settings, checksums)
-
-
-def _log_counts(out: Path, stats: Mapping) -> None:
-    log.info(
-        "%s: %d sequences, %d residues, of which %d were reused, %.0f residues/s, %d sequences repeated",
-        out,
-        stats["sequences"],
-        stats["residues"],
-        stats["reused_residues"],
-        stats["residues_per_second"],
-        stats["repeated_sequences"],
-    )
 
 
 def _check_residues(residues: Mapping[str, Path], options: EmbedOptions) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from ..errors import FastaError
 from ..sequences.alphabet import invalid_characters, refget_digest
 from ..sequences.fasta import Record, read_records
 from ..sequences.tokens import tokenize
-from .embedder import Embedder
+
+if TYPE_CHECKING:
+    from .embedder import Embedder
 
 
 class Sequences(NamedTuple):
@@ -34,9 +36,22 @@ def read_tokens(fasta: Path) -> Sequences:
     """Return the sequences of a FASTA file that chunk_fasta.py has normalised.
 
     Raises:
-        FastaError: a record is empty, has characters that are not residues, or does not match its digest.
+        FastaError: see `checked_records`.
     """
     sequences = Sequences([], [], [])
+    for digest, record in checked_records(fasta):
+        sequences.digests.append(digest)
+        sequences.names.append(record.description)
+        sequences.tokens.append(tokenize(record.sequence))
+    return sequences
+
+
+def checked_records(fasta: Path) -> Iterator[tuple[str, Record]]:
+    """Yield (digest, record) of a FASTA file that chunk_fasta.py has normalised.
+
+    Raises:
+        FastaError: a record is empty, has characters that are not residues, or does not match its digest.
+    """
     for record in _normalised_records(fasta):
         unusable = not record.sequence or invalid_characters(record.sequence)
         has_digest = record.id.startswith("SQ.")
@@ -51,10 +66,7 @@ def read_tokens(fasta: Path) -> Sequences:
                 f"{fasta}, line {record.line}: the sequence of {record.description} does not match its digest; "
                 "the file was changed, remove it and run again"
             )
-        sequences.digests.append(digest)
-        sequences.names.append(record.description)
-        sequences.tokens.append(tokenize(record.sequence))
-    return sequences
+        yield digest, record
 
 
 def _normalised_records(fasta: Path) -> Iterator[Record]:
@@ -64,7 +76,7 @@ def _normalised_records(fasta: Path) -> Iterator[Record]:
         raise FastaError(f"{error}; or, if chunk_fasta.py wrote it, remove it and run again") from error
 
 
-def check_lengths(fasta: Path, embedder: Embedder, sequences: Sequences) -> None:
+def check_lengths(fasta: Path, embedder: "Embedder", sequences: Sequences) -> None:
     """Raise FastaError for the first sequence that is longer than the model's positions."""
     longest = embedder.facts.max_residues
     for name, one in zip(sequences.names, sequences.tokens, strict=True):

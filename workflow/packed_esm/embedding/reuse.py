@@ -1,12 +1,12 @@
 """Copy embeddings from earlier results with the same settings: of other runs, and of this run."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,31 +14,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError
-from ..store.embeddings import SAMPLE_FILE, embedding_columns, open_sample, row_checksums, schema_settings
+from ..store.embeddings import embedding_columns, open_sample, row_checksums, schema_settings
 from ..store.names import dataset_names
-from ..store.residues import RESIDUE_FILE
 from ..store.settings import differences
-from ..system.arrow import check_whole
-from ..system.files import FileKind
+from ..system.arrow import array_of_numbers, array_of_texts, check_whole
 from .earlier import Earlier
-from .earlier_residues import EarlierResidues
-from .kept_residues import KeptResidues
+from .earlier_places import EarlierPlaces
 from .options import StorageOptions
+from .origins import GIVEN, OWN, Origin
+
+if TYPE_CHECKING:
+    from .earlier_residues import EarlierResidues
+    from .kept_residues import KeptResidues
 
 log = logging.getLogger(__name__)
-
-
-class _Origin(NamedTuple):
-    """The kinds of the files (their errors name the remedy), and whether the files belong to this run."""
-
-    sample: FileKind
-    residues: FileKind
-    is_own: bool
-
-
-REMEDY = "remove it from `reuse`, or replace it by an undamaged copy"
-GIVEN = _Origin(replace(SAMPLE_FILE, remedy=REMEDY), replace(RESIDUE_FILE, remedy=REMEDY), is_own=False)
-OWN = _Origin(SAMPLE_FILE, RESIDUE_FILE, is_own=True)
 
 
 def look_up(
@@ -46,9 +35,11 @@ def look_up(
     digests: Sequence[str],
     settings: dict,
     empty_columns: dict[str, np.ndarray],
-    residues: KeptResidues | None = None,
+    residues: "KeptResidues | None" = None,
     own: Sequence[Path] = (),
     storage: StorageOptions = StorageOptions(),  # noqa: B008 - frozen
+    places: EarlierPlaces = EarlierPlaces(),  # noqa: B008 - frozen
+    chunk: str = "",
 ) -> Earlier:
     """Look for sequences, by digest, in samples' Parquet files made with the same settings.
 
@@ -65,12 +56,15 @@ def look_up(
         own: Parquet files of this run, which it will write again. They are searched first. A damaged sequence or file
             among them is not used, and a warning names it.
         storage: how the values of this run are stored; part of its settings.
+        places: what `look_up.look_up` found; files that it does not know are searched.
+        chunk: name of the chunk in `places`.
 
     Raises:
         EmbeddingFileError: a damaged file of `paths`, or a row or dataset that does not belong to its checksum.
     """
     earlier = Earlier.nothing(len(digests), empty_columns)
-    search = _Search({digest: row for row, digest in enumerate(digests)}, earlier, settings, storage, residues)
+    wanted = {digest: row for row, digest in enumerate(digests)}
+    search = _Search(wanted, earlier, settings, storage, residues, partial(places.groups, chunk))
     for path in own:
         try:
             search.look_into(path, OWN)
@@ -89,17 +83,21 @@ class _Search:
         place: {digest: row of `earlier`} of the sequences that are not found yet.
         earlier: the sequences that are found.
         settings, storage, residues: see `look_up`.
+        groups: returns the row groups of a file to read; None for all.
     """
 
     place: dict[str, int]
     earlier: Earlier
     settings: dict
     storage: StorageOptions
-    residues: KeptResidues | None
+    residues: "KeptResidues | None"
+    groups: Callable[[Path], Sequence[int] | None]
 
-    def look_into(self, path: Path, origin: _Origin) -> None:
+    def look_into(self, path: Path, origin: Origin) -> None:
         """Copy from a Parquet file and the residue files beside it; log how many sequences, or why none."""
-        before = len(self.place)
+        before, groups = len(self.place), self.groups(path)
+        if groups is not None and not len(groups):
+            return
         with open_sample(path, origin.sample) as file:
             wanted = self.storage.of_embeddings(self.settings)
             differing = differences(wanted, schema_settings(file.schema_arrow, origin.sample, path))
@@ -111,7 +109,7 @@ class _Search:
                 return
             sample = _Sample(path, file, origin)
             with values or nullcontext():
-                for group in range(file.num_row_groups):
+                for group in range(file.num_row_groups) if groups is None else groups:
                     self._take(sample, group, values)
         log.info("reuse: %d of %d sequences are in %s", before - len(self.place), before, path)
         if values and values.without:
@@ -119,22 +117,25 @@ class _Search:
                 "reuse: %d more sequences are in it, but not all of their values for each residue", values.without
             )
 
-    def _values(self, path: Path, origin: _Origin) -> EarlierResidues | None:
+    def _values(self, path: Path, origin: Origin) -> "EarlierResidues | None":
         """Return the residue files beside a Parquet file, if values for each residue are wanted."""
         if not self.residues:
             return None
-        settings = self.storage.of_residues(self.settings)
-        return EarlierResidues(path, self.residues.forms, settings, origin.residues, origin.is_own)
+        from ..store.residues import RESIDUE_FILE  # HDF5, which other jobs do not need
+        from .earlier_residues import EarlierResidues
 
-    def _take(self, sample: "_Sample", group: int, values: EarlierResidues | None) -> None:
+        settings = self.storage.of_residues(self.settings)
+        return EarlierResidues(path, self.residues.forms, settings, origin.kind(RESIDUE_FILE), origin.is_own)
+
+    def _take(self, sample: "_Sample", group: int, values: "EarlierResidues | None") -> None:
         """Copy the wanted sequences of a row group, and remove them from `place`."""
         theirs = sample.row_group(group, ["digest"])["digest"]
-        hits = np.flatnonzero(pc.is_in(theirs, value_set=pa.array(list(self.place), pa.string())))
+        hits = pc.indices_nonzero(pc.is_in(theirs, value_set=array_of_texts(self.place))).to_numpy()
         if not len(hits):
             return
         table = sample.row_group(group, ["digest", *self.earlier.columns, "checksum"])
-        digests = table["digest"].take(hits).to_pylist()
-        columns = {name: matrix[hits] for name, matrix in embedding_columns(table).items()}
+        digests = table["digest"].take(array_of_numbers(hits)).to_pylist()
+        columns = {name: _rows(matrix, hits) for name, matrix in embedding_columns(table).items()}
         checksums = table["checksum"].to_numpy()[hits]
         for wrong in np.flatnonzero(row_checksums(digests, columns) != checksums)[:1]:
             raise EmbeddingFileError(
@@ -151,7 +152,12 @@ class _Search:
         self.earlier.found[places] = True
         self.earlier.checksums[places] = checksums[rows]
         for name, matrix in columns.items():
-            self.earlier.columns[name][places] = matrix[rows]
+            self.earlier.columns[name][places] = _rows(matrix, rows)
+
+
+def _rows(matrix: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """Return rows of a matrix, in their order and each once; not a copy if they are all."""
+    return matrix if len(numbers) == len(matrix) else matrix[numbers]
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ class _Sample:
 
     path: Path
     file: pq.ParquetFile
-    origin: _Origin
+    origin: Origin
 
     def row_group(self, group: int, columns: list[str]) -> pa.Table:
         """Return columns of a row group."""

@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import importlib.metadata
 import logging
 from collections.abc import Callable
 
@@ -39,22 +38,6 @@ def kernel_of(backend: str) -> tuple[Callable | None, str | None]:
         except (ImportError, OSError, AttributeError, RuntimeError) as error:
             reason = reason or f"{type(error).__name__}: {error}"
     return None, reason
-
-
-def backend_version(backend: str) -> str:
-    """Return `backend` with the version of the package that does the work, where it is not torch."""
-    packages = {
-        "gluon": ("triton",),
-        "triton": ("triton",),
-        "flash-attn": ("flash-attn",),
-        "flash-attn-3": ("fa3-fwd", "flash-attn-3"),
-    }
-    for package in packages.get(backend, ()):
-        try:
-            return f"{backend} {importlib.metadata.version(package)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return backend
 
 
 def why_not(backend: str, device: torch.device, dtype: torch.dtype) -> str | None:

@@ -26,8 +26,9 @@ from ..kernels.device import module_on_device
 from ..kernels.dispatch import operations_for
 from ..kernels.int8 import activation_dtype
 from ..outputs.columns import resolve_layers
+from ..system.versions import backend_version
 from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
-from .backends import backend_version, check_dtype, choose_backend
+from .backends import check_dtype, choose_backend
 from .block import TransformerBlock
 from .contacts import ContactSums, contact_sums, observed
 from .layers import LAYERS

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.registry import ModelShape
+from ..embedding.earlier_places import EarlierPlaces
 from ..outputs.table import needs_masked_copies
 from . import resources as estimates
 from .inputs import fasta_bytes
@@ -63,8 +64,30 @@ class JobResources:
         """Return minutes of chunk_fasta."""
         return estimates.chunking_minutes(fasta_bytes(input.fasta), attempt)
 
+    def looking_up_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
+        """Return MB of look_up."""
+        return estimates.looking_up_memory_mb(_size(input.manifest), attempt)
+
+    def looking_up_minutes(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
+        """Return minutes of look_up, as if earlier results had as many digests as the run."""
+        return estimates.tables_minutes(_size(input.manifest, *input.model), attempt)
+
+    def embedding_gpus(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
+        """Return the GPUs of embed_chunk: none if earlier results have all of its sequences.
+
+        A second attempt has one, because a file of these results may be damaged. So has a job that writes values of
+        each residue: only who reads them knows whether they are all there.
+        """
+        return 0 if attempt == 1 and self._is_copied(input) else self.gpus
+
+    def _is_copied(self, input: Input) -> bool:  # noqa: A002
+        fasta = Path(input.fasta)
+        return EarlierPlaces.read(Path(input.earlier)).have_all(fasta.name) and not self.residue_files
+
     def embedding_mb(self, wildcards: Wildcards, input: Input, attempt: int) -> int:  # noqa: A002
         """Return MB of embed_chunk; a sequence that is embedded twice has two vectors."""
+        if attempt == 1 and self._is_copied(input):
+            return estimates.copying_memory_mb(self.shape, _size(input.fasta), self._columns)
         columns = self._columns * self._share
         base = estimates.embedding_memory_mb(self.shape, _size(input.fasta), columns, attempt, self._streamed)
         if not self.residue_files:

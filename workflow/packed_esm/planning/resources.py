@@ -21,6 +21,9 @@ EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
 EXPORT_BATCH_BYTES = 3 * 4096 * 4  # per number of an embedding; it is in memory three times: file, batch, copy
 CHUNKING_MB = 4000  # at most for DuckDB, limited to 2,000, and batches; 1,600 were measured of 10 million proteins
 PLACES_FACTOR = 0.05  # memory / bytes of FASTA: 4 bytes for each different sequence; proteins have 360, peptides 43
+LOOK_UP_FACTOR = (
+    10  # memory / bytes of the manifest, within the limit of DuckDB: its digests and those of earlier results
+)
 FASTA_FACTOR = 8  # memory / bytes; measured when embedding: proteins 2.2, peptides 6.6; chunking needs less of many
 TRANSLATE_FACTOR = 3  # memory / bytes; measured: reads 1, a chromosome in windows 2, whole 2.8
 MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file, where all rows of a sample are held; 11 to 16 were measured
@@ -75,11 +78,21 @@ def weights_memory_mb(shape: ModelShape, streamed: int | None = None) -> float:
     return STREAMED_MB + streamed * shape.parameters / MB
 
 
+def looking_up_memory_mb(manifest_bytes: float, attempt: int = 1) -> int:
+    """Return the memory to look for all sequences in earlier results, which is limited."""
+    return _grown(min(PROGRAM_MB + LOOK_UP_FACTOR * manifest_bytes / MB, CHUNKING_MB), attempt)
+
+
+def copying_memory_mb(shape: ModelShape, chunk_bytes: float, columns: float) -> int:
+    """Return the memory to copy the embeddings of a chunk: its sequences, and `columns` vectors for each."""
+    return int(PROGRAM_MB + (FASTA_FACTOR * chunk_bytes + _vector_bytes(shape, chunk_bytes, columns)) / MB)
+
+
 def embedding_memory_mb(
     shape: ModelShape, chunk_bytes: float, columns: float, attempt: int = 1, streamed: int | None = None
 ) -> int:
     """Return the memory to embed a chunk: the weights, its sequences, and `columns` vectors for each."""
-    vectors = chunk_bytes / RECORD_BYTES * columns * 4 * shape.embed_dim
+    vectors = _vector_bytes(shape, chunk_bytes, columns)
     held = weights_memory_mb(shape, streamed) + (FASTA_FACTOR * chunk_bytes + vectors) / MB
     return _grown(TORCH_MB + held, attempt)
 
@@ -179,6 +192,10 @@ def tables_minutes(input_bytes: float, attempt: int = 1) -> int:
 def forward_operations(shape: ModelShape, residues: float, length: float) -> float:
     """Return the operations of a forward over sequences of `length`: 24 d^2 + 4 d L per layer and residue."""
     return shape.num_layers * residues * (24 * shape.embed_dim**2 + 4 * shape.embed_dim * length)
+
+
+def _vector_bytes(shape: ModelShape, chunk_bytes: float, columns: float) -> float:
+    return chunk_bytes / RECORD_BYTES * columns * 4 * shape.embed_dim
 
 
 def _loading_minutes(shape: ModelShape) -> float:

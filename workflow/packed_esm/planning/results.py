@@ -157,6 +157,7 @@ class Results:
             "figures",
             "validation",
             "manifest.parquet",
+            "earlier.json",
             "rejected.tsv",
             "counts.json",
         )

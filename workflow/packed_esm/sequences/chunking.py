@@ -42,6 +42,7 @@ def chunk_samples(
     rejected_path: Path,
     counts_path: Path,
     options: ChunkOptions = ChunkOptions(),  # noqa: B008
+    earlier: Sequence[Path] = (),
 ) -> dict:
     """Write the chunks (FASTA), the manifest (Parquet), the rejects (TSV) and the counts (JSON); return the counts.
 
@@ -51,6 +52,7 @@ def chunk_samples(
         manifest_path, rejected_path, counts_path: the other outputs. A scratch folder stands beside the manifest while
             they are made.
         options: what happens to invalid records and to long proteins.
+        earlier: Parquet files of earlier results. Their sequences get chunks of their own; nothing else depends on it.
 
     Raises:
         FastaError: a file cannot be read; or an id is repeated, or a record invalid, and the option for it is `fail`.
@@ -64,7 +66,7 @@ def chunk_samples(
             records = Records(connection, staged, scratch)
             suffixes = records.suffixes(dict(samples), options.records.on_duplicate_id)
             lengths = records.find_equal()
-            places = records.place(lengths, len(chunk_paths), options.embed_dim)
+            places = records.place(lengths, len(chunk_paths), options.embed_dim, earlier)
         with (
             ChunkFiles(chunk_paths) as chunks,
             manifest_writer(manifest_path, sources) as write_rows,

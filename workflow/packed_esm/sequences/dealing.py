@@ -1,4 +1,8 @@
-"""Assign sequences to chunks of equal work, knowing only how many there are of each length."""
+"""Assign sequences to chunks of equal work, knowing only how many there are of each length.
+
+Where earlier results have some, these are known sequences, which cost no forward: chunks have either known or new ones,
+so that few jobs need a GPU.
+"""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -9,6 +13,13 @@ import numpy as np
 def estimated_flops(length: int, embed_dim: int) -> int:
     """Return the estimated work of a sequence of `length` residues: 12 d^2 L + 2 d L^2 per layer, in units of 2 d."""
     return length * (6 * embed_dim + length)
+
+
+def chunks_of_new(new: int, known: int, chunks: int) -> int:
+    """Return how many chunks get the new sequences: their share of the work, rounded up; `new`, `known`: work."""
+    if not known or chunks == 1:
+        return chunks
+    return min(chunks - 1, -(-chunks * new // (new + known)))
 
 
 def assign_to_chunks(counts: Mapping[int, int], chunks: int, embed_dim: int) -> dict[int, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -12,14 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .dealing import assign_to_chunks, ranks
+from .dealing import assign_to_chunks, chunks_of_new, estimated_flops, ranks
 from .ids import RecordIds
+from .known import KEY, find_known
 from .manifest import CHUNK, ROW
 
 log = logging.getLogger(__name__)
 
 FIRST = "is_first"
 PLACES = pa.schema([("ordinal", pa.int64()), (CHUNK, pa.int32()), (ROW, pa.int32())])
+KNOWN = pa.schema([("ordinal", pa.int64()), (CHUNK, pa.int32())])
 BATCH_ROWS = 2**17
 
 
@@ -86,16 +89,27 @@ class Records:
         )
         return dict(self._connection.execute("SELECT length, count(*) FROM sequences GROUP BY length").fetchall())
 
-    def place(self, counts: Mapping[int, int], chunks: int, embed_dim: int) -> Path:
+    def place(self, counts: Mapping[int, int], chunks: int, embed_dim: int, earlier: Sequence[Path] = ()) -> Path:
         """Assign each sequence to a chunk; return a Parquet file with a row for each record, in order.
 
         Its columns are the chunk, the row in the chunk, both -1 if the record is rejected, and whether the record is
         the first with its sequence. The rows of a chunk are in the order of these first records.
+
+        Args:
+            counts: {length: number of different sequences}.
+            chunks: their number.
+            embed_dim: of the model.
+            earlier: Parquet files of samples. The sequences that they have get chunks of their own, the last ones.
         """
         sequences, places, of_records = (self._folder / f"{name}.parquet" for name in ("sequences", "places", "all"))
-        self._write("SELECT ordinal, length FROM sequences ORDER BY ordinal", sequences)
+        known = self._find_known(earlier if chunks > 1 else ())
+        new = Counter(counts) - known
+        of_new = chunks_of_new(_work(new, embed_dim), _work(known, embed_dim), chunks)
+        self._deal_known(known, range(of_new, chunks), embed_dim)
+        columns = "ordinal, length, coalesce(chunk, -1) AS chunk"
+        self._write(f"SELECT {columns} FROM sequences LEFT JOIN dealt USING (ordinal) ORDER BY ordinal", sequences)
         with pq.ParquetWriter(places, PLACES) as writer:
-            for batch in _placed(sequences, counts, chunks, embed_dim):
+            for batch in _placed(sequences, new, of_new, chunks, embed_dim):
                 writer.write_batch(batch)
         self._read(places).create_view("places")
         self._write(
@@ -112,6 +126,37 @@ class Records:
         )
         return of_records
 
+    def _find_known(self, earlier: Sequence[Path]) -> Counter[int]:
+        """Find the sequences that earlier results have; return {length: their number}."""
+        find_known(self._connection, earlier)
+        self._connection.execute(
+            f"""
+            CREATE TABLE known_sequences AS
+                SELECT min(place) AS place, min(ordinal) AS ordinal, min(length) AS length
+                FROM records JOIN known ON key = {KEY} WHERE digest <> '' GROUP BY key;
+            DROP TABLE known;
+            """
+        )
+        query = "SELECT length, count(*) FROM known_sequences GROUP BY length"
+        return Counter(dict(self._connection.execute(query).fetchall()))
+
+    def _deal_known(self, counts: Mapping[int, int], chunks: range, embed_dim: int) -> None:
+        """Make the view `dealt`, the chunks of the known sequences: equal work, in the order of the earlier files.
+
+        So the job of a chunk reads few parts of these files.
+        """
+        in_order, dealt = self._folder / "known.parquet", self._folder / "dealt.parquet"
+        self._write("SELECT ordinal, length FROM known_sequences ORDER BY place", in_order)
+        total, done = _work(counts, embed_dim), 0
+        with pq.ParquetFile(in_order) as file, pq.ParquetWriter(dealt, KNOWN) as writer:
+            for batch in file.iter_batches(BATCH_ROWS):
+                work = estimated_flops(batch["length"].to_numpy(), embed_dim)
+                before = done + np.cumsum(work) - work
+                number = np.minimum(before / total * len(chunks), len(chunks) - 1).astype(np.int32)
+                writer.write_batch(pa.record_batch([batch["ordinal"], pa.array(chunks.start + number)], KNOWN))
+                done += int(work.sum())
+        self._read(dealt).create_view("dealt")
+
     def _read(self, path: Path, **options: bool) -> duckdb.DuckDBPyRelation:
         # A path is a pattern to DuckDB, and `key=value` in it a column.
         return self._connection.read_parquet(glob.escape(str(path)), hive_partitioning=False, **options)
@@ -120,9 +165,23 @@ class Records:
         self._connection.sql(query).write_parquet(str(path))
 
 
-def _placed(sequences: Path, counts: Mapping[int, int], chunks: int, embed_dim: int) -> Iterator[pa.RecordBatch]:
-    """Yield the sequences of a file, in order, with their places: batches of `PLACES`."""
-    assigned = assign_to_chunks(counts, chunks, embed_dim)
+def _work(counts: Mapping[int, int], embed_dim: int) -> int:
+    return sum(number * estimated_flops(length, embed_dim) for length, number in counts.items())
+
+
+def _placed(
+    sequences: Path, counts: Mapping[int, int], of_new: int, chunks: int, embed_dim: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the sequences of a file, in order, with their places: batches of `PLACES`.
+
+    Args:
+        sequences: Parquet with ordinal, length and chunk, which is -1 for those to assign.
+        counts: {length: number of those to assign}.
+        of_new: they go to the first of the chunks.
+        chunks: number of all chunks.
+        embed_dim: of the model.
+    """
+    assigned = assign_to_chunks(counts, of_new, embed_dim)
     lengths = np.sort(np.fromiter(counts, np.int64, len(counts)))
     sizes = np.array([counts[length] for length in lengths.tolist()], np.int64)
     next_of_length = np.cumsum(sizes) - sizes  # in `chunk_of`
@@ -132,8 +191,10 @@ def _placed(sequences: Path, counts: Mapping[int, int], chunks: int, embed_dim: 
     next_row = np.zeros(chunks, np.int64)
     with pq.ParquetFile(sequences) as file:
         for batch in file.iter_batches(BATCH_ROWS):
-            number = np.searchsorted(lengths, batch["length"].to_numpy())
-            chunk = chunk_of[ranks(number, next_of_length)]
+            chunk = batch[CHUNK].to_numpy().copy()
+            new = chunk < 0
+            number = np.searchsorted(lengths, batch["length"].to_numpy()[new])
+            chunk[new] = chunk_of[ranks(number, next_of_length)]
             row = ranks(chunk, next_row).astype(np.int32)
             yield pa.record_batch([batch["ordinal"], pa.array(chunk), pa.array(row)], PLACES)
 

@@ -45,6 +45,11 @@ def visible_gpus() -> list[str]:
     return listing.stdout.split()
 
 
+def has_gpu() -> bool:
+    """Return whether this machine has a GPU that CUDA_VISIBLE_DEVICES does not hide."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and bool(visible_gpus())
+
+
 @contextlib.contextmanager
 def leased_gpu(gpus: Sequence[str] | None = None, folder: Path | None = None) -> Iterator[str | None]:
     """Lease one GPU for the block, and show only this one to CUDA; wait while all are leased.
