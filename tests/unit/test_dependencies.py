@@ -165,7 +165,7 @@ def test_rules_name_the_environment_of_their_programs():
     for path in (WORKFLOW / "rules").glob("*.smk"):
         for rule in re.split(r"\n\s*rule ", path.read_text())[1:]:
             program = re.search(r'program=in_clone\("scripts/(\w+)\.py"\)', rule)[1]
-            wanted = "EMBED_ENV" if program in {"embed_chunk", "validate", "score_variants"} else "CPU_ENV"
+            wanted = "EMBED_ENV" if program in {"embed_chunk", "look_up", "validate", "score_variants"} else "CPU_ENV"
             assert re.search(r"conda:\s+(\w+)", rule)[1] == wanted, program
 
 
