@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError, NonFiniteError
 from ..outputs.columns import column_names
-from ..sequences.accessions import accession_of
-from ..system.arrow import ARROW_ERRORS, array_of_numbers, array_of_texts, check_whole
+from ..sequences.accessions import accessions_of
+from ..system.arrow import ARROW_ERRORS, array_of_numbers, as_texts, bytes_of_texts, check_whole
 from ..system.files import FileKind, replacing
 from .settings import from_metadata, to_metadata
 
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
+CACHED_BYTES = 2**18  # of rows that are copied and checked before the next, so that they stay in the cache
 CHUNK_FILE = FileKind("file of chunk embeddings", ARROW_ERRORS, EmbeddingFileError)
 SAMPLE_FILE = FileKind("Parquet file of embeddings", ARROW_ERRORS, EmbeddingFileError)
 NAMES = ("id", "accession")  # of a record, in the file of a sample; files of older versions have no accession
@@ -33,18 +34,25 @@ FIXED_TYPES = {
 }
 
 
-def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def row_checksums(digests: Sequence[str] | pa.StringArray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the crc32 of each digest followed by its row of every column, uint32 [n]."""
-    checksums = np.empty(len(digests), dtype=np.uint32)
+    texts = as_texts(digests)
+    checksums = np.empty(len(texts), dtype=np.uint32)
     matrices = [np.ascontiguousarray(matrix, dtype="<f4") for matrix in columns.values()]
-    for start in range(0, len(digests), BATCH_ROWS):
-        some = slice(start, start + BATCH_ROWS)
-        values = map(zlib.crc32, "\n".join(digests[some]).encode("ascii").split(b"\n"))
+    step = rows_in_cache(columns)
+    for start in range(0, len(texts), step):
+        some = slice(start, start + step)
+        values = map(zlib.crc32, bytes_of_texts(texts[some]))
         for matrix in matrices:
             rows = matrix[some].view(f"V{4 * matrix.shape[1]}").ravel().tolist()  # as bytes, sooner than row by row
             values = map(zlib.crc32, rows, values)
         checksums[some] = list(values)
     return checksums
+
+
+def rows_in_cache(columns: Mapping[str, np.ndarray]) -> int:
+    """Return the number of rows of `columns` whose values are CACHED_BYTES in float32."""
+    return max(1, CACHED_BYTES // (4 * max(1, sum(matrix.shape[1] for matrix in columns.values()))))
 
 
 def vector_dtype(settings: Mapping) -> type[np.floating]:
@@ -75,11 +83,11 @@ def in_dtype(columns: Mapping[str, np.ndarray], settings: Mapping, names: Sequen
 
 
 def embedding_table(
-    digests: Sequence[str],
+    digests: Sequence[str] | pa.StringArray,
     lengths: Sequence[int],
     columns: Mapping[str, np.ndarray],
     checksums: np.ndarray,
-    ids: Sequence[str] | None = None,
+    ids: Sequence[str] | pa.StringArray | None = None,
     dtype: type[np.floating] = np.float32,
 ) -> pa.Table:
     """Return the table of embeddings; ids and accessions come first, if given.
@@ -90,9 +98,11 @@ def embedding_table(
         ids: of the records.
         dtype: of the vectors.
     """
-    names = {} if ids is None else {"id": ids, "accession": [accession_of(record_id) for record_id in ids]}
-    arrays: dict[str, pa.Array] = {name: pa.array(values, pa.string()) for name, values in names.items()}
-    arrays["digest"] = array_of_texts(digests)
+    arrays: dict[str, pa.Array] = {}
+    if ids is not None:
+        arrays["id"] = as_texts(ids)
+        arrays["accession"] = accessions_of(arrays["id"])
+    arrays["digest"] = as_texts(digests)
     arrays["length"] = array_of_numbers(np.asarray(lengths, np.int32))
     for name, matrix in columns.items():
         width = matrix.shape[1]
@@ -157,34 +167,44 @@ def chunk_settings(path: Path) -> dict:
 
 
 class ChunkFile:
-    """A chunk's embeddings, memory-mapped: `columns` {name: float32 [n, E]}, `checksums` uint32 [n], `settings`."""
+    """A chunk's embeddings, memory-mapped: `columns` {name: float32 [n, E]}, `checksums` uint32 [n], `settings`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        is_checked: whether this process has opened it before; then its digests are not read again.
+    """
+
+    def __init__(self, path: Path, is_checked: bool = False) -> None:
         self.path = path
         with CHUNK_FILE.reading(path):
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         self.settings = schema_settings(table.schema, CHUNK_FILE, path)
-        check_whole(table, CHUNK_FILE, path)
-        self._digests = _whole(table["digest"])
+        if not is_checked:
+            check_whole(table, CHUNK_FILE, path)
+        self._digests = whole(table["digest"])
         self.checksums = table["checksum"].to_numpy()
         self.columns = embedding_columns(table)
 
     def __len__(self) -> int:
         return len(self._digests)
 
-    def digests(self, rows: np.ndarray) -> list[str]:
+    def digests(self, rows: np.ndarray) -> pa.StringArray:
         """Return the digests of `rows`."""
-        return self._digests.take(pa.array(rows)).to_pylist()
+        return self._digests.take(array_of_numbers(rows))
 
-    def check_rows(self, rows: np.ndarray) -> None:
-        """Raise EmbeddingFileError for the first of `rows` whose values or digest do not match their checksum."""
-        digests = self.digests(rows)
-        seen = row_checksums(digests, {name: matrix[rows] for name, matrix in self.columns.items()})
-        for wrong in np.flatnonzero(seen != self.checksums[rows])[:1]:
+    def values(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return {name: float32 [n, E]} of `rows`.
+
+        Raises:
+            EmbeddingFileError: the values or the digest of a row do not match its checksum; the message has the first.
+        """
+        digests, values = self.digests(rows), {name: matrix[rows] for name, matrix in self.columns.items()}
+        for wrong in np.flatnonzero(row_checksums(digests, values) != self.checksums[rows])[:1]:
             raise EmbeddingFileError(
                 f"{self.path}, row {rows[wrong]}, sequence {digests[wrong]}: values or digest do not match "
                 "their checksum, the file was changed; remove it and run again"
             )
+        return values
 
 
 def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
@@ -192,14 +212,14 @@ def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
     matrices = {}
     for field in table.schema:
         if pa.types.is_fixed_size_list(field.type):
-            values = _whole(table[field.name]).flatten()
+            values = whole(table[field.name]).flatten()
             matrices[field.name] = values.to_numpy().reshape(-1, field.type.list_size).astype(np.float32, copy=False)
         elif pa.types.is_float32(field.type):
-            matrices[field.name] = _whole(table[field.name]).to_numpy()[:, None]
+            matrices[field.name] = whole(table[field.name]).to_numpy()[:, None]
     return matrices
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.ChunkedArray) -> pa.Array:
     # combine_chunks() copies even a single chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
