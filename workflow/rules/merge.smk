@@ -11,7 +11,10 @@ for number, group in enumerate(files.groups, 1):
             manifest="<results>/manifest.parquet",
             chunks=files.chunk_files("arrow"),
         output:
-            [files.embedding_file(sample) for sample in group],
+            [
+                directory(path) if files.rows_per_file else path
+                for path in map(files.embedding_file, group)
+            ],
         log:
             f"<logs>/merge_samples/{number}.log",
         benchmark:
@@ -26,9 +29,10 @@ for number, group in enumerate(files.groups, 1):
             bits=BITS,
             samples=arguments_in_file(f"merge.{number}"),
             chunks=arguments_in_file("chunks.arrow"),
+            parts=[f"--rows-per-file={n}" for n in [files.rows_per_file] if n],
         shell:
             "python {params.program:q} --manifest {input.manifest:q} {params.samples:q} "
-            "--chunks {params.chunks:q} > {log:q} 2>&1"
+            "--chunks {params.chunks:q} {params.parts:q} > {log:q} 2>&1"
 
     for feature in files.features:
 

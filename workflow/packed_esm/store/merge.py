@@ -40,15 +40,18 @@ class Piece(NamedTuple):
     is_last: bool
 
 
-def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Sequence[Path]) -> int:
+def merge_samples(
+    manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Sequence[Path], rows_per_file: int | None = None
+) -> int:
     """Write the embeddings of samples as Parquet, in input order, batch by batch; return their number.
 
     A batch has pieces of as many samples as fit into it, so that a chunk is opened once for all of them.
 
     Args:
         manifest_path: of all samples.
-        outs: {sample: Parquet file}.
+        outs: {sample: Parquet file, or folder of parts}.
         chunk_paths: chunk embeddings, in the order of the manifest's `chunk`.
+        rows_per_file: in a part at most; None for one file a sample.
 
     Raises:
         EmbeddingFileError: a chunk is damaged, has other settings than the rest, or lacks a record.
@@ -61,7 +64,7 @@ def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Se
     # In turns, one filled while the other is written; new memory for each batch would take a tenth of the time.
     room = itertools.cycle([chunks.room(group_rows) for _ in range(2)])
     merged, written = 0, None
-    with _Writer(outs, settings) as writer, progress_bar(None, "records", "merging") as bar:
+    with _Writer(outs, settings, rows_per_file) as writer, progress_bar(None, "records", "merging") as bar:
         for batch in _batches(_pieces(samples, group_rows), most):
             rows = pa.concat_tables([piece.rows for piece in batch]).combine_chunks()
             check_chunks(manifest_path, rows, chunk_paths)
@@ -79,8 +82,8 @@ def merge_samples(manifest_path: Path, outs: Mapping[str, Path], chunk_paths: Se
 class _Writer:
     """Write batches of pieces in a thread, while the next batch is read: writing and reading take about as long."""
 
-    def __init__(self, outs: Mapping[str, Path], settings: dict) -> None:
-        self._outs, self._settings = outs, settings
+    def __init__(self, outs: Mapping[str, Path], settings: dict, rows_per_file: int | None) -> None:
+        self._outs, self._settings, self._rows_per_file = outs, settings, rows_per_file
         self._stack, self._thread = ExitStack(), ThreadPoolExecutor(1)
 
     def __enter__(self) -> Self:
@@ -101,7 +104,9 @@ class _Writer:
             place = slice(start, start + len(piece.rows))
             start = place.stop
             if piece.is_first:
-                self._file = self._stack.enter_context(SampleWriter(self._outs[piece.sample], self._settings))
+                self._file = self._stack.enter_context(
+                    SampleWriter(self._outs[piece.sample], self._settings, self._rows_per_file)
+                )
             values = {name: matrix[place] for name, matrix in columns.items()}
             table = embedding_table(digests[place], lengths[place], values, checksums[place], ids[place], dtype)
             self._file.write(table)
