@@ -11,10 +11,7 @@ for number, group in enumerate(files.groups, 1):
             manifest="<results>/manifest.parquet",
             chunks=files.chunk_files("arrow"),
         output:
-            [
-                directory(path) if files.rows_per_file else path
-                for path in map(files.embedding_file, group)
-            ],
+            [directory(path) if files.rows_per_file else path for path in map(files.embedding_file, group)],
         log:
             f"<logs>/merge_samples/{number}.log",
         benchmark:

@@ -113,6 +113,7 @@ def test_those_options_are_all_but_the_keys_that_only_the_rules_read():
         "container",
         "residue_files",
         "rows_per_file",
+        "keep_chunks",
         "formats",
         "name",
         "reuse",

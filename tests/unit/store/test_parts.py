@@ -97,18 +97,14 @@ def test_a_part_that_is_missing_strange_or_damaged_is_named(run):
     path = merged(run, 4)
     second, content = path / "part-00002.parquet", (path / "part-00002.parquet").read_bytes()
     second.unlink()
-    with pytest.raises(
-        ValidationError, match=r"s.parquet, row 4, sequence 's8': id is 's8', but the manifest has 's4'"
-    ):
+    with pytest.raises(ValidationError, match=r"s.parquet, row 4, .*: id is 's8', but the manifest has 's4'"):
         check_file(path, rows(run))
     second.write_bytes(content[:-9])
     with pytest.raises(EmbeddingFileError, match=r"s\.parquet: not a whole Parquet file"):
         check_file(path, rows(run))
     table = pq.read_table(path / "part-00001.parquet")
     pq.write_table(table.replace_schema_metadata({"packed_esm": json.dumps({})}), second)
-    with pytest.raises(
-        EmbeddingFileError, match=r"part-00002\.parquet: .*its columns or settings are not those of part-0"
-    ):
+    with pytest.raises(EmbeddingFileError, match=r"s\.parquet: .*settings of part-00002.parquet are not"):
         list(sample_batches(path))
     for part in path.iterdir():
         part.unlink()

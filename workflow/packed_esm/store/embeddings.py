@@ -247,9 +247,8 @@ class SampleWriter:
     def __enter__(self) -> Self:
         # A stack, so that a writer that cannot even close (a full disk) leaves no file either.
         self._stack = ExitStack()
-        self._temporary = self._stack.enter_context(
-            (replacing_folder if self._rows_per_file else replacing)(self._path)
-        )
+        new = replacing_folder if self._rows_per_file else replacing
+        self._temporary = self._stack.enter_context(new(self._path))
         self._open = self._stack.enter_context(ExitStack())  # the last part
         return self
 
@@ -310,7 +309,7 @@ class SampleFile:
         self.schema_arrow = self._files[0].schema_arrow
         for part, file in zip(parts, self._files, strict=True):
             if not file.schema_arrow.equals(self.schema_arrow, check_metadata=True):
-                raise kind.damaged(part, f"its columns or settings are not those of {parts[0].name}")
+                raise kind.damaged(path, f"columns or settings of {part.name} are not those of {parts[0].name}")
             self._groups += [(file, group) for group in range(file.num_row_groups)]
         self.num_row_groups = len(self._groups)
 
