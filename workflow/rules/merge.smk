@@ -22,14 +22,15 @@ for number, group in enumerate(files.groups, 1):
             mem_mb=job_resources.merging_mb,
             runtime=job_resources.merging_minutes,
         params:
+            # In the list of samples too; here, so that a change of it reruns the rule.
+            **({"rows_per_file": files.rows_per_file} if files.rows_per_file else {}),
             program=in_clone("scripts/merge_sample.py"),
             bits=BITS,
             samples=arguments_in_file(f"merge.{number}"),
             chunks=arguments_in_file("chunks.arrow"),
-            parts=[f"--rows-per-file={n}" for n in [files.rows_per_file] if n],
         shell:
             "python {params.program:q} --manifest {input.manifest:q} {params.samples:q} "
-            "--chunks {params.chunks:q} {params.parts:q} > {log:q} 2>&1"
+            "--chunks {params.chunks:q} > {log:q} 2>&1"
 
     for feature in files.features:
 
