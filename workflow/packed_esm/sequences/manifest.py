@@ -152,6 +152,10 @@ class Manifest:
         """Yield those rows of `batches` that have an embedding."""
         return map(embedded, self.batches(sample))
 
+    def rows(self, sample: str | None = None) -> pd.DataFrame:
+        """Return the rows of `batches` in memory."""
+        return pa.concat_tables([SCHEMA.empty_table(), *self.tables(sample)]).to_pandas()
+
     def _group(self, number: int) -> pa.Table:
         """Return a row group; the last one is kept, because small samples share one."""
         if self._read is None or self._read[0] != number:
@@ -184,9 +188,7 @@ def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
         DamagedFileError: the manifest is incomplete, was changed after it was written, or has no such sample.
     """
     with Manifest(path) as manifest:
-        none = SCHEMA.empty_table().to_pandas()
-        frames = list(manifest.batches(sample))
-    return pd.concat(frames, ignore_index=True) if frames else none
+        return manifest.rows(sample)
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame, sources: Mapping[str, str]) -> None:
