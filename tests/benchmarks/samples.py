@@ -4,8 +4,9 @@
 
 Synthetic embeddings, written straight as chunk files, and a manifest of samples of 4,000 records each.
 All groups of a run are merged one after the other by the program that the rules call. The copy reads the merged files
-and writes as many, each synced as the program does it. The chunks are in the page cache. Needs 450 bytes of disk a
-record of 8 numbers, removed at the end.
+and writes as many, each synced as the program does it. Between them pyarrow writes the same tables from memory, which
+no merging can do without. The three take turns, `--rounds` times; each figure is the median. The chunks are in the page
+cache. Needs 600 bytes of disk a record of 8 numbers, removed at the end.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -31,10 +33,19 @@ from merging import processor  # noqa: E402
 from packed_esm.planning.groups import sample_groups  # noqa: E402
 from packed_esm.planning.lists import out_arguments  # noqa: E402
 from packed_esm.sequences.manifest import SCHEMA, manifest_writer  # noqa: E402
-from packed_esm.store.embeddings import write_chunk  # noqa: E402
+from packed_esm.store.embeddings import SampleWriter, open_sample, sample_settings, write_chunk  # noqa: E402
 
 SETTINGS = {"model": "random", "layers": [6], "pooling": ["mean"], "tokens_per_pack": 32768}
 ROWS_OF_A_CHUNK = 62_500
+FIGURES = (
+    "merge_seconds",
+    "merge_cpu_seconds",
+    "peak_mb",
+    "write_seconds",
+    "write_cpu_seconds",
+    "copy_seconds",
+    "copy_cpu_seconds",
+)
 
 
 def digests_of(numbers: np.ndarray) -> list[str]:
@@ -70,56 +81,79 @@ def write_samples(path: Path, samples: list[str], of_each: int, chunks: int) -> 
             write(pa.Table.from_arrays(arrays, schema=SCHEMA))
 
 
-def merge(folder: Path, samples: list[str], chunks: list[Path], fasta: Path, growth: float) -> tuple[float, float]:
-    """Merge all groups with the program; return (seconds, largest memory in MiB).
+def merge(
+    folder: Path, samples: list[str], chunks: list[Path], fasta: Path, growth: float
+) -> tuple[float, float, float]:
+    """Merge all groups with the program; return (seconds, CPU seconds, largest memory in MiB).
 
     The groups are those of samples that all have the FASTA file `fasta`, of `growth` bytes merged for each of its own.
     """
     (folder / "chunks.txt").write_text("".join(f"{path}\n" for path in chunks))
     outs = {sample: str(folder / "merged" / f"{sample}.parquet") for sample in samples}
     program, common = str(ROOT / "workflow/scripts/merge_sample.py"), ["--manifest", str(folder / "manifest")]
-    seconds, peak = 0.0, 0.0
+    seconds, cpu, peak = 0.0, 0.0, 0.0
     for group in sample_groups(dict.fromkeys(samples, str(fasta)), growth):
         words = out_arguments({sample: outs[sample] for sample in group})
         (folder / "group.txt").write_text("".join(f"{word}\n" for word in words))
         lists = [f"@{folder / 'group.txt'}", "--chunks", f"@{folder / 'chunks.txt'}"]
         one = measure("merge_sample", len(group), [sys.executable, program, *common, *lists], folder)
-        seconds, peak = seconds + one.seconds, max(peak, one.peak_mb)
-    return seconds, peak
+        seconds, cpu, peak = seconds + one.seconds, cpu + one.cpu_seconds, max(peak, one.peak_mb)
+    return seconds, cpu, peak
 
 
-def copy(source: Path, target: Path) -> float:
-    """Copy the files of a folder, each synced; return seconds."""
+def write_again(source: Path, target: Path) -> tuple[float, float]:
+    """Write the tables of a folder's files from memory; return (seconds, CPU seconds) without reading them."""
     target.mkdir()
-    start = time.perf_counter()
+    seconds, cpu = 0.0, 0.0
+    for path in sorted(source.iterdir()):
+        settings, tables = sample_settings(path), []
+        with open_sample(path) as file:
+            tables = [file.read_row_group(i).combine_chunks() for i in range(file.num_row_groups)]
+        start, begun = time.perf_counter(), time.process_time()
+        with SampleWriter(target / path.name, settings) as writer:
+            for table in tables:
+                writer.write(table)
+        seconds, cpu = seconds + time.perf_counter() - start, cpu + time.process_time() - begun
+    return seconds, cpu
+
+
+def copy(source: Path, target: Path) -> tuple[float, float]:
+    """Copy the files of a folder, each synced; return (seconds, CPU seconds)."""
+    target.mkdir()
+    start, begun = time.perf_counter(), time.process_time()
     for path in sorted(source.iterdir()):
         with path.open("rb") as one, (target / path.name).open("wb") as other:
             shutil.copyfileobj(one, other, 2**20)
             other.flush()
             os.fsync(other.fileno())
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - begun
 
 
-def run(folder: Path, count: int, of_each: int, width: int) -> dict:
+def run(folder: Path, count: int, of_each: int, width: int, rounds: int) -> dict:
     """Return the row of a number of samples."""
     samples = [f"s{i}" for i in range(count)]
     chunks = write_chunks(folder, count * of_each, width)
     write_samples(folder / "manifest", samples, of_each, len(chunks))
     fasta = folder / "s.fasta"
     fasta.write_bytes(b"x" * of_each)
-    seconds, peak = merge(folder, samples, chunks, fasta, 4 * width)
-    size = sum(path.stat().st_size for path in (folder / "merged").iterdir())
-    copying = copy(folder / "merged", folder / "copied")
+    found = []
+    for _ in range(rounds):
+        for name in ("merged", "written", "copied"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        merging = merge(folder, samples, chunks, fasta, 4 * width)
+        writing = write_again(folder / "merged", folder / "written")
+        found.append((*merging, *writing, *copy(folder / "merged", folder / "copied")))
+    medians = dict(zip(FIGURES, map(statistics.median, zip(*found, strict=True)), strict=True))
     return {
         "samples": count,
         "width": width,
         "records": count * of_each,
         "chunks": len(chunks),
-        "gigabytes": size / 1e9,
-        "merge_seconds": seconds,
-        "copy_seconds": copying,
-        "merge_of_copy": seconds / copying,
-        "peak_mb": peak,
+        "gigabytes": sum(path.stat().st_size for path in (folder / "merged").iterdir()) / 1e9,
+        **medians,
+        "merge_of_copy": statistics.median(merging / copying for merging, *_, copying, _ in found),
+        "merge_of_write": statistics.median(merging / writing for merging, _, _, writing, *_ in found),
+        "rounds": rounds,
         "processor": processor(),
         "commit": commit(),
     }
@@ -130,18 +164,25 @@ def main() -> None:
     parser.add_argument("--samples", nargs="+", type=int, default=[500, 5000])
     parser.add_argument("--records", type=int, default=4000, help="of each sample")
     parser.add_argument("--width", type=int, default=8, help="numbers of an embedding")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
-    print("| samples | records | GB | merging, s | copying, s | ratio | memory (MiB) |\n|---|---|---|---|---|---|---|")
+    print(
+        "| samples | records | GB | merging, s (CPU) | writing from memory, s (CPU) | copying, s (CPU) | of writing | "
+        "of copying | memory (MiB) |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for count in args.samples:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            row = run(Path(folder), count, args.records, args.width)
+            row = run(Path(folder), count, args.records, args.width, args.rounds)
         rows.append(row)
+        times = (
+            f"{row[f'{what}_seconds']:.1f} ({row[f'{what}_cpu_seconds']:.1f})" for what in ("merge", "write", "copy")
+        )
         print(
-            f"| {row['samples']:,} | {row['records']:,} | {row['gigabytes']:.1f} | {row['merge_seconds']:.1f} | "
-            f"{row['copy_seconds']:.1f} | {row['merge_of_copy']:.1f} | {row['peak_mb']:,.0f} |",
+            f"| {row['samples']:,} | {row['records']:,} | {row['gigabytes']:.1f} | {' | '.join(times)} | "
+            f"{row['merge_of_write']:.1f} | {row['merge_of_copy']:.1f} | {row['peak_mb']:,.0f} |",
             flush=True,
         )
     if args.json:

@@ -151,6 +151,7 @@ CHANGES = {
     "the path of the sample sheet is written absolutely": lambda folder: [((f"samples={folder}/samples.tsv",), ())],
     "`color_by`": configured(color_by="OX"),
     "`residue_files`": configured(residue_files="linked"),
+    "`rows_per_file`": configured(rows_per_file="4"),
     "`formats`": configured(formats="[npy, h5]"),
     "`metadata`, or what it names": metadata,
     "`validation.sequences`": configured(validation="{sequences: 5}"),

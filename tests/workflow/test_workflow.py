@@ -383,7 +383,7 @@ def test_logs_benchmarks_and_the_page_are_left(cold_project):
     folder = project.folder
     assert "residues/s" in (folder / "logs/demo/embed_chunk/1-of-1.log").read_text()
     assert "rejected" in (folder / "logs/demo/chunk_fasta.log").read_text()
-    assert (folder / "benchmarks/demo/embed_chunk/1-of-1.tsv").exists()
+    assert (folder / "benchmarks/demo/validate.tsv").exists()
     page = (folder / "results/demo/report.html").read_text()
     assert "Validation passed" in page and page.count("data:image/png;base64,") == 6
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page

@@ -62,6 +62,11 @@ def residue_arguments(wildcards, output):
     return arguments.residue_arguments(files) + arguments.storage_arguments(settings)
 
 
+def until_read(paths):
+    """Return sequences or embeddings of chunks as an output; Snakemake removes them after the last job that reads them."""
+    return paths if settings["keep_chunks"] else temp(paths)
+
+
 def until_merged(paths):
     """Return the residue files of a chunk as an output; Snakemake removes them once they are copied."""
     return paths if results.has_linked_residues else temp(paths)

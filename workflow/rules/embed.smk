@@ -75,13 +75,11 @@ rule embed_chunk:
         reuse=ancient(earlier_results),
         earlier="<results>/earlier.json",
     output:
-        embeddings="<results>/chunks/{scatteritem}.arrow",
+        embeddings=until_read("<results>/chunks/{scatteritem}.arrow"),
         stats="<results>/chunks/{scatteritem}.json",
         residues=until_merged(collect("<results>/chunks/{{scatteritem}}.{feature}.h5", feature=results.features)),
     log:
         "<logs>/embed_chunk/{scatteritem}.log",
-    benchmark:
-        "<benchmarks>/embed_chunk/{scatteritem}.tsv"
     conda:
         EMBED_ENV
     threads: embed_threads

@@ -11,7 +11,7 @@ for number, group in enumerate(files.groups, 1):
             manifest="<results>/manifest.parquet",
             chunks=files.chunk_files("arrow"),
         output:
-            [files.embedding_file(sample) for sample in group],
+            [directory(path) if files.rows_per_file else path for path in map(files.embedding_file, group)],
         log:
             f"<logs>/merge_samples/{number}.log",
         benchmark:
@@ -22,6 +22,8 @@ for number, group in enumerate(files.groups, 1):
             mem_mb=job_resources.merging_mb,
             runtime=job_resources.merging_minutes,
         params:
+            # In the list of samples too; here, so that a change of it reruns the rule.
+            **({"rows_per_file": files.rows_per_file} if files.rows_per_file else {}),
             program=in_clone("scripts/merge_sample.py"),
             bits=BITS,
             samples=arguments_in_file(f"merge.{number}"),

@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def export(args: argparse.Namespace) -> None:
     from packed_esm.errors import OptionError
-    from packed_esm.store.export import sequences_of_samples
+    from packed_esm.store.export import with_sequences
 
     for option, path in paths_of_a_sample(args) if len(args.sample) > 1 else ():
         if EACH not in str(path):
@@ -66,8 +66,10 @@ def export(args: argparse.Namespace) -> None:
             )
     if args.residues and not args.pt:
         raise OptionError("--residues: the values are written to the files of --pt; name its folder too")
-    sequences = sequences_of_samples(args.manifest, args.sample, args.chunks) if args.h5 or args.skbio else {}
-    for sample in args.sample:
+    without = ((sample, {}) for sample in args.sample)
+    for sample, sequences in (
+        with_sequences(args.manifest, args.sample, args.chunks) if args.h5 or args.skbio else without
+    ):
         export_one(args, sample, sequences)
 
 

@@ -20,8 +20,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--chunks", nargs="+", type=Path, required=True, help="outputs of embed_chunk.py, in chunk order"
     )
     parser.add_argument(
-        "--out", type=Path, nargs="+", action="extend", required=True, help="Parquet file of each sample, in order"
+        "--out",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="Parquet file of each sample, or folder of parts, in order",
     )
+    parser.add_argument("--rows-per-file", type=int, help="write folders of parts with at most that many proteins each")
     return parser
 
 
@@ -30,7 +36,7 @@ def merge(args: argparse.Namespace) -> None:
         from packed_esm.store.merge import merge_samples
 
     outs = _program.paired(args.sample, args.out, "--sample", "--out")
-    rows = merge_samples(args.manifest, outs, args.chunks)
+    rows = merge_samples(args.manifest, outs, args.chunks, args.rows_per_file)
     print(f"embeddings: {rows}, samples: {len(outs)}")
 
 

@@ -108,6 +108,25 @@ def test_the_new_are_in_one_chunk_and_each_other_chunk_in_a_few_row_groups(secon
     assert sum(map(len, groups)) <= 8 + 2 and places.groups(CHUNKS[0], Path("other.parquet")) is None
 
 
+def test_a_folder_of_parts_is_searched_as_one_file(tmp_path, embedded, second):
+    """Its rows are counted over all parts; a copy has the bytes of a copy from one file."""
+    parts = tmp_path / "embeddings" / "s.parquet"
+    parts.parent.mkdir()
+    made = embedded.parents[1]
+    arrows = [made / chunk.replace("fasta", "arrow") for chunk in CHUNKS]
+    merge.merge_samples(made / "m.parquet", {"s": parts}, arrows, rows_per_file=12)
+    assert len([*parts.iterdir()]) == 4
+    other = Run(tmp_path / "other", SEQUENCES, [parts])
+    of_parts, of_file = other.look_up(), second.look_up()
+    assert {*of_parts.groups(CHUNKS[1], parts)} < {*range(4)}
+    for chunk in CHUNKS[1:]:
+        assert of_parts.have_all(chunk)
+        other.copy(chunk, of_parts)
+        second.copy(chunk, of_file)
+        arrow = chunk.replace("fasta", "arrow")
+        assert (other.folder / arrow).read_bytes() == (second.folder / arrow).read_bytes()
+
+
 def test_copies_are_those_of_a_run_without_earlier_results_byte_for_byte(second, tmp_path, monkeypatch):
     plain = Run(tmp_path / "plain", SEQUENCES)
     for chunk in CHUNKS:

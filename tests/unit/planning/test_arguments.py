@@ -112,6 +112,8 @@ def test_those_options_are_all_but_the_keys_that_only_the_rules_read():
         "per_residue",
         "container",
         "residue_files",
+        "rows_per_file",
+        "keep_chunks",
         "formats",
         "name",
         "reuse",

@@ -190,6 +190,8 @@ def test_every_key_is_of_a_stage_or_known_to_be_of_none(here):
         "reuse",
         "formats",
         "residue_files",
+        "rows_per_file",
+        "keep_chunks",
         "validation.repeat",
         "weights",
     }

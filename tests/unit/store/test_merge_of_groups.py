@@ -1,5 +1,6 @@
 """A group of samples is merged in one pass over the chunks, and each file has the bytes that it has alone."""
 
+import errno
 from functools import partial
 
 import h5py
@@ -11,7 +12,7 @@ from packed_esm.errors import EmbeddingFileError
 from packed_esm.outputs.forms import Form
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.manifest import SCHEMA, write_manifest
-from packed_esm.store import merge, merge_residues
+from packed_esm.store import embeddings, merge, merge_residues
 from packed_esm.store.embeddings import ChunkFile, write_chunk
 from packed_esm.store.residues import ResidueWriter
 
@@ -61,9 +62,34 @@ def test_embeddings_of_a_group_have_the_bytes_of_each_sample_alone(run, monkeypa
 
 def test_a_chunk_is_opened_once_for_the_samples_that_fit_into_a_batch(run, monkeypatch):
     opened = []
-    monkeypatch.setattr(merge, "ChunkFile", lambda path: opened.append(path.name) or ChunkFile(path))
+    monkeypatch.setattr(merge, "ChunkFile", lambda path, **of: opened.append(path.name) or ChunkFile(path, **of))
     merged(run, merge.merge_samples, "arrow", ROWS, "together")
     assert sorted(opened) == ["0.arrow", "0.arrow", "1.arrow", "2.arrow"]  # the first also for its columns
+
+
+def test_the_texts_of_a_chunk_are_checked_once_and_its_rows_each_time(run, monkeypatch):
+    checked = []
+    monkeypatch.setattr(merge, "BATCH_BYTES", 16)
+    monkeypatch.setattr(embeddings, "check_whole", lambda table, kind, path: checked.append(path.name))
+    merged(run, merge.merge_samples, "arrow", ROWS, "together")
+    assert sorted(checked) == ["0.arrow", "1.arrow", "2.arrow"]
+    chunk = ChunkFile(run / "1.arrow")
+    values = {"mean_6": chunk.columns["mean_6"] + 1}
+    digests, checksums = chunk.digests(np.arange(4)), chunk.checksums.copy()
+    write_chunk(run / "1.arrow", digests, LENGTHS[4:8], values, SETTINGS, checksums)
+    with pytest.raises(EmbeddingFileError, match=r"1\.arrow, row \d, sequence SQ.*: values or digest do not match"):
+        merged(run, merge.merge_samples, "arrow", ROWS, "together")
+
+
+def test_an_error_while_a_batch_is_written_ends_merging_and_leaves_no_file_of_the_sample(run, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(merge, "BATCH_BYTES", 48)
+    monkeypatch.setattr(merge.SampleWriter, "write", full)
+    with pytest.raises(OSError, match=r"s\.arrow"):
+        merged(run, merge.merge_samples, "arrow", ROWS, "together")
+    assert list((run / "together").iterdir()) == []
 
 
 @pytest.mark.parametrize("open_files", [1, 2, 100])

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from packed_esm.system.arrow import array_of_numbers, array_of_texts
+from packed_esm.system.arrow import array_of_numbers, array_of_texts, bytes_of_texts
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ def test_texts_are_those_of_pyarrow(values):
     array = array_of_texts(values)
     array.validate(full=True)
     assert array.equals(pa.array(values, pa.string()))
+
+
+@pytest.mark.parametrize("texts", [[], ["", ""], ["SQ.a", "SQ.b", "SQ.c"], ["a", "bcd", ""], ["é", "ab"]])
+def test_bytes_of_texts_are_those_of_each_also_of_a_part(texts):
+    want = [text.encode() for text in texts]
+    assert bytes_of_texts(array_of_texts(texts)) == want
+    assert bytes_of_texts(array_of_texts(["first", *texts, "last"])[1 : len(texts) + 1]) == want

@@ -113,13 +113,13 @@ def _places(manifest: Path, chunks: Sequence[str], files: Sequence[Path], scratc
 def _row_groups(files: Sequence[Path]) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Return the place of the first row of each row group, int64, and its numbers (file, row group)."""
     starts, numbers = [], []
-    for file, path in enumerate(files):
-        metadata = pq.read_metadata(path)
+    for number, path in enumerate(files):
         row = 0
-        for group in range(metadata.num_row_groups):
-            starts.append((file << ROW_BITS) + row)
-            numbers.append((file, group))
-            row += metadata.row_group(group).num_rows
+        with open_sample(path) as file:
+            for group in range(file.num_row_groups):
+                starts.append((number << ROW_BITS) + row)
+                numbers.append((number, group))
+                row += file.metadata.row_group(group).num_rows
     return np.array(starts, np.int64), numbers
 
 

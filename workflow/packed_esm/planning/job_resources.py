@@ -156,8 +156,9 @@ class JobResources:
 
 
 def _size(*paths: str) -> int:
-    """Return the bytes of files."""
-    return sum(Path(path).stat().st_size for path in paths)
+    """Return the bytes of files, and of those in folders."""
+    files = (part for path in map(Path, paths) for part in (path.iterdir() if path.is_dir() else [path]))
+    return sum(file.stat().st_size for file in files)
 
 
 def embedding_threads(cores: int | None, gpus: int) -> int:

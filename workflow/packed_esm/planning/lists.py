@@ -33,9 +33,11 @@ def argument_lists(results: Results, earlier: Iterable[str]) -> dict[str, list[s
     }
     for ending in ("fasta", "arrow", "json", *(f"{feature}.h5" for feature in results.features)):
         lists[f"chunks.{ending}"] = list(map(path_argument, results.chunk_files(ending)))
+    parts = [f"--rows-per-file={results.rows_per_file}"] if results.rows_per_file else []
     for number, group in enumerate(results.groups, 1):
         lists[f"samples.{number}"] = ["--sample", *group]
-        lists[f"merge.{number}"] = out_arguments({sample: results.embedding_file(sample) for sample in group})
+        paths = {sample: results.embedding_file(sample) for sample in group}
+        lists[f"merge.{number}"] = out_arguments(paths) + parts
         for feature in results.features:
             paths = {sample: results.residue_file(sample, feature) for sample in group}
             lists[f"merge.{feature}.{number}"] = out_arguments(paths)

@@ -71,6 +71,11 @@ class Results:
         """Whether the files for each residue are links to those of the chunks."""
         return self.settings["residue_files"] == "linked"
 
+    @property
+    def rows_per_file(self) -> int | None:
+        """Most rows in a part of a sample's embeddings; None if they are one file."""
+        return None if self.settings["rows_per_file"] == "none" else self.settings["rows_per_file"]
+
     def residue_values(self) -> list[str]:
         """Return the files that values of each residue lie in."""
         if not self.has_linked_residues:
@@ -78,7 +83,7 @@ class Results:
         return [path for feature in self.features for path in self.chunk_files(f"{feature}.h5")]
 
     def embedding_file(self, sample: str) -> str:
-        """Return the path of the embeddings of a sample."""
+        """Return the path of the embeddings of a sample: a file, or a folder of parts."""
         return f"{self.folder}/embeddings/{sample}.parquet"
 
     def residue_file(self, sample: str, feature: str) -> str:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from ..store.embeddings import FIXED_TYPES, embedding_columns, sample_batches
+from ..store.embeddings import FIXED_TYPES, embedding_columns, sample_batches, sample_schema
 from .colours import Colouring
 from .figures import View, legend_entries, plot_message, plot_points
 from .projection import COMPONENTS, MIN_POINTS, principal_components, umap_points
@@ -113,8 +112,7 @@ def _component_views(scores: np.ndarray, share: np.ndarray) -> list[View]:
 
 def _first_column(path: Path) -> tuple[str, int]:
     """Return name and width of the first embedding column of a sample."""
-    schema = pq.read_schema(path)
-    field = next(field for field in schema if field.name not in FIXED_TYPES)
+    field = next(field for field in sample_schema(path) if field.name not in FIXED_TYPES)
     return field.name, getattr(field.type, "list_size", 1)
 
 
@@ -123,7 +121,8 @@ def _read_column(paths: Sequence[Path], name: str, width: int, rows: np.ndarray)
     matrix, start, filled = np.empty((len(rows), width), np.float32), 0, 0
     for path in paths:
         for table in sample_batches(path, columns=[name]):
-            values = embedding_columns(table)[name][rows[(rows >= start) & (rows < start + len(table))] - start]
+            first, last = np.searchsorted(rows, [start, start + len(table)])
+            values = embedding_columns(table)[name][rows[first:last] - start]
             matrix[filled : filled + len(values)] = values
             start, filled = start + len(table), filled + len(values)
     return matrix[:filled]

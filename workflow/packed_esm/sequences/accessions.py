@@ -23,10 +23,16 @@ A version (`.1`) is part of NCBI's accession. Names without an accession (`pir||
 
 import re
 
+import numpy as np
+import pyarrow as pa
+
+from ..system.arrow import array_of_texts
+
 # UniProtKB's headers, isoforms included.
 _UNIPROT = re.compile(r"(?:sp|tr)\|([A-Z0-9]+(?:-[0-9]+)?)\|")
 # NCBI's `database|accession|name`, in which the name may be empty, perhaps after a GenInfo number.
-_NCBI = re.compile(r"(?:gi\|[0-9]+\|)?(?:ref|gb|emb|dbj|sp|tr|pir|prf|tpg|tpe|tpd|gpp|nat)\|([^|]+)\|")
+_DATABASES = ("ref", "gb", "emb", "dbj", "sp", "tr", "pir", "prf", "tpg", "tpe", "tpd", "gpp", "nat")
+_NCBI = re.compile(rf"(?:gi\|[0-9]+\|)?(?:{'|'.join(_DATABASES)})\|([^|]+)\|")
 _NCBI_PDB = re.compile(r"(?:gi\|[0-9]+\|)?pdb\|([^|]+)\|([^|]*)")
 _PDB_ENTRY = re.compile(r"([0-9][0-9A-Za-z]{3}_[0-9]+)\|Chains?$")
 
@@ -44,3 +50,21 @@ def accession_of(record_id: str) -> str:
     if match := _NCBI_PDB.match(record_id):
         return "_".join(filter(None, match.groups()))
     return record_id
+
+
+def accessions_of(record_ids: pa.StringArray) -> pa.StringArray:
+    """Return `accession_of` each id; without a loop for `database|accession|name` and for ids without `|`."""
+    import pyarrow.compute as pc  # here, because embed jobs import this module and do not call this
+
+    fields = pc.split_pattern(record_ids, "|", max_splits=2)
+    starts, counts = fields.offsets.to_numpy()[:-1], np.diff(fields.offsets)
+    three = np.flatnonzero(counts == 3)
+    database, accession = fields.values.take(starts[three]), fields.values.take(starts[three] + 1)
+    plain = three[pc.and_(pc.is_in(database, pa.array(_DATABASES)), pc.not_equal(accession, ""))]
+    is_plain = np.zeros(len(starts), np.int32)
+    is_plain[plain] = 1
+    found = fields.values.take(starts + is_plain)
+    if not (others := counts > 1 + 2 * is_plain).any():
+        return found
+    others = pa.array(others)
+    return pc.replace_with_mask(found, others, array_of_texts(map(accession_of, record_ids.filter(others).to_pylist())))

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import duckdb
 
+from ..system.files import parquet_parts
+
 log = logging.getLogger(__name__)
 
-# A place is a number: the file, then the row in it.
+# A place is a number: the file, then the row in it, or in all parts of it.
 ROW_BITS = 40
 KEY = "md5_number(digest)"  # 16 bytes for the 35 of a digest
 
@@ -24,10 +26,13 @@ def find_known(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> 
     """
     connection.execute("CREATE TABLE known (key UHUGEINT, place BIGINT)")
     for number, path in enumerate(paths):
+        first = number << ROW_BITS
         try:
-            # A path is a pattern to DuckDB, and `key=value` in it a column.
-            file = connection.read_parquet(glob.escape(str(path)), file_row_number=True, hive_partitioning=False)
-            file.project(f"{KEY}, {number << ROW_BITS} + file_row_number").insert_into("known")
+            for part in parquet_parts(path):
+                # A path is a pattern to DuckDB, and `key=value` in it a column.
+                file = connection.read_parquet(glob.escape(str(part)), file_row_number=True, hive_partitioning=False)
+                file.project(f"{KEY}, {first} + file_row_number").insert_into("known")
+                first += file.count("*").fetchall()[0][0]
         except duckdb.OutOfMemoryException:
             raise
         except (duckdb.Error, UnicodeEncodeError) as error:

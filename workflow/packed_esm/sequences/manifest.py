@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..system.arrow import ARROW_ERRORS, check_whole
@@ -121,7 +122,7 @@ class Manifest:
         """Names of the samples, in order, also of those without records."""
         return list(self._counted)
 
-    def batches(self, sample: str | None = None) -> Iterator[pd.DataFrame]:
+    def tables(self, sample: str | None = None) -> Iterator[pa.Table]:
         """Yield the rows of one sample, or of all, in order, a row group at a time; no other row group is decoded.
 
         Raises:
@@ -139,13 +140,21 @@ class Manifest:
             table = self._group(group)
             table = table.slice(max(0, start - offset), min(stop - offset, len(table)) - max(0, start - offset))
             _count(table, counted)
-            yield table.to_pandas()
+            yield table
         if counted != wanted:
             raise MANIFEST.damaged(self._path, "its rows do not match their checksums, it was changed")
+
+    def batches(self, sample: str | None = None) -> Iterator[pd.DataFrame]:
+        """Yield the rows of `tables` as frames."""
+        return (table.to_pandas() for table in self.tables(sample))
 
     def embedded(self, sample: str | None = None) -> Iterator[pd.DataFrame]:
         """Yield those rows of `batches` that have an embedding."""
         return map(embedded, self.batches(sample))
+
+    def rows(self, sample: str | None = None) -> pd.DataFrame:
+        """Return the rows of `batches` in memory."""
+        return pa.concat_tables([SCHEMA.empty_table(), *self.tables(sample)]).to_pandas()
 
     def _group(self, number: int) -> pa.Table:
         """Return a row group; the last one is kept, because small samples share one."""
@@ -179,9 +188,7 @@ def read_manifest(path: Path, sample: str | None = None) -> pd.DataFrame:
         DamagedFileError: the manifest is incomplete, was changed after it was written, or has no such sample.
     """
     with Manifest(path) as manifest:
-        none = SCHEMA.empty_table().to_pandas()
-        frames = list(manifest.batches(sample))
-    return pd.concat(frames, ignore_index=True) if frames else none
+        return manifest.rows(sample)
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame, sources: Mapping[str, str]) -> None:
@@ -205,6 +212,12 @@ def fasta_sha256(path: Path) -> dict[str, str]:
 def embedded(manifest: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that have an embedding, in input order."""
     return manifest[manifest.status != REJECTED]
+
+
+def embedded_rows(table: pa.Table) -> pa.Table:
+    """Return `embedded` of a table; the table itself if none of its rows is rejected."""
+    is_kept = pc.not_equal(table["status"], REJECTED)
+    return table if pc.all(is_kept).as_py() else table.filter(is_kept)
 
 
 def _stored(path: Path, file: pq.ParquetFile, key: bytes) -> dict:

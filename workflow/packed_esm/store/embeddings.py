@@ -3,13 +3,18 @@
 Both have `digest`, `length`, one fixed-size list for each pooling and layer (`mean_33`), of float32 or as the setting
 `pooled_dtype` says, a float32 `log_likelihood` where it is included, and `checksum`: the crc32 of the digest and the
 row's values as float32. The job that computes the values makes the checksum, and every later file copies it, so that a
-changed value or a shifted row is noticed. The file of a sample begins with the record's `id` and `accession`.
+changed value or a shifted row is noticed. The file of a sample begins with the record's `id` and `accession`. With
+`rows_per_file` a sample is a folder of such files, of the name that its file would have.
 """
 
+import itertools
+import shutil
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +22,16 @@ import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError, NonFiniteError
 from ..outputs.columns import column_names
-from ..sequences.accessions import accession_of
-from ..system.arrow import ARROW_ERRORS, array_of_numbers, array_of_texts, check_whole
-from ..system.files import FileKind, replacing
+from ..sequences.accessions import accessions_of
+from ..system.arrow import ARROW_ERRORS, array_of_numbers, as_texts, bytes_of_texts, check_whole
+from ..system.files import FileKind, parquet_parts, replacing, replacing_folder
 from .settings import from_metadata, to_metadata
 
 BATCH_ROWS = 4096  # rows held at a time when a file is read in batches
+CACHED_BYTES = 2**18  # of rows that are copied and checked before the next, so that they stay in the cache
 CHUNK_FILE = FileKind("file of chunk embeddings", ARROW_ERRORS, EmbeddingFileError)
 SAMPLE_FILE = FileKind("Parquet file of embeddings", ARROW_ERRORS, EmbeddingFileError)
+PART = "part-{:05}.parquet"  # from 1, in a folder of parts
 NAMES = ("id", "accession")  # of a record, in the file of a sample; files of older versions have no accession
 FIXED_TYPES = {
     **dict.fromkeys((*NAMES, "digest"), pa.string()),
@@ -33,18 +40,25 @@ FIXED_TYPES = {
 }
 
 
-def row_checksums(digests: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def row_checksums(digests: Sequence[str] | pa.StringArray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the crc32 of each digest followed by its row of every column, uint32 [n]."""
-    checksums = np.empty(len(digests), dtype=np.uint32)
+    texts = as_texts(digests)
+    checksums = np.empty(len(texts), dtype=np.uint32)
     matrices = [np.ascontiguousarray(matrix, dtype="<f4") for matrix in columns.values()]
-    for start in range(0, len(digests), BATCH_ROWS):
-        some = slice(start, start + BATCH_ROWS)
-        values = map(zlib.crc32, "\n".join(digests[some]).encode("ascii").split(b"\n"))
+    step = rows_in_cache(columns)
+    for start in range(0, len(texts), step):
+        some = slice(start, start + step)
+        values = map(zlib.crc32, bytes_of_texts(texts[some]))
         for matrix in matrices:
             rows = matrix[some].view(f"V{4 * matrix.shape[1]}").ravel().tolist()  # as bytes, sooner than row by row
             values = map(zlib.crc32, rows, values)
         checksums[some] = list(values)
     return checksums
+
+
+def rows_in_cache(columns: Mapping[str, np.ndarray]) -> int:
+    """Return the number of rows of `columns` whose values are CACHED_BYTES in float32."""
+    return max(1, CACHED_BYTES // (4 * max(1, sum(matrix.shape[1] for matrix in columns.values()))))
 
 
 def vector_dtype(settings: Mapping) -> type[np.floating]:
@@ -75,11 +89,11 @@ def in_dtype(columns: Mapping[str, np.ndarray], settings: Mapping, names: Sequen
 
 
 def embedding_table(
-    digests: Sequence[str],
+    digests: Sequence[str] | pa.StringArray,
     lengths: Sequence[int],
     columns: Mapping[str, np.ndarray],
     checksums: np.ndarray,
-    ids: Sequence[str] | None = None,
+    ids: Sequence[str] | pa.StringArray | None = None,
     dtype: type[np.floating] = np.float32,
 ) -> pa.Table:
     """Return the table of embeddings; ids and accessions come first, if given.
@@ -90,9 +104,11 @@ def embedding_table(
         ids: of the records.
         dtype: of the vectors.
     """
-    names = {} if ids is None else {"id": ids, "accession": [accession_of(record_id) for record_id in ids]}
-    arrays: dict[str, pa.Array] = {name: pa.array(values, pa.string()) for name, values in names.items()}
-    arrays["digest"] = array_of_texts(digests)
+    arrays: dict[str, pa.Array] = {}
+    if ids is not None:
+        arrays["id"] = as_texts(ids)
+        arrays["accession"] = accessions_of(arrays["id"])
+    arrays["digest"] = as_texts(digests)
     arrays["length"] = array_of_numbers(np.asarray(lengths, np.int32))
     for name, matrix in columns.items():
         width = matrix.shape[1]
@@ -157,34 +173,44 @@ def chunk_settings(path: Path) -> dict:
 
 
 class ChunkFile:
-    """A chunk's embeddings, memory-mapped: `columns` {name: float32 [n, E]}, `checksums` uint32 [n], `settings`."""
+    """A chunk's embeddings, memory-mapped: `columns` {name: float32 [n, E]}, `checksums` uint32 [n], `settings`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        is_checked: whether this process has opened it before; then its digests are not read again.
+    """
+
+    def __init__(self, path: Path, is_checked: bool = False) -> None:
         self.path = path
         with CHUNK_FILE.reading(path):
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         self.settings = schema_settings(table.schema, CHUNK_FILE, path)
-        check_whole(table, CHUNK_FILE, path)
-        self._digests = _whole(table["digest"])
+        if not is_checked:
+            check_whole(table, CHUNK_FILE, path)
+        self._digests = whole(table["digest"])
         self.checksums = table["checksum"].to_numpy()
         self.columns = embedding_columns(table)
 
     def __len__(self) -> int:
         return len(self._digests)
 
-    def digests(self, rows: np.ndarray) -> list[str]:
+    def digests(self, rows: np.ndarray) -> pa.StringArray:
         """Return the digests of `rows`."""
-        return self._digests.take(pa.array(rows)).to_pylist()
+        return self._digests.take(array_of_numbers(rows))
 
-    def check_rows(self, rows: np.ndarray) -> None:
-        """Raise EmbeddingFileError for the first of `rows` whose values or digest do not match their checksum."""
-        digests = self.digests(rows)
-        seen = row_checksums(digests, {name: matrix[rows] for name, matrix in self.columns.items()})
-        for wrong in np.flatnonzero(seen != self.checksums[rows])[:1]:
+    def values(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return {name: float32 [n, E]} of `rows`.
+
+        Raises:
+            EmbeddingFileError: the values or the digest of a row do not match its checksum; the message has the first.
+        """
+        digests, values = self.digests(rows), {name: matrix[rows] for name, matrix in self.columns.items()}
+        for wrong in np.flatnonzero(row_checksums(digests, values) != self.checksums[rows])[:1]:
             raise EmbeddingFileError(
                 f"{self.path}, row {rows[wrong]}, sequence {digests[wrong]}: values or digest do not match "
                 "their checksum, the file was changed; remove it and run again"
             )
+        return values
 
 
 def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
@@ -192,52 +218,70 @@ def embedding_columns(table: pa.Table) -> dict[str, np.ndarray]:
     matrices = {}
     for field in table.schema:
         if pa.types.is_fixed_size_list(field.type):
-            values = _whole(table[field.name]).flatten()
+            values = whole(table[field.name]).flatten()
             matrices[field.name] = values.to_numpy().reshape(-1, field.type.list_size).astype(np.float32, copy=False)
         elif pa.types.is_float32(field.type):
-            matrices[field.name] = _whole(table[field.name]).to_numpy()[:, None]
+            matrices[field.name] = whole(table[field.name]).to_numpy()[:, None]
     return matrices
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.ChunkedArray) -> pa.Array:
     # combine_chunks() copies even a single chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 class SampleWriter:
-    """Write the embeddings of a sample as Parquet, batch by batch; a context manager that renames at the end."""
+    """Write the embeddings of a sample as Parquet, batch by batch; a context manager that renames at the end.
 
-    def __init__(self, path: Path, settings: dict) -> None:
-        self._path = path
+    Args:
+        path: of the file, or of the folder of parts.
+        settings: of the embeddings.
+        rows_per_file: in a part at most; None for one file.
+    """
+
+    def __init__(self, path: Path, settings: dict, rows_per_file: int | None = None) -> None:
+        self._path, self._rows_per_file = path, rows_per_file
         self._metadata = to_metadata(settings)
-        self._writer: pq.ParquetWriter | None = None
+        self._parts, self._room = 0, 0  # parts begun, rows that the last one still takes
 
-    def __enter__(self) -> "SampleWriter":
+    def __enter__(self) -> Self:
         # A stack, so that a writer that cannot even close (a full disk) leaves no file either.
         self._stack = ExitStack()
-        self._temporary = self._stack.enter_context(replacing(self._path))
+        new = replacing_folder if self._rows_per_file else replacing
+        self._temporary = self._stack.enter_context(new(self._path))
+        self._open = self._stack.enter_context(ExitStack())  # the last part
         return self
 
     def write(self, table: pa.Table) -> None:
-        """Append one row group."""
+        """Append one row group; one more for each further part that it goes into."""
         table = table.replace_schema_metadata(self._metadata)
-        if self._writer is None:
-            # Vectors do not compress (less than a tenth) and have no repeats for a dictionary. Statistics would let a
-            # reader leave out rows, and nothing checks them.
-            text = {*NAMES, "digest"}
-            self._writer = self._stack.enter_context(
-                pq.ParquetWriter(
-                    self._temporary,
-                    table.schema,
-                    compression={n: "zstd" if n in text else "none" for n in _leaf_names(table.schema)},
-                    use_dictionary=False,
-                    write_statistics=False,
-                )
-            )
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        while not self._parts or len(table):
+            if not self._room:
+                self._begin_part(table.schema)
+            now, table = table[: self._room], table[self._room :]
+            self._writer.write_table(now, row_group_size=max(1, len(now)))
+            self._room -= len(now)
 
-    def __exit__(self, *error: object) -> bool | None:
-        return self._stack.__exit__(*error)
+    def _begin_part(self, schema: pa.Schema) -> None:
+        self._open.close()
+        self._parts += 1
+        self._room = self._rows_per_file or sys.maxsize
+        # Vectors do not compress (less than a tenth) and have no repeats for a dictionary. Statistics would let a
+        # reader leave out rows, and nothing checks them.
+        text = {*NAMES, "digest"}
+        writer = pq.ParquetWriter(
+            self._temporary / PART.format(self._parts) if self._rows_per_file else self._temporary,
+            schema,
+            compression={name: "zstd" if name in text else "none" for name in _leaf_names(schema)},
+            use_dictionary=False,
+            write_statistics=False,
+        )
+        self._writer = self._open.enter_context(writer)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool | None:
+        if kind is None and not self._rows_per_file and self._path.is_dir():
+            shutil.rmtree(self._path)  # the parts of before, which a file cannot replace
+        return self._stack.__exit__(kind, *error)
 
 
 def _leaf_names(schema: pa.Schema) -> list[str]:
@@ -245,15 +289,63 @@ def _leaf_names(schema: pa.Schema) -> list[str]:
     return [f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name for field in schema]
 
 
-def open_sample(path: Path, kind: FileKind = SAMPLE_FILE) -> pq.ParquetFile:
-    """Return a sample's Parquet file to read in batches, a context manager.
+class SampleFile:
+    """The embeddings of a sample, open to read: a Parquet file, or a folder of parts that are read as one file.
+
+    Attributes:
+        schema_arrow: of the first part; that of each other part is equal.
+        num_row_groups: of all parts.
+    """
+
+    def __init__(self, path: Path, kind: FileKind) -> None:
+        self._stack, self._groups = ExitStack(), []
+        parts = parquet_parts(path)
+        if not parts:
+            raise kind.damaged(path, "a folder without parts")
+        with self._stack as stack, kind.reading(path):
+            # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
+            self._files = [stack.enter_context(pq.ParquetFile(part, pre_buffer=False)) for part in parts]
+            self._stack = stack.pop_all()
+        self.schema_arrow = self._files[0].schema_arrow
+        for part, file in zip(parts, self._files, strict=True):
+            if not file.schema_arrow.equals(self.schema_arrow, check_metadata=True):
+                raise kind.damaged(path, f"columns or settings of {part.name} are not those of {parts[0].name}")
+            self._groups += [(file, group) for group in range(file.num_row_groups)]
+        self.num_row_groups = len(self._groups)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @property
+    def metadata(self) -> Self:
+        """For `metadata.row_group`, as of a pq.ParquetFile."""
+        return self
+
+    def row_group(self, number: int) -> pq.RowGroupMetaData:
+        """Return the metadata of a row group."""
+        file, group = self._groups[number]
+        return file.metadata.row_group(group)
+
+    def read_row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a row group; all columns, or the given ones."""
+        file, group = self._groups[number]
+        return file.read_row_group(group, columns=columns)
+
+    def iter_batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield all rows in order, so many at a time; fewer at the end of a part."""
+        return itertools.chain.from_iterable(file.iter_batches(rows, columns=columns) for file in self._files)
+
+
+def open_sample(path: Path, kind: FileKind = SAMPLE_FILE) -> SampleFile:
+    """Return a sample's Parquet file, or folder of parts, to read in batches, a context manager.
 
     Raises:
-        EmbeddingFileError: not a whole Parquet file.
+        EmbeddingFileError: not a whole Parquet file, or a part that does not belong to the others.
     """
-    with kind.reading(path):
-        # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
-        return pq.ParquetFile(path, pre_buffer=False)
+    return SampleFile(path, kind)
 
 
 def sample_settings(path: Path) -> dict:
@@ -271,8 +363,8 @@ def sample_schema(path: Path) -> pa.Schema:
     Raises:
         EmbeddingFileError: not a whole Parquet file.
     """
-    with SAMPLE_FILE.reading(path):
-        return pq.read_schema(path)
+    with open_sample(path) as file:
+        return file.schema_arrow
 
 
 def sample_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -1,10 +1,12 @@
 """Write a sample in the formats of other programs, in one pass over its Parquet file; each row is checked."""
 
+import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,8 @@ import pyarrow as pa
 
 from ..errors import OptionError
 from ..sequences.chunk_sequences import read_sequences
-from ..sequences.manifest import Manifest, embedded, read_manifest
-from ..sequences.metadata import Metadata, match_metadata
+from ..sequences.manifest import Manifest, embedded
+from ..sequences.metadata import match_metadata
 from ..system.files import file_identity
 from ..system.progress import progress_bar
 from .embeddings import embedding_columns, sample_schema, sample_settings, vector_dtype
@@ -22,6 +24,8 @@ from .integrity import checked_batches
 from .settings import SETTINGS_KEY, to_metadata
 
 log = logging.getLogger(__name__)
+
+HELD_RESIDUES = 2**27  # of sequences in memory, which take 2 to 3.5 times as many bytes
 
 
 def export_sample(
@@ -65,7 +69,7 @@ def export_sample(
     rows, known = _read_rows(manifest_path, name, metadata)
     texts: list[str] = []
     if h5 or skbio:
-        sequences = sequences_of_samples(manifest_path, [name], chunks) if sequences is None else sequences
+        _, sequences = next(with_sequences(manifest_path, [name], chunks)) if sequences is None else (name, sequences)
         texts = [sequences[digest] for digest in rows["digest"]]
     sample = _sample(embeddings, rows, texts, known)
     _check_columns(embeddings, sample, [column for column, _ in (*h5, *npy, *skbio)])
@@ -91,8 +95,12 @@ def export_sample(
     return start
 
 
-def sequences_of_samples(manifest_path: Path, samples: Iterable[str], chunks: Sequence[Path]) -> dict[str, str]:
-    """Return {digest: sequence} of the records of samples; each chunk is read once.
+def with_sequences(
+    manifest_path: Path, samples: Iterable[str], chunks: Sequence[Path]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (sample, {digest: sequence} of its records, and perhaps of others).
+
+    A chunk is read once for as many samples as have HELD_RESIDUES, or for one that has more.
 
     Args:
         manifest_path: of all samples.
@@ -103,10 +111,23 @@ def sequences_of_samples(manifest_path: Path, samples: Iterable[str], chunks: Se
         FastaError: a chunk cannot be read, or lacks a sequence.
         OptionError: chunks are missing.
     """
+    held: list[str] = []
     wanted: dict[str, int] = {}
+    residues = 0
     with Manifest(manifest_path) as manifest:
-        for rows in (embedded(part) for sample in samples for part in manifest.batches(sample)):
+        for sample in samples:
+            rows = embedded(manifest.rows(sample))
+            if held and residues + rows["length"].sum() > HELD_RESIDUES:
+                yield from zip(held, itertools.repeat(_sequences(wanted, chunks)))
+                held, wanted, residues = [], {}, 0
+            held.append(sample)
             wanted |= zip(rows["digest"], rows["chunk"], strict=True)
+            residues += rows["length"].sum()
+    yield from zip(held, itertools.repeat(_sequences(wanted, chunks)))
+
+
+def _sequences(wanted: Mapping[str, int], chunks: Sequence[Path]) -> dict[str, str]:
+    """Return {digest: sequence}; `wanted` is {digest: number of its chunk}."""
     needed = max(wanted.values(), default=-1) + 1
     if len(chunks) < needed:
         raise OptionError(
@@ -119,22 +140,37 @@ def sequences_of_samples(manifest_path: Path, samples: Iterable[str], chunks: Se
 
 def _read_rows(manifest_path: Path, name: str, sheet: Path | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Return a sample's rows of the manifest that have an embedding, and their metadata."""
+    manifest = manifest_path, tuple(file_identity(manifest_path) or ())
     if not sheet:
-        return embedded(read_manifest(manifest_path, name)).sort_values("position"), {}
-    files = [(path, tuple(file_identity(path) or ())) for path in (manifest_path, sheet)]
-    rows, metadata = _matched(*files)
-    chosen = (rows["sample"] == name).to_numpy()
-    return rows[chosen], {column: metadata.values(column)[chosen] for column in metadata.sheet.columns}
+        return embedded(_opened(*manifest).rows(name)).sort_values("position"), {}
+    matched = _matched(manifest, (sheet, tuple(file_identity(sheet) or ())))
+    place = matched.places.get(name, [])
+    return matched.rows.iloc[place], {column: values[place] for column, values in matched.columns.items()}
 
 
 @lru_cache(1)  # for the samples of a group
-def _matched(manifest: tuple[Path, tuple], sheet: tuple[Path, tuple]) -> tuple[pd.DataFrame, Metadata]:
+def _opened(path: Path, identity: tuple) -> Manifest:  # noqa: ARG001 - a changed file is opened again
+    return Manifest(path)
+
+
+class _Matched(NamedTuple):
+    """The rows of all samples that have an embedding, their metadata by column, and the places of each sample."""
+
+    rows: pd.DataFrame
+    columns: dict[str, np.ndarray]
+    places: dict[str, np.ndarray]
+
+
+@lru_cache(1)  # for the samples of a group
+def _matched(manifest: tuple[Path, tuple], sheet: tuple[Path, tuple]) -> _Matched:
     """Return the rows of all samples and their metadata: the sheet may have none of one sample.
 
     The files are given with their identities, so that those of a changed file are read again.
     """
-    rows = embedded(read_manifest(manifest[0])).sort_values("position")
-    return rows, match_metadata(rows, sheet[0])
+    rows = embedded(_opened(*manifest).rows()).sort_values("position")
+    metadata = match_metadata(rows, sheet[0])
+    columns = {column: metadata.values(column) for column in metadata.sheet.columns}
+    return _Matched(rows, columns, rows.groupby("sample").indices)
 
 
 def _sample(embeddings: Path, rows: pd.DataFrame, sequences: list[str], known: dict[str, np.ndarray]) -> Sample:

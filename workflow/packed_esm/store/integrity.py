@@ -11,7 +11,7 @@ from ..errors import ValidationError
 from ..sequences.accessions import accession_of
 from ..sequences.manifest import Rows, fasta_sha256
 from ..system.files import read_json, sha256
-from .embeddings import embedding_columns, row_checksums, sample_batches, sample_settings
+from .embeddings import embedding_columns, row_checksums, sample_batches, sample_settings, whole
 from .settings import differences
 
 ROWS_AT_ONCE = 2**16
@@ -95,7 +95,7 @@ def _check_identity(path: Path, start: int, table: pa.Table, expected: pd.DataFr
 
 def _check_values(path: Path, start: int, table: pa.Table) -> None:
     columns = embedding_columns(table)
-    wrong = row_checksums(table["digest"].to_pylist(), columns) != table["checksum"].to_numpy()
+    wrong = row_checksums(whole(table["digest"]), columns) != table["checksum"].to_numpy()
     infinite = ~np.logical_and.reduce([np.isfinite(matrix).all(axis=1) for matrix in columns.values()])
     for row in np.flatnonzero(wrong | infinite)[:1]:
         problem = "does not match its checksum, it was changed or moved" if wrong[row] else "is not finite"

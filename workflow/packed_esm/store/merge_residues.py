@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import pandas as pd
+import pyarrow as pa
 
 from ..system.progress import progress_bar
 from .hdf5 import NewFile, new_hdf5, write_attribute
@@ -51,9 +52,13 @@ def merge_residues(
     merged, samples = 0, rows_of_samples(manifest_path, outs)
     settings, feature = common_settings(chunk_paths, residue_settings), residue_feature(chunk_paths[0])
     with progress_bar(None, "records", "merging") as bar:
-        while some := {name: pd.concat([NO_ROWS, *parts]) for name, parts in itertools.islice(samples, OPEN_FILES)}:
-            rows = pd.concat([rows.assign(name=dataset_names(rows["id"].tolist())) for rows in some.values()])
-            check_chunks(manifest_path, rows, chunk_paths)
+        while some := {
+            name: pa.concat_tables([NO_ROWS, *parts]) for name, parts in itertools.islice(samples, OPEN_FILES)
+        }:
+            table = pa.concat_tables(some.values())
+            check_chunks(manifest_path, table, chunk_paths)
+            names = (dataset_names(rows["id"].to_pylist()) for rows in some.values())
+            rows = table.to_pandas().assign(name=list(itertools.chain.from_iterable(names)))
             with ExitStack() as stack:
                 files = {sample: stack.enter_context(new_hdf5(outs[sample], **FORMAT)) for sample in some}
                 for file in files.values():

@@ -39,3 +39,18 @@ def check_whole(table: pa.Table, kind: FileKind, path: Path) -> None:
             parts = [*parts, *(part.values for part in parts)]
         if any(part.null_count for part in parts):
             raise kind.damaged(path, f"values of its column {name} are missing")
+
+
+def as_texts(values: Iterable[str] | pa.StringArray) -> pa.StringArray:
+    """Return values as an Arrow array of strings; one that is an array already is not copied."""
+    return values if isinstance(values, pa.Array) else array_of_texts(values)
+
+
+def bytes_of_texts(texts: pa.StringArray) -> list[bytes]:
+    """Return each text in UTF-8; texts of one length, as digests are, take a fraction of the time."""
+    _, offsets, content = texts.buffers()
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1] if len(texts) else ()
+    lengths = np.diff(ends)
+    if not len(texts) or not lengths[0] or (lengths != lengths[0]).any():
+        return texts.cast(pa.binary()).to_pylist()
+    return np.frombuffer(content, f"V{lengths[0]}", len(texts), ends[0]).tolist()

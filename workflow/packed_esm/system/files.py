@@ -314,3 +314,8 @@ def open_text(path: str | Path) -> TextIO:
 
 
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+def parquet_parts(path: Path) -> list[Path]:
+    """Return the Parquet files of a sample in order: the file itself, or the parts in the folder."""
+    return sorted(path.glob("*.parquet"), key=lambda part: (len(part.name), part.name)) if path.is_dir() else [path]

@@ -15,7 +15,7 @@ from ..embedding.embedder import Embedder
 from ..embedding.options import EmbedOptions, StorageOptions
 from ..errors import ValidationError
 from ..outputs.table import MEASURES, POOLINGS, SEQUENCE_MEASURES
-from ..sequences.manifest import Manifest, embedded, read_manifest
+from ..sequences.manifest import Manifest, embedded
 from ..store.embeddings import sample_settings
 from ..store.integrity import check_file, check_sources, read_stats
 from ..store.residue_checks import check_residues
@@ -58,8 +58,8 @@ def validate(
     with Manifest(manifest_path) as manifest:
         for sample, _, path in samples:
             check_file(path, candidates.among(manifest.embedded(sample)))
-    for (sample, feature), path in residues.items():
-        check_residues(path, sample, embedded(read_manifest(manifest_path, sample)), feature)
+        for (sample, feature), path in residues.items():
+            check_residues(path, sample, embedded(manifest.rows(sample)), feature)
     digest = start_digest(Path(embedding.model), read_digests(stats_paths))
     embedder = _same_embedder([path for _, _, path in samples], list(residues.values()), embedding, digest)
     stats = read_stats(stats_paths, embedder.settings)

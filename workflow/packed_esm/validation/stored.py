@@ -14,7 +14,7 @@ from ..errors import ValidationError
 from ..outputs.forms import StoredValues
 from ..sequences.alphabet import first_residues, invalid_characters, normalise, refget_digest, replace_invalid
 from ..sequences.fasta import read_records
-from ..sequences.manifest import ACCEPTED, embedded, read_manifest
+from ..sequences.manifest import ACCEPTED, Manifest, embedded
 from ..store.embeddings import embedding_columns, sample_batches, sample_settings
 from ..store.names import dataset_names
 from ..store.residues import RESIDUE_FILE, open_residues, residue_settings, stored_values
@@ -54,7 +54,7 @@ def read_rows(samples: Sequence[tuple[str, Path, Path]], chosen: pd.DataFrame) -
     stored: dict[str, np.ndarray] = {}
     for sample, _, path in samples:
         wanted = {r.id: r.Index for r in chosen[chosen["sample"] == sample].itertuples()}
-        for table in sample_batches(path):
+        for table in sample_batches(path) if wanted else ():
             hits = [(i, wanted[name]) for i, name in enumerate(table["id"].to_pylist()) if name in wanted]
             if not hits:
                 continue
@@ -100,17 +100,18 @@ def read_stored(
         EmbeddingFileError: a file is damaged.
     """
     found: list[dict[str, StoredValues]] = [{} for _ in range(len(chosen))]
-    for (sample, feature), path in residues.items():
-        of_sample = chosen[chosen["sample"] == sample]
-        if of_sample.empty:
-            continue
-        ids = embedded(read_manifest(manifest_path, sample))["id"].tolist()
-        names = dict(zip(ids, dataset_names(ids), strict=True))
-        with open_residues(path) as file:
-            for record in of_sample.itertuples():
-                name = names[record.id]
-                with RESIDUE_FILE.reading(path):
-                    found[record.Index][feature] = stored_values(file[name])
+    with Manifest(manifest_path) as manifest:
+        for (sample, feature), path in residues.items():
+            of_sample = chosen[chosen["sample"] == sample]
+            if of_sample.empty:
+                continue
+            ids = embedded(manifest.rows(sample))["id"].tolist()
+            names = dict(zip(ids, dataset_names(ids), strict=True))
+            with open_residues(path) as file:
+                for record in of_sample.itertuples():
+                    name = names[record.id]
+                    with RESIDUE_FILE.reading(path):
+                        found[record.Index][feature] = stored_values(file[name])
     options = [StorageOptions.of_file(residue_settings(path))[0] for path in residues.values()]
     forms = forms_of({feature for _, feature in residues}, options[0]) if options else {}
     return Stored(read_rows(samples, chosen), found, sample_settings(samples[0][2]), forms)
