@@ -191,18 +191,24 @@ def _gather(rows: pa.Table, chunks: Chunks, room: dict[str, np.ndarray]) -> tupl
     """
     columns = {name: matrix[: len(rows)] for name, matrix in room.items()}
     checksums = np.empty(len(rows), np.uint32)
-    number_of, row_of = rows[CHUNK].to_numpy(), rows[ROW].to_numpy()
+    number_of = rows[CHUNK].to_numpy()
     order = np.argsort(number_of, kind="stable")
     numbers, starts = np.unique(number_of[order], return_index=True)
-    step = rows_in_cache(columns)
     for number, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=bool(len(rows))):
-        chunk = chunks.open(number)
-        _check_identity(chunk, rows, places)
-        for some in (places[start : start + step] for start in range(0, len(places), step)):
-            for name, values in chunk.values(row_of[some]).items():
-                columns[name][some] = values
-            checksums[some] = chunk.checksums[row_of[some]]
+        _copy_rows(chunks.open(number), rows, places, columns, checksums)  # which closes it before the next is opened
     return columns, checksums
+
+
+def _copy_rows(
+    chunk: ChunkFile, rows: pa.Table, places: np.ndarray, columns: dict[str, np.ndarray], checksums: np.ndarray
+) -> None:
+    """Copy the values of records in `places` of `rows`, which are all of one chunk, to these places of the columns."""
+    _check_identity(chunk, rows, places)
+    row_of, step = rows[ROW].to_numpy(), rows_in_cache(columns)
+    for some in (places[start : start + step] for start in range(0, len(places), step)):
+        for name, values in chunk.values(row_of[some]).items():
+            columns[name][some] = values
+        checksums[some] = chunk.checksums[row_of[some]]
 
 
 def _check_identity(chunk: ChunkFile, rows: pa.Table, places: np.ndarray) -> None:
