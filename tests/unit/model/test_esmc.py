@@ -101,6 +101,7 @@ def test_contacts_and_int8_are_refused_by_name(folder):
         ({"num_hidden_layers": 4}, "num_hidden_layers is 4, but it has tensors of 3 layers"),
         ({"num_attention_heads": 7}, "num_attention_heads is 7, which gives no heads"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "only rope_type 'default'"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling is .*; only rope_type 'default'"),
         ({"hidden_size": "64"}, "hidden_size is '64', not a whole number"),
     ],
 )
@@ -119,8 +120,11 @@ def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, name):
         load_esm2(tmp_path / "esmc_small.pth")
 
 
-def test_rope_theta_of_the_config_is_used(theirs, tmp_path):
-    folder = save_esmc(theirs, tmp_path / "small", rope_parameters={"rope_type": "default", "rope_theta": 500.0})
+@pytest.mark.parametrize(
+    "fields", [{"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}, {"rope_theta": 500.0}]
+)
+def test_rope_theta_of_the_config_is_used(theirs, tmp_path, fields):
+    folder = save_esmc(theirs, tmp_path / "small", **{"rope_parameters": None} | fields)
     want, _ = alone(type(theirs).from_pretrained(folder), tokens := random_tokens([60])[0])
     got = ESM2WithFlashAttention(load_esm2(folder), "cpu").forward_packed(*pack([tokens]))["representations"][3]
     assert relative_l2(got, want[3]) <= 2e-6

@@ -71,14 +71,20 @@ def _of_folder(folder: Path, mapped: bool) -> tuple[Shape, float, State]:
             raise CheckpointError(f"{path}: its {field} is {config[field]!r}; an ESM C has {only!r}")
     limits = (LIMITS["num_layers"], LIMITS["embed_dim"], LIMITS["attention_heads"])
     sizes = [whole_number(path, *given) for given in zip(FIELDS, map(config.get, FIELDS), limits, strict=True)]
-    rope = config.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise CheckpointError(f"{path}: rope_parameters is {rope!r}; only rope_type 'default' is supported")
-    theta = positive_number(path, "rope_theta", rope.get("rope_theta", 10000.0))
+    theta = _rope_theta(path, config)
     check_residue_ids(folder)
     named = ((name.removeprefix("esmc."), one) for name, one in folder_tensors(folder, mapped).items())
     state = {name: one for name, one in named if not _UNUSED.fullmatch(name)}
     return Shape(*sizes, token_dropout=False, fields=FIELDS), theta, state
+
+
+def _rope_theta(path: Path, config: dict) -> float:
+    """Return the base of the frequencies; transformers before version 5 wrote `rope_theta` and `rope_scaling`."""
+    field = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    rope = config.get(field) or {}
+    if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise CheckpointError(f"{path}: {field} is {rope!r}; only rope_type 'default' is supported")
+    return positive_number(path, "rope_theta", rope.get("rope_theta", config.get("rope_theta", 10000.0)))
 
 
 def _of_pth(path: Path, mapped: bool) -> tuple[Shape, float, State]:
