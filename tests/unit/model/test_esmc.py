@@ -13,6 +13,8 @@ from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import CheckpointError, OptionError
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
+from packed_esm.model.esmc.reference import load as load_reference
+from packed_esm.validation.reference_model import stream_layers
 
 LAYERS = [0, 1, 2, 3]
 
@@ -59,6 +61,14 @@ def test_the_layers_of_the_reference_are_what_the_blocks_leave(theirs):
     for hook in hooks:
         hook.remove()
     assert len(seen) == len(hidden) and all(torch.equal(one, other) for one, other in zip(seen, hidden, strict=True))
+
+
+def test_the_reference_has_the_same_outputs_if_its_layers_are_streamed(folder):
+    reference, tokens = load_reference(folder), random_tokens([30])[0]
+    want = reference.outputs(tokens, LAYERS)
+    got = stream_layers(reference, torch.device("cpu")).outputs(tokens, LAYERS)
+    assert torch.equal(got["logits"], want["logits"])
+    assert all(torch.equal(got["representations"][layer], want["representations"][layer]) for layer in LAYERS)
 
 
 def test_a_pth_of_evolutionaryscale_is_the_same_model(theirs, folder, tmp_path):

@@ -24,6 +24,11 @@ class Reference(nn.Module):
         super().__init__()
         self.model = model.float().eval()
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The blocks, which are streamed where the model does not fit."""
+        return self.model.esmc.layers
+
     @torch.inference_mode()
     def outputs(self, tokens: np.ndarray, layers: Sequence[int]) -> dict:
         """Return {"representations": {layer: fp32 [T, E]}, "logits": fp32 [T, 64]} of one sequence, [T] tokens.
