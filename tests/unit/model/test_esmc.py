@@ -1,6 +1,7 @@
 """ESM C: packed rows against transformers' own model, its two kinds of checkpoints, and what it does not have."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -121,13 +122,44 @@ def test_a_config_that_does_not_fit_is_named(theirs, tmp_path, change, message):
         load_esm2(folder)
 
 
-@pytest.mark.parametrize("name", ["transformer.blocks.1.attn.q_ln.weight", "transformer.blocks.2.ffn.1.weight"])
-def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, name):
-    tensors = pth_of(theirs)
-    del tensors[name]
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        (r"transformer\.blocks\.1\.attn\.q_ln\.weight", r"layers\.1\.self_attn\.q_norm\.weight"),
+        (r"transformer\.blocks\.2\.ffn\.1\.weight", r"layers\.2\.mlp\.gate_proj\.weight is missing"),
+        (r".*\.ffn\.1\.weight", r"layers\.0\.mlp\.gate_proj\.weight is missing"),
+        (r"sequence_head\.0\.weight", r"1 missing tensors .*, lm_head\.dense\.weight"),
+        (r"embed\.weight", "do not contain an embedding"),
+    ],
+)
+def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, pattern, named):
+    tensors = {name: one for name, one in pth_of(theirs).items() if not re.fullmatch(pattern, name)}
     torch.save(tensors, tmp_path / "esmc_small.pth")
-    with pytest.raises(CheckpointError, match=r"missing|gate_proj"):
+    with pytest.raises(CheckpointError, match=named):
         load_esm2(tmp_path / "esmc_small.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transformer.norm.bias": torch.ones(128)}, r"1 extra tensors .*, norm\.bias"),
+        ({"transformer.blocks.0.ffn.1.weight": torch.ones(2)}, r"gate_proj\.weight is of shape \[1\], not \[1, 128\]"),
+        ({"encoder.sequence_embed.weight": torch.ones(1)}, "encoder.sequence_embed.weight is no tensor of an ESM C"),
+    ],
+)
+def test_a_pth_with_more_or_other_tensors_is_refused(theirs, tmp_path, changes, message):
+    torch.save(pth_of(theirs) | changes, tmp_path / "esmc_small.pth")
+    with pytest.raises(CheckpointError, match=message):
+        load_esm2(tmp_path / "esmc_small.pth")
+
+
+def test_a_pth_without_lm_head_has_embeddings_and_a_reference(theirs, tmp_path):
+    path, tokens = tmp_path / "bare.pth", random_tokens([9])
+    torch.save({name: one for name, one in pth_of(theirs).items() if "sequence_head" not in name}, path)
+    base = load_esm2(path)
+    got = ESM2WithFlashAttention(base, "cpu").forward_packed(*pack(tokens))["representations"][3]
+    want = load_reference(path).outputs(tokens[0], [3])["representations"][3]
+    assert "lm_head" in base.absent_heads and relative_l2(got, want) <= 2e-6
 
 
 @pytest.mark.parametrize(
