@@ -100,8 +100,14 @@ def test_published_names_are_found_in_the_cache_of_hugging_face(tmp_path, monkey
     assert shape.parameters == pytest.approx(575e6, rel=0.01)
 
 
-def test_a_missing_package_of_the_reference_is_named_with_its_remedy():
+def test_a_missing_or_old_package_of_the_reference_is_named_with_its_remedy():
     families.FAMILIES[0].require_reference()
     missing = families.Family("Toy", "toy_family", "no-such-package>=2", model_type="toy")
     with pytest.raises(MissingPackageError, match="Toy is compared with no-such-package, .*; pip install 'no-such-pa"):
         missing.require_reference()
+    old = families.Family("Toy", "toy_family", "transformers>=999", model_type="toy")
+    with pytest.raises(
+        MissingPackageError, match="transformers, whose version here is .*; pip install 'transformers>="
+    ):
+        old.require_reference()
+    families.Family("Toy", "toy_family", "transformers>=0.999", model_type="toy").require_reference()
