@@ -292,7 +292,7 @@ MUTATIONS = [
     ("ESM C", "residual scale of 48 layers", "model/esmc/checkpoint.py", "math.sqrt(len(self.layers) / 36)", "math.sqrt(len(self.layers) / 48)"),
     ("ESM C", "up before gate in a .pth", "model/esmc/checkpoint.py", '"ffn.1": ("mlp.gate_proj", "mlp.up_proj")', '"ffn.1": ("mlp.up_proj", "mlp.gate_proj")'),
     ("ESM C", "another vocabulary accepted", "model/esmc/checkpoint.py", "    check_residue_ids(folder)\n", ""),
-    ("ESM C", "rope_theta ignored", "model/esmc/checkpoint.py", 'rope.get("rope_theta", 10000.0))', "10000.0)"),
+    ("ESM C", "rope_theta ignored", "model/esmc/checkpoint.py", 'rope.get("rope_theta", config.get("rope_theta", 10000.0)))', "10000.0)"),
     ("ESM C", "absent LM head gives values", "model/esmc/checkpoint.py", "torch.full(one.shape, torch.nan)", "torch.zeros(one.shape)"),
     ("ESM C", "compared with another family's reference", "validation/comparison.py", 'family.module("reference").load if family else load_reference', "load_reference"),
     ("ESM C", "q and k normed a row too far", "kernels/triton_ops.py", "place = row * 3 * WIDTH + which * WIDTH + column\n    x =", "place = row * 3 * WIDTH + column\n    x ="),

@@ -13,7 +13,7 @@ from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import check_layers, find_model, results_name, shape_of
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
-from packed_esm.errors import MissingPackageError, OptionError
+from packed_esm.errors import CheckpointError, MissingPackageError, OptionError
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store.merge import merge_samples
@@ -83,6 +83,29 @@ def test_families_are_known_by_config_and_by_names_of_tensors(tmp_path, demo):
     assert family_at(tmp_path / "esm2.pt") is None and has_contact_head(folder) is False
 
 
+def test_an_adapter_of_esm_c_is_refused_with_the_remedy(tmp_path):
+    base, adapter = save_esmc(random_esmc(num_layers=1), tmp_path / "base"), tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    save_file({"base_model.model.x.lora_A.weight": torch.ones(1, 1)}, adapter / "adapter_model.safetensors")
+    for read in (load_esm2, lambda path: layer_count(str(path), path)):
+        with pytest.raises(
+            CheckpointError, match="adapter: an adapter of .*base, whose model_type is 'esmc'; .* merge"
+        ):
+            read(adapter)
+
+
+def test_a_folder_without_config_is_left_to_the_check_of_its_files(tmp_path):
+    assert family_at(tmp_path) is None and has_contact_head(tmp_path)
+    with pytest.raises(CheckpointError, match="no config.json"):
+        load_esm2(tmp_path)
+
+
+def test_a_pth_that_is_missing_is_a_path_and_gives_its_name_to_results():
+    assert str(find_model("weights/esmc_300m.pth")) == "weights/esmc_300m.pth"
+    assert results_name("weights/esmc_300m_2024_12_v0.pth") == "esmc_300m_2024_12_v0"
+
+
 def test_published_names_are_found_in_the_cache_of_hugging_face(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OptionError, match="fetch it there with hf download biohub/ESMC-300M"):
@@ -100,8 +123,14 @@ def test_published_names_are_found_in_the_cache_of_hugging_face(tmp_path, monkey
     assert shape.parameters == pytest.approx(575e6, rel=0.01)
 
 
-def test_a_missing_package_of_the_reference_is_named_with_its_remedy():
+def test_a_missing_or_old_package_of_the_reference_is_named_with_its_remedy():
     families.FAMILIES[0].require_reference()
     missing = families.Family("Toy", "toy_family", "no-such-package>=2", model_type="toy")
     with pytest.raises(MissingPackageError, match="Toy is compared with no-such-package, .*; pip install 'no-such-pa"):
         missing.require_reference()
+    old = families.Family("Toy", "toy_family", "transformers>=999", model_type="toy")
+    with pytest.raises(
+        MissingPackageError, match="transformers, whose version here is .*; pip install 'transformers>="
+    ):
+        old.require_reference()
+    families.Family("Toy", "toy_family", "transformers>=0.999", model_type="toy").require_reference()

@@ -4,10 +4,10 @@ A family is one folder of code, described in docs/families.md. Nothing here impo
 """
 
 import importlib
-import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from .errors import MissingPackageError
@@ -30,7 +30,7 @@ class Family:
     Attributes:
         name: for messages.
         package: the importable name of its folder, whose modules `checkpoint` and `reference` have `load`.
-        reference: the package that its results are compared with, as pip asks for it.
+        reference: the package that its results are compared with, as pip asks for it: NAME, or NAME>=5.24.
         model_type: in config.json of a Hugging Face folder.
         layer_name: regular expression of the names of tensors in a file, with the number of the layer as its group.
         published: {name: model}.
@@ -53,12 +53,23 @@ class Family:
         return re.match(r"[\w-]+", self.reference)[0]
 
     def require_reference(self) -> None:
-        """Raise MissingPackageError if the package of the reference is missing; it is not imported."""
-        if importlib.util.find_spec(self.reference_package.replace("-", "_")) is None:
-            raise MissingPackageError(
-                f"{self.name} is compared with {self.reference_package}, which is not installed; "
-                f"pip install '{self.reference}'"
-            )
+        """Raise MissingPackageError if the package of the reference is missing or too old; it is not imported."""
+        least = self.reference.partition(">=")[2]
+        try:
+            found = version(self.reference_package)
+        except PackageNotFoundError:
+            problem = "which is not installed"
+        else:
+            if _numbers(found) >= _numbers(least):
+                return
+            problem = f"whose version here is {found}"
+        raise MissingPackageError(
+            f"{self.name} is compared with {self.reference_package}, {problem}; pip install '{self.reference}'"
+        )
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)[:2]]
 
 
 FAMILIES = [

@@ -1,6 +1,7 @@
 """ESM C: packed rows against transformers' own model, its two kinds of checkpoints, and what it does not have."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import CheckpointError, OptionError
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
+from packed_esm.model.esmc.reference import load as load_reference
+from packed_esm.validation.reference_model import stream_layers
 
 LAYERS = [0, 1, 2, 3]
 
@@ -61,6 +64,14 @@ def test_the_layers_of_the_reference_are_what_the_blocks_leave(theirs):
     assert len(seen) == len(hidden) and all(torch.equal(one, other) for one, other in zip(seen, hidden, strict=True))
 
 
+def test_the_reference_has_the_same_outputs_if_its_layers_are_streamed(folder):
+    reference, tokens = load_reference(folder), random_tokens([30])[0]
+    want = reference.outputs(tokens, LAYERS)
+    got = stream_layers(reference, torch.device("cpu")).outputs(tokens, LAYERS)
+    assert torch.equal(got["logits"], want["logits"])
+    assert all(torch.equal(got["representations"][layer], want["representations"][layer]) for layer in LAYERS)
+
+
 def test_a_pth_of_evolutionaryscale_is_the_same_model(theirs, folder, tmp_path):
     path = tmp_path / "esmc_small.pth"
     torch.save(pth_of(theirs), path)
@@ -101,6 +112,7 @@ def test_contacts_and_int8_are_refused_by_name(folder):
         ({"num_hidden_layers": 4}, "num_hidden_layers is 4, but it has tensors of 3 layers"),
         ({"num_attention_heads": 7}, "num_attention_heads is 7, which gives no heads"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "only rope_type 'default'"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling is .*; only rope_type 'default'"),
         ({"hidden_size": "64"}, "hidden_size is '64', not a whole number"),
     ],
 )
@@ -110,17 +122,51 @@ def test_a_config_that_does_not_fit_is_named(theirs, tmp_path, change, message):
         load_esm2(folder)
 
 
-@pytest.mark.parametrize("name", ["transformer.blocks.1.attn.q_ln.weight", "transformer.blocks.2.ffn.1.weight"])
-def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, name):
-    tensors = pth_of(theirs)
-    del tensors[name]
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        (r"transformer\.blocks\.1\.attn\.q_ln\.weight", r"layers\.1\.self_attn\.q_norm\.weight"),
+        (r"transformer\.blocks\.2\.ffn\.1\.weight", r"layers\.2\.mlp\.gate_proj\.weight is missing"),
+        (r".*\.ffn\.1\.weight", r"layers\.0\.mlp\.gate_proj\.weight is missing"),
+        (r"sequence_head\.0\.weight", r"1 missing tensors .*, lm_head\.dense\.weight"),
+        (r"embed\.weight", "do not contain an embedding"),
+    ],
+)
+def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, pattern, named):
+    tensors = {name: one for name, one in pth_of(theirs).items() if not re.fullmatch(pattern, name)}
     torch.save(tensors, tmp_path / "esmc_small.pth")
-    with pytest.raises(CheckpointError, match=r"missing|gate_proj"):
+    with pytest.raises(CheckpointError, match=named):
         load_esm2(tmp_path / "esmc_small.pth")
 
 
-def test_rope_theta_of_the_config_is_used(theirs, tmp_path):
-    folder = save_esmc(theirs, tmp_path / "small", rope_parameters={"rope_type": "default", "rope_theta": 500.0})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transformer.norm.bias": torch.ones(128)}, r"1 extra tensors .*, norm\.bias"),
+        ({"transformer.blocks.0.ffn.1.weight": torch.ones(2)}, r"gate_proj\.weight is of shape \[1\], not \[1, 128\]"),
+        ({"encoder.sequence_embed.weight": torch.ones(1)}, "encoder.sequence_embed.weight is no tensor of an ESM C"),
+    ],
+)
+def test_a_pth_with_more_or_other_tensors_is_refused(theirs, tmp_path, changes, message):
+    torch.save(pth_of(theirs) | changes, tmp_path / "esmc_small.pth")
+    with pytest.raises(CheckpointError, match=message):
+        load_esm2(tmp_path / "esmc_small.pth")
+
+
+def test_a_pth_without_lm_head_has_embeddings_and_a_reference(theirs, tmp_path):
+    path, tokens = tmp_path / "bare.pth", random_tokens([9])
+    torch.save({name: one for name, one in pth_of(theirs).items() if "sequence_head" not in name}, path)
+    base = load_esm2(path)
+    got = ESM2WithFlashAttention(base, "cpu").forward_packed(*pack(tokens))["representations"][3]
+    want = load_reference(path).outputs(tokens[0], [3])["representations"][3]
+    assert "lm_head" in base.absent_heads and relative_l2(got, want) <= 2e-6
+
+
+@pytest.mark.parametrize(
+    "fields", [{"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}, {"rope_theta": 500.0}]
+)
+def test_rope_theta_of_the_config_is_used(theirs, tmp_path, fields):
+    folder = save_esmc(theirs, tmp_path / "small", **{"rope_parameters": None} | fields)
     want, _ = alone(type(theirs).from_pretrained(folder), tokens := random_tokens([60])[0])
     got = ESM2WithFlashAttention(load_esm2(folder), "cpu").forward_packed(*pack([tokens]))["representations"][3]
     assert relative_l2(got, want[3]) <= 2e-6

@@ -172,7 +172,13 @@ def read_config(folder: Path) -> FolderConfig:
         CheckpointError: a field has a wrong type or range or an unsupported value; the message names it.
     """
     if is_adapter(folder):
-        return read_config(adapter_base(folder))
+        base = adapter_base(folder)
+        if (kind := read_json_object(base / CONFIG).get("model_type")) != "esm":
+            raise CheckpointError(
+                f"{folder}: an adapter of {base}, whose model_type is {kind!r}; only adapters of ESM-2 ('esm') are "
+                "merged here: merge it with peft (merge_and_unload), and give the folder that this saves"
+            )
+        return read_config(base)
     path = folder / CONFIG
     config = read_json_object(path)
     if config.get("model_type") != "esm":

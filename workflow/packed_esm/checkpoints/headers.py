@@ -44,7 +44,8 @@ def checkpoint_sha256(path: str | Path) -> str:
 def family_at(path: Path) -> Family | None:
     """Return the family of a checkpoint, from its config.json or the names of its tensors; None: one of fair-esm."""
     if path.is_dir():
-        kind = None if is_adapter(path) else read_json_object(path / CONFIG).get("model_type")
+        has_config = (path / CONFIG).is_file() and not is_adapter(path)  # `checkpoint_files` says what is missing
+        kind = read_json_object(path / CONFIG).get("model_type") if has_config else None
         return next((family for family in FAMILIES if family.model_type == kind), None)
     named = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
     return next((one for one in FAMILIES if one.layer_name and re.search(one.layer_name, named)), None)

@@ -11,6 +11,7 @@ from ..families import published_models
 from ..system.tree import tree
 
 DEMO = "demo"
+FILES = (".pt", ".pth")  # how the names of files of fair-esm and of EvolutionaryScale end
 DEMO_PATH = tree() / "workflow" / "models" / "esm2_t6_3M_demo.pt"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
@@ -97,14 +98,14 @@ def find_model(model: str) -> Path:
         return hub_path(model)
     if published := published_models().get(model):
         return _cached(published.hub_id)
-    if _HUB_ID.fullmatch(model) and not Path(model).exists() and not model.endswith(".pt"):
+    if _HUB_ID.fullmatch(model) and not Path(model).exists() and not model.endswith(FILES):
         return _cached(model)
-    if "/" in model or model.endswith(".pt") or Path(model).exists():
+    if "/" in model or model.endswith(FILES) or Path(model).exists():
         return Path(model).expanduser()
     names = ", ".join([*MODELS, *published_models()])
     raise OptionError(
         f"model: {model!r} is neither a known name nor a path; names are {names}, "
-        "or give the path of a fair-esm .pt file or of a Hugging Face ESM-2 folder, or a Hugging Face id"
+        "or give the path of a fair-esm .pt file, of an ESM C .pth, of a Hugging Face folder, or a Hugging Face id"
     )
 
 
@@ -113,11 +114,9 @@ def results_name(model: str) -> str:
 
     Characters other than letters, digits, `.`, `_` and `-` become `_`.
     """
-    name = (
-        model
-        if model in (*MODELS, *published_models())
-        else model_name(find_model(model).resolve()).removesuffix(".pt")
-    )
+    name = model
+    if model not in (*MODELS, *published_models()):
+        name = re.sub(r"\.pth?$", "", model_name(find_model(model).resolve()))
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "model"
 
 

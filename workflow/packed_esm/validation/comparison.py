@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def compare(
     chosen: pd.DataFrame, sequences: list[str], stored: Stored, embedder: Embedder, seed: int = 0
 ) -> pd.DataFrame:
-    """Run the chosen sequences again, packed and with fair-esm; return a row for each sequence and layer.
+    """Run the chosen sequences again, packed and with the reference; return a row for each sequence and layer.
 
     `seed` chooses the positions that are masked in fair-esm too, where outputs come from masked copies.
     """
@@ -63,7 +63,7 @@ def compare(
             measured.append(row | errors)
         bar.update(len(sequences[index]))
 
-    with progress_bar(sum(map(len, sequences)), "residues", "comparing with fair-esm") as bar:
+    with progress_bar(sum(map(len, sequences)), "residues", "comparing with the reference") as bar:
         again = embedder.embed(tokens, each_sequence=compare_one)
         embedder.recompute(again, tokens, names, each_sequence=compare_one)
     copies = MaskedCopies(embedder, tokens, names)

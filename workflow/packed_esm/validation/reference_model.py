@@ -39,9 +39,10 @@ def stream_layers(model: nn.Module, device: torch.device) -> nn.Module:
 
     For a device on which the model does not fit. Every sequence copies all layers, at the rate of plain memory.
     """
-    for name, module in model.named_children():
-        if name != "layers":
-            module.to(device)
+    in_layers = {id(one) for layer in model.layers for one in (*layer.parameters(), *layer.buffers())}
+    for one in (*model.parameters(), *model.buffers()):
+        if id(one) not in in_layers:
+            one.data = one.data.to(device)
     for layer in model.layers:
         home = {name: tensor.data for name, tensor in layer.state_dict(keep_vars=True).items()}
         layer.register_forward_pre_hook(partial(_put, home=home, device=device))

@@ -54,12 +54,12 @@ def load(path: Path, mapped: bool = False) -> "EsmC":
     with SkipRandomInit():
         model = EsmC(shape, hidden, theta)
     expected = model.state_dict()
-    state["norm.bias"] = torch.zeros(shape.embed_dim)  # ESM C has none
-    if "lm_head.dense.weight" not in state:
+    no_bias = {"norm.bias": torch.zeros_like(expected.pop("norm.bias"))}  # ESM C has none
+    if not any(name.startswith("lm_head.") for name in state):
         model.absent_heads |= {outputs.LM_HEAD}
         state |= {name: torch.full(one.shape, torch.nan) for name, one in expected.items() if "lm_head" in name}
     check_tensors(path, f"an ESM C of {shape.num_layers} layers", state, expected)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(state | no_bias, assign=True)
     return (model if mapped else model.float()).eval()
 
 
@@ -71,14 +71,20 @@ def _of_folder(folder: Path, mapped: bool) -> tuple[Shape, float, State]:
             raise CheckpointError(f"{path}: its {field} is {config[field]!r}; an ESM C has {only!r}")
     limits = (LIMITS["num_layers"], LIMITS["embed_dim"], LIMITS["attention_heads"])
     sizes = [whole_number(path, *given) for given in zip(FIELDS, map(config.get, FIELDS), limits, strict=True)]
-    rope = config.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise CheckpointError(f"{path}: rope_parameters is {rope!r}; only rope_type 'default' is supported")
-    theta = positive_number(path, "rope_theta", rope.get("rope_theta", 10000.0))
+    theta = _rope_theta(path, config)
     check_residue_ids(folder)
     named = ((name.removeprefix("esmc."), one) for name, one in folder_tensors(folder, mapped).items())
     state = {name: one for name, one in named if not _UNUSED.fullmatch(name)}
     return Shape(*sizes, token_dropout=False, fields=FIELDS), theta, state
+
+
+def _rope_theta(path: Path, config: dict) -> float:
+    """Return the base of the frequencies; transformers before version 5 wrote `rope_theta` and `rope_scaling`."""
+    field = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    rope = config.get(field) or {}
+    if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise CheckpointError(f"{path}: {field} is {rope!r}; only rope_type 'default' is supported")
+    return positive_number(path, "rope_theta", rope.get("rope_theta", config.get("rope_theta", 10000.0)))
 
 
 def _of_pth(path: Path, mapped: bool) -> tuple[Shape, float, State]:
@@ -98,7 +104,10 @@ def _renamed(path: Path, name: str, tensor: torch.Tensor) -> State:
     module, _, parameter = rest.rpartition(".")
     theirs = _OF_PTH.get(module)
     if theirs is None:
-        raise CheckpointError(f"{path}: {name} is no tensor of an ESM C; it is another model, or a later layout")
+        raise CheckpointError(
+            f"{path}: {name} is no tensor of an ESM C; if each name has a prefix, save the tensors without it, "
+            "else it is another model, or a later layout: use a Hugging Face folder"
+        )
     if isinstance(theirs, str):
         return {f"{prefix}{theirs}.{parameter}": tensor}
     if not tensor.ndim or len(tensor) % len(theirs):
@@ -110,16 +119,36 @@ def _check_agreement(path: Path, shape: Shape, state: State) -> None:
     """Raise CheckpointError if tensors do not have the declared shape, so that no model is larger than its file."""
     layers, dim, heads = shape.fields
     embedding = state.get("embed_tokens.weight")
-    if embedding is None or tuple(embedding.shape) != (TOKENS, shape.embed_dim):
-        found = "missing" if embedding is None else f"of shape {list(embedding.shape)}"
-        raise CheckpointError(f"{path}: the embedding is {found}; an ESM C has [{TOKENS}, {dim}], {shape.embed_dim}")
+    if embedding is None:
+        raise CheckpointError(f"{path}: its tensors do not contain an embedding of tokens; it is no ESM C, or damaged")
+    if tuple(embedding.shape) != (TOKENS, shape.embed_dim):
+        raise CheckpointError(
+            f"{path}: the embedding is of shape {list(embedding.shape)}, not [{TOKENS}, {dim}], which is "
+            f"{shape.embed_dim}; it belongs to another model"
+        )
     if (found := layers_of(state)) != list(range(shape.num_layers)):
         raise CheckpointError(f"{path}: {layers} is {shape.num_layers}, but it has tensors of {len(found)} layers")
     if shape.embed_dim % (2 * shape.attention_heads):
         raise CheckpointError(f"{path}: {heads} is {shape.attention_heads}, which gives no heads of an even width")
-    widths = {tuple(state.get(f"layers.{i}.mlp.gate_proj.weight", embedding).shape) for i in found}
-    if len(widths) != 1 or not (0 < min(widths)[0] <= LIMITS["embed_dim"]):
-        raise CheckpointError(f"{path}: gate_proj differs between layers, or is missing; it is damaged: fetch it again")
+    _check_largest(path, shape, state)
+
+
+def _check_largest(path: Path, shape: Shape, state: State) -> None:
+    """Check the largest tensors of each layer: all others of a model of this shape are smaller."""
+    first = state.get("layers.0.mlp.gate_proj.weight")
+    hidden = len(first) if first is not None and first.ndim else 0
+    square = (shape.embed_dim, shape.embed_dim)
+    largest = {"mlp.gate_proj.weight": (hidden, shape.embed_dim), "self_attn.q_proj.weight": square}
+    for index in range(shape.num_layers):
+        for name, want in largest.items():
+            name = f"layers.{index}.{name}"
+            if name not in state:
+                raise CheckpointError(f"{path}: {name} is missing; it is no ESM C, or it is damaged: fetch it again")
+            if tuple(state[name].shape) != want:
+                raise CheckpointError(
+                    f"{path}: {name} is of shape {list(state[name].shape)}, not {list(want)}; it is damaged or belongs "
+                    "to another model"
+                )
 
 
 class EsmC(nn.Module):

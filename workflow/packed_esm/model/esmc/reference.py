@@ -24,6 +24,11 @@ class Reference(nn.Module):
         super().__init__()
         self.model = model.float().eval()
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The blocks, which are streamed where the model does not fit."""
+        return self.model.esmc.layers
+
     @torch.inference_mode()
     def outputs(self, tokens: np.ndarray, layers: Sequence[int]) -> dict:
         """Return {"representations": {layer: fp32 [T, E]}, "logits": fp32 [T, 64]} of one sequence, [T] tokens.
@@ -64,9 +69,13 @@ def _of_pth(tensors: dict[str, torch.Tensor]) -> nn.Module:
         "esmc.embed_tokens.weight": tensors["embed.weight"],
         "esmc.norm.weight": tensors["transformer.norm.weight"],
     }
-    for number, module in ((0, "dense"), (2, "layer_norm"), (3, "decoder")):
-        for kind in ("weight", "bias"):
-            found[f"lm_head.{module}.{kind}"] = tensors[f"sequence_head.{number}.{kind}"]
+    model = EsmcForMaskedLM(config)
+    if any(name.startswith("sequence_head.") for name in tensors):
+        for number, module in ((0, "dense"), (2, "layer_norm"), (3, "decoder")):
+            for kind in ("weight", "bias"):
+                found[f"lm_head.{module}.{kind}"] = tensors[f"sequence_head.{number}.{kind}"]
+    else:  # outputs that need the head are refused
+        found |= {name: one for name, one in model.state_dict().items() if name.startswith("lm_head.")}
     for block in range(blocks):
         theirs, ours = f"transformer.blocks.{block}.", f"esmc.layers.{block}."
         for norm, name in (("input_layernorm", "attn.layernorm_qkv.0"), ("post_attention_layernorm", "ffn.0")):
@@ -85,6 +94,5 @@ def _of_pth(tensors: dict[str, torch.Tensor]) -> nn.Module:
             f"{ours}mlp.up_proj.weight": up,
             f"{ours}mlp.down_proj.weight": tensors[f"{theirs}ffn.3.weight"],
         }
-    model = EsmcForMaskedLM(config)
     model.load_state_dict({name: one.float() for name, one in found.items()})
     return model
