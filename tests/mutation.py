@@ -265,7 +265,7 @@ MUTATIONS = [
     ("look-up", "no chunk for few new sequences", "sequences/dealing.py", "-(-chunks * new // (new + known))", "chunks * new // (new + known)"),
     ("look-up", "a chunk complete though one is missing", "embedding/earlier_places.py", "places.found < places.sequences:", "not places.found:"),
     ("look-up", "changed files trusted", "embedding/earlier_places.py", "return size_and_time(Path(path)) == self.files[path]", "return True"),
-    ("look-up", "rows of the first row group", "embedding/look_up.py", "starts.append((file << ROW_BITS) + row)", "starts.append(file << ROW_BITS)"),
+    ("look-up", "rows of the first row group", "embedding/look_up.py", "starts.append((number << ROW_BITS) + row)", "starts.append(number << ROW_BITS)"),
     ("look-up", "results of another kind of device taken", "embedding/expected.py", "if not self.is_on_gpu and settings.get(\"device\") == \"cuda\":", "if False:"),
     ("look-up", "kernels of another version taken", "embedding/expected.py", "(here := backend_version(value.split(\" \")[0])) != value:", "(here := value) != value:"),
     ("look-up", "copies beside values of other settings", "embedding/earlier_places.py", "if differing and self.complete_chunks:", "if False:"),

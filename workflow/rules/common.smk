@@ -85,11 +85,6 @@ def export_arguments(wildcards, input):
     return options + (["--chunks", argument_list("chunks.fasta")] if input.chunks else [])
 
 
-def jobs_elsewhere(wildcards, output):
-    """Return the argument of look_up.py for jobs on other machines; known after Snakemake has read the rules."""
-    return ["--on-cluster"] if workflow.remote_exec or workflow.non_local_exec else []
-
-
 def embed_threads(wildcards):
     """Return the CPU threads of a job that runs the model; 8 on a cluster."""
     if workflow.remote_exec or workflow.non_local_exec:

@@ -34,6 +34,11 @@ if model.is_contact_head_missing:
 
 # Once for all jobs, so that those whose sequences are all in earlier results need no GPU. Its output is made anew only
 # where embed jobs run anyway. It must not be `ancient` there: Snakemake would not see that they must run.
+def jobs_elsewhere(wildcards, output):
+    """Return the argument of look_up.py for jobs on other machines; known after Snakemake has read the rules."""
+    return ["--on-cluster"] if workflow.remote_exec or workflow.non_local_exec else []
+
+
 rule look_up:
     input:
         manifest="<results>/manifest.parquet",
