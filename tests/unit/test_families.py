@@ -15,6 +15,7 @@ from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import CheckpointError, MissingPackageError, OptionError
 from packed_esm.model.esm2 import ESM2WithFlashAttention
+from packed_esm.planning.checkpoint import Checkpoint
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store.merge import merge_samples
 from packed_esm.validation.run import validate
@@ -134,3 +135,17 @@ def test_a_missing_or_old_package_of_the_reference_is_named_with_its_remedy():
     ):
         old.require_reference()
     families.Family("Toy", "toy_family", "transformers>=0.999", model_type="toy").require_reference()
+
+
+def test_environments_without_the_package_of_the_reference_are_refused_at_the_start(tmp_path):
+    settings = {"model": str(save_esmc(random_esmc(num_layers=1), tmp_path / "small")), "layers": [-1]}
+    Checkpoint(settings).require_packages(True)
+    with pytest.raises(MissingPackageError, match="ESM C is compared with transformers, which the conda environments"):
+        Checkpoint(settings).require_packages(False)
+    Checkpoint(settings | {"model": "demo"}).require_packages(False)
+
+
+def test_a_pth_whose_heads_are_unknown_is_refused(tmp_path):
+    torch.save(pth_of(random_esmc(num_layers=1, embed_dim=96, heads=2)), tmp_path / "esmc.pth")
+    with pytest.raises(CheckpointError, match="it is 96 wide, not a multiple of 64"):
+        load_esm2(tmp_path / "esmc.pth")

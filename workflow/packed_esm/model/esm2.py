@@ -147,10 +147,10 @@ class ESM2WithFlashAttention(nn.Module):
         self.mask_idx = base_model.mask_idx
         in_fp32 = self.dtype == torch.float32
         check_weights(weights, self.dtype, self.attention)
-        if in_fp32 and weights == "resident":
+        runs_itself = in_fp32 and weights == "resident" and not hasattr(base_model, "packed_block")
+        if runs_itself:
             base_model = base_model.to(self.device, torch.float32)
-        of_fair_esm = not hasattr(base_model, "packed_block")
-        self.base_model = base_model if in_fp32 and weights == "resident" and of_fair_esm else None
+        self.base_model = base_model if runs_itself else None
         self._ops = operations_for(self.device, activation_dtype(self.dtype), self.embed_dim)
         make = partial(_block, base_model, self.device, self.dtype)
         self.layers = LAYERS[weights](make, self.num_layers, self.device)

@@ -13,7 +13,7 @@ def own_log_probabilities(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Return the log-probability of the token of each row, float64 [n].
 
     Args:
-        logits: [n, 33]; the probabilities are over all tokens of the alphabet, as in fair-esm's predict.py.
+        logits: [n, 33], of ESM C [n, 64]; the probabilities are over all tokens, as in fair-esm's predict.py.
         tokens: int [n].
     """
     return log_softmax(logits)[np.arange(len(tokens)), tokens]

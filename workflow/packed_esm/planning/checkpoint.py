@@ -19,7 +19,7 @@ from ..checkpoints.registry import (
     results_name,
     shape_of,
 )
-from ..errors import OptionError
+from ..errors import MissingPackageError, OptionError
 from ..outputs.columns import column_names, resolve_layers
 
 
@@ -47,12 +47,22 @@ class Checkpoint:
         """The `.pt` file or the folder."""
         return find_model(self.model)
 
-    def require_packages(self) -> None:
-        """Raise MissingPackageError if a package that loads the model, or that it is compared with, is missing."""
-        require_fair_esm()
+    def require_packages(self, in_this_environment: bool) -> None:
+        """Raise MissingPackageError if a package that loads the model, or that it is compared with, is missing.
+
+        Args:
+            in_this_environment: the jobs run in this one, not in those of `envs/` or in an image.
+        """
         family = None if self.is_missing else family_at(self.path)
-        if family:
-            family.require_reference()
+        if in_this_environment:
+            require_fair_esm()
+            if family:
+                family.require_reference()
+        elif family:
+            raise MissingPackageError(
+                f"{family.name} is compared with {family.reference_package}, which the conda environments and images "
+                "of the workflow do not have; run without --sdm"
+            )
 
     @property
     def contact_head(self) -> Path:

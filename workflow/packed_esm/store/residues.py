@@ -3,7 +3,7 @@
 | feature | dataset |
 |---|---|
 | representations | [L, E], or [layers, L, E] where several layers are kept |
-| logits | [L, 33], in the order of fair-esm's alphabet |
+| logits | [L, 33], in the order of fair-esm's alphabet (ESM C: [L, 64]) |
 | contacts | [L, L], probabilities; or the upper triangle, [L (L + 1) / 2] |
 | wildtype_marginals, masked_marginals | [L, 20], log p(a) - log p(wild type), in the order of `amino_acids` |
 

@@ -94,6 +94,8 @@ def _of_pth(path: Path, mapped: bool) -> tuple[Shape, float, State]:
             state |= _renamed(path, name, tensor)
     embedding = state.get("embed_tokens.weight")
     width = embedding.shape[-1] if embedding is not None and embedding.ndim else 0
+    if width % HEAD_DIM:
+        raise CheckpointError(f"{path}: it is {width} wide, not a multiple of {HEAD_DIM}, so its heads are unknown")
     return Shape(len(layers_of(state)), width, max(1, width // HEAD_DIM), token_dropout=False), 10000.0, state
 
 
