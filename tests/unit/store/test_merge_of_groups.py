@@ -51,9 +51,11 @@ def merged(run, function, ending, samples, folder):
     return [path.read_bytes() for path in outs.values()]
 
 
+@pytest.mark.parametrize("many_chunks", [2, 100])
 @pytest.mark.parametrize("batch_bytes", [16, 48, 160, 2**20])
-def test_embeddings_of_a_group_have_the_bytes_of_each_sample_alone(run, monkeypatch, batch_bytes):
+def test_embeddings_of_a_group_have_the_bytes_of_each_sample_alone(run, monkeypatch, batch_bytes, many_chunks):
     monkeypatch.setattr(merge, "BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr(merge, "MANY_CHUNKS", many_chunks)
     alone = [merged(run, merge.merge_samples, "arrow", [sample], "alone")[0] for sample in ROWS]
     assert merged(run, merge.merge_samples, "arrow", ROWS, "together") == alone
     groups = pq.ParquetFile(run / "together/u.arrow").metadata.num_row_groups
@@ -90,6 +92,16 @@ def test_an_error_while_a_batch_is_written_ends_merging_and_leaves_no_file_of_th
     with pytest.raises(OSError, match=r"s\.arrow"):
         merged(run, merge.merge_samples, "arrow", ROWS, "together")
     assert list((run / "together").iterdir()) == []
+
+
+@pytest.mark.parametrize(("many_chunks", "opened"), [(100, 1 + 43), (2, 25)])
+def test_with_many_chunks_a_batch_has_several_row_groups(run, monkeypatch, many_chunks, opened):
+    paths = []
+    monkeypatch.setattr(merge, "BATCH_BYTES", 16)
+    monkeypatch.setattr(merge, "MANY_CHUNKS", many_chunks)
+    monkeypatch.setattr(merge, "ChunkFile", lambda path, **of: paths.append(path) or ChunkFile(path, **of))
+    merged(run, merge.merge_samples, "arrow", ROWS, "together")
+    assert len(paths) == opened
 
 
 @pytest.mark.parametrize("open_files", [1, 2, 100])

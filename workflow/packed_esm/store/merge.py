@@ -27,6 +27,8 @@ from .embeddings import (
 from .settings import common_settings
 
 BATCH_BYTES = 64 * 2**20  # of vectors, in a row group
+MANY_CHUNKS = 100  # every batch opens every chunk, so with more of them a batch has
+GROUPS_AT_ONCE = 4  # row groups, and not one
 BATCH_ROWS = 250_000  # of several samples in memory; their texts take more than short vectors
 NO_ROWS = SCHEMA.empty_table()
 
@@ -60,9 +62,10 @@ def merge_samples(
     chunks = Chunks(chunk_paths)
     settings = common_settings(chunk_paths, chunk_settings)
     group_rows = max(1, BATCH_BYTES // (4 * sum(chunks.widths.values())))
-    most = min(group_rows, BATCH_ROWS)
+    groups = GROUPS_AT_ONCE if len(chunk_paths) > MANY_CHUNKS else 1
+    most = min(groups * group_rows, BATCH_ROWS)
     # In turns, one filled while the other is written; new memory for each batch would take a tenth of the time.
-    room = itertools.cycle([chunks.room(group_rows) for _ in range(2)])
+    room = itertools.cycle([chunks.room(max(group_rows, most)) for _ in range(2)])
     merged, written = 0, None
     with _Writer(outs, settings, rows_per_file) as writer, progress_bar(None, "records", "merging") as bar:
         for batch in _batches(_pieces(samples, group_rows), most):
