@@ -3,7 +3,7 @@ rule chunk_fasta:
         fasta=files.proteins.values(),
         stamp=stamp("chunk"),
     output:
-        chunks=until_read(scatter.chunk("<results>/chunks/{scatteritem}.fasta")),
+        chunks=kept(scatter.chunk("<results>/chunks/{scatteritem}.fasta"), settings["keep_chunks"]),
         manifest="<results>/manifest.parquet",
         rejected="<results>/rejected.tsv",
         counts="<results>/counts.json",

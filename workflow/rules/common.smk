@@ -62,14 +62,9 @@ def residue_arguments(wildcards, output):
     return arguments.residue_arguments(files) + arguments.storage_arguments(settings)
 
 
-def until_read(paths):
-    """Return sequences or embeddings of chunks as an output; Snakemake removes them after the last job that reads them."""
-    return paths if settings["keep_chunks"] else temp(paths)
-
-
-def until_merged(paths):
-    """Return the residue files of a chunk as an output; Snakemake removes them once they are copied."""
-    return paths if results.has_linked_residues else temp(paths)
+def kept(paths, is_kept):
+    """Return paths as an output that Snakemake removes after the last job that reads it, unless it is kept."""
+    return paths if is_kept else temp(paths)
 
 
 def export_arguments(wildcards, input):
@@ -83,6 +78,11 @@ def export_arguments(wildcards, input):
     options += arguments.residue_arguments(results.exported_residues(each))
     options += [f"--metadata={sheet}" for sheet in input.metadata]
     return options + (["--chunks", argument_list("chunks.fasta")] if input.chunks else [])
+
+
+def jobs_elsewhere(wildcards, output):
+    """Return the argument of look_up.py for jobs on other machines; known after Snakemake has read the rules."""
+    return ["--on-cluster"] if workflow.remote_exec or workflow.non_local_exec else []
 
 
 def embed_threads(wildcards):

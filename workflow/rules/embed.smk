@@ -34,11 +34,6 @@ if model.is_contact_head_missing:
 
 # Once for all jobs, so that those whose sequences are all in earlier results need no GPU. Its output is made anew only
 # where embed jobs run anyway. It must not be `ancient` there: Snakemake would not see that they must run.
-def jobs_elsewhere(wildcards, output):
-    """Return the argument of look_up.py for jobs on other machines; known after Snakemake has read the rules."""
-    return ["--on-cluster"] if workflow.remote_exec or workflow.non_local_exec else []
-
-
 rule look_up:
     input:
         manifest="<results>/manifest.parquet",
@@ -80,9 +75,12 @@ rule embed_chunk:
         reuse=ancient(earlier_results),
         earlier="<results>/earlier.json",
     output:
-        embeddings=until_read("<results>/chunks/{scatteritem}.arrow"),
+        embeddings=kept("<results>/chunks/{scatteritem}.arrow", settings["keep_chunks"]),
         stats="<results>/chunks/{scatteritem}.json",
-        residues=until_merged(collect("<results>/chunks/{{scatteritem}}.{feature}.h5", feature=results.features)),
+        residues=kept(
+            collect("<results>/chunks/{{scatteritem}}.{feature}.h5", feature=results.features),
+            results.has_linked_residues,
+        ),
     log:
         "<logs>/embed_chunk/{scatteritem}.log",
     conda:

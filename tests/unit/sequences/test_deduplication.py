@@ -65,7 +65,7 @@ def test_a_place_takes_4_bytes_and_no_second_copy(tmp_path):
     pq.write_table(pa.table({"ordinal": pa.array([], pa.int64()), "length": pa.array([], pa.int32())}), tmp_path / "s")
     tracemalloc.start()
     try:
-        assert list(_placed(tmp_path / "s", counts, CHUNKS, EMBED_DIM)) == []
+        assert list(_placed(tmp_path / "s", counts, CHUNKS, CHUNKS, EMBED_DIM)) == []
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -22,11 +22,10 @@ A version (`.1`) is part of NCBI's accession. Names without an accession (`pir||
 """
 
 import re
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
-from ..system.arrow import array_of_texts
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # UniProtKB's headers, isoforms included.
 _UNIPROT = re.compile(r"(?:sp|tr)\|([A-Z0-9]+(?:-[0-9]+)?)\|")
@@ -52,9 +51,13 @@ def accession_of(record_id: str) -> str:
     return record_id
 
 
-def accessions_of(record_ids: pa.StringArray) -> pa.StringArray:
+def accessions_of(record_ids: "pa.StringArray") -> "pa.StringArray":
     """Return `accession_of` each id; without a loop for `database|accession|name` and for ids without `|`."""
-    import pyarrow.compute as pc  # here, because embed jobs import this module and do not call this
+    import numpy as np  # here, because embed jobs and dry runs import this module and do not call this
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from ..system.arrow import array_of_texts
 
     fields = pc.split_pattern(record_ids, "|", max_splits=2)
     starts, counts = fields.offsets.to_numpy()[:-1], np.diff(fields.offsets)
