@@ -15,7 +15,6 @@ import pytest
 from conftest import PROGRAMS, ROOT, random_sequence
 from packed_esm.checkpoints.digest import checkpoint_digest
 from packed_esm.checkpoints.registry import DEMO_PATH, shape_of
-from packed_esm.embedding import reuse
 from packed_esm.embedding.copying import copy_chunk, require_device
 from packed_esm.embedding.earlier_places import EarlierPlaces
 from packed_esm.embedding.expected import ExpectedSettings
@@ -27,7 +26,7 @@ from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources
 from packed_esm.sequences.chunking import chunk_samples
 from packed_esm.store import merge
-from packed_esm.store.embeddings import sample_settings
+from packed_esm.store.embeddings import SampleFile, sample_settings
 from packed_esm.store.settings import to_metadata
 from packed_esm.system import gpu_lease
 
@@ -134,11 +133,9 @@ def test_copies_are_those_of_a_run_without_earlier_results_byte_for_byte(second,
     places = second.look_up()
     second.embed(CHUNKS[0], places)
     read = []
-    original = reuse.pq.ParquetFile.read_row_group
+    original = SampleFile.read_row_group
     with monkeypatch.context() as patch:
-        patch.setattr(
-            reuse.pq.ParquetFile, "read_row_group", lambda *one, **more: read.append(one) or original(*one, **more)
-        )
+        patch.setattr(SampleFile, "read_row_group", lambda *one, **more: read.append(one) or original(*one, **more))
         for chunk in CHUNKS[1:]:
             stats = second.copy(chunk, places)
             assert stats["reused_sequences"] == stats["sequences"] > 0 and stats["device"] == "no device: copied"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import random_sequence
 from packed_esm.checkpoints.registry import DEMO_PATH
-from packed_esm.embedding import attempts, embedder, reuse
+from packed_esm.embedding import attempts, embedder
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
@@ -20,7 +20,7 @@ from packed_esm.outputs.columns import column_names
 from packed_esm.planning.inputs import earlier_files
 from packed_esm.sequences.alphabet import refget_digest
 from packed_esm.sequences.chunking import chunk_samples
-from packed_esm.store.embeddings import SampleWriter, embedding_table, row_checksums
+from packed_esm.store.embeddings import SampleFile, SampleWriter, embedding_table, row_checksums
 from packed_esm.store.merge import merge_samples
 from packed_esm.store.settings import BITS, SETTINGS_KEY, fingerprint
 
@@ -74,8 +74,8 @@ def test_only_row_groups_with_something_wanted_are_read(tmp_path, monkeypatch):
         read.append((group, tuple(columns)))
         return original(file, group, columns=columns)
 
-    original = reuse.pq.ParquetFile.read_row_group
-    monkeypatch.setattr(reuse.pq.ParquetFile, "read_row_group", counting)
+    original = SampleFile.read_row_group
+    monkeypatch.setattr(SampleFile, "read_row_group", counting)
     assert look_up([path], [DIGESTS[5]], SETTINGS, empty(1)).found.all()
     assert [group for group, columns in read if "mean_6" in columns] == [1]
 

@@ -1,6 +1,7 @@
 """A sample in parts: any reader finds in the folder what it finds in one file."""
 
 import json
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -20,6 +21,7 @@ from packed_esm.validation.stored import read_rows
 
 SETTINGS = {"model": "m", "layers": [6], "pooling": ["mean"], "include": [], "tokens_per_pack": 512}
 LENGTHS = range(1, 12)
+OPEN_FILES = Path("/proc/self/fd")
 DIGESTS = [refget_digest("M" * n) for n in LENGTHS]
 
 
@@ -83,7 +85,7 @@ def test_our_readers_read_the_same_from_parts_and_from_one_file(run):
     for of_one, of_parts in zip(*found, strict=True):
         assert np.array_equal(of_one, of_parts) and of_one.any()
     with open_sample(parts) as file:
-        assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [4, 4, 3]
+        assert [file.rows_of_group(i) for i in range(file.num_row_groups)] == [4, 4, 3]
 
 
 def test_a_sample_without_records_is_one_part_without_rows(run):
@@ -125,3 +127,14 @@ def test_one_form_takes_the_place_of_the_other_and_an_error_leaves_what_was_ther
         with pytest.raises(ZeroDivisionError):
             merge.merge_samples(run / "m", {"s": out}, [run / "c.arrow"], rows_per_file)
     assert out.read_bytes() == before and {path.name for path in run.iterdir()} == {"c.arrow", "m", "s.parquet"}
+
+
+def test_more_parts_than_a_process_may_open_are_read(run):
+    parts = merged(run, 1)
+    before = len([*OPEN_FILES.iterdir()])
+    with open_sample(parts) as file:
+        batches = [(batch.num_rows, len([*OPEN_FILES.iterdir()])) for batch in file.iter_batches(5)]
+        groups = [file.read_row_group(number).num_rows for number in range(file.num_row_groups)]
+        assert len([*OPEN_FILES.iterdir()]) <= before + 1
+    assert groups == [1] * 11 and max(opened for _, opened in batches) <= before + 1
+    assert len([*OPEN_FILES.iterdir()]) == before

@@ -119,7 +119,7 @@ def _row_groups(files: Sequence[Path]) -> tuple[np.ndarray, list[tuple[int, int]
             for group in range(file.num_row_groups):
                 starts.append((number << ROW_BITS) + row)
                 numbers.append((number, group))
-                row += file.metadata.row_group(group).num_rows
+                row += file.rows_of_group(group)
     return np.array(starts, np.int64), numbers
 
 

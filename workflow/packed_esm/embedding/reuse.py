@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ..errors import EmbeddingFileError
-from ..store.embeddings import embedding_columns, open_sample, row_checksums, schema_settings
+from ..store.embeddings import SampleFile, embedding_columns, open_sample, row_checksums, schema_settings
 from ..store.names import dataset_names
 from ..store.settings import differences
 from ..system.arrow import array_of_numbers, array_of_texts, check_whole
@@ -165,7 +164,7 @@ class _Sample:
     """An open Parquet file of a sample."""
 
     path: Path
-    file: pq.ParquetFile
+    file: SampleFile
     origin: Origin
 
     def row_group(self, group: int, columns: list[str]) -> pa.Table:
@@ -177,8 +176,8 @@ class _Sample:
 
     def names(self, group: int) -> np.ndarray:
         """Return the names of a row group's records in the residue files."""
-        start = sum(self.file.metadata.row_group(i).num_rows for i in range(group))
-        return self._names[start : start + self.file.metadata.row_group(group).num_rows]
+        start = sum(map(self.file.rows_of_group, range(group)))
+        return self._names[start : start + self.file.rows_of_group(group)]
 
     @cached_property
     def _names(self) -> np.ndarray:

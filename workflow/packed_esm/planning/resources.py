@@ -21,9 +21,7 @@ EXPORT_MB = 2000  # torch, anndata and a batch of one column; 700 were measured
 EXPORT_BATCH_BYTES = 3 * 4096 * 4  # per number of an embedding; it is in memory three times: file, batch, copy
 CHUNKING_MB = 4000  # at most for DuckDB, limited to 2,000, and batches; 1,600 were measured of 10 million proteins
 PLACES_FACTOR = 0.05  # memory / bytes of FASTA: 4 bytes for each different sequence; proteins have 360, peptides 43
-LOOK_UP_FACTOR = (
-    10  # memory / bytes of the manifest, within the limit of DuckDB: its digests and those of earlier results
-)
+LOOK_UP_FACTOR = 10  # memory / bytes of the manifest: its digests and as many of earlier results
 FASTA_FACTOR = 8  # memory / bytes; measured when embedding: proteins 2.2, peptides 6.6; chunking needs less of many
 TRANSLATE_FACTOR = 3  # memory / bytes; measured: reads 1, a chromosome in windows 2, whole 2.8
 MANIFEST_FACTOR = 20  # memory / bytes of the Parquet file, where all rows of a sample are held; 11 to 16 were measured

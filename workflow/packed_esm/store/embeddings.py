@@ -7,7 +7,6 @@ changed value or a shifted row is noticed. The file of a sample begins with the 
 `rows_per_file` a sample is a folder of such files, of the name that its file would have.
 """
 
-import itertools
 import shutil
 import sys
 import zlib
@@ -292,51 +291,56 @@ def _leaf_names(schema: pa.Schema) -> list[str]:
 class SampleFile:
     """The embeddings of a sample, open to read: a Parquet file, or a folder of parts that are read as one file.
 
+    One part is open at a time, because there may be more of them than a process may open.
+
     Attributes:
         schema_arrow: of the first part; that of each other part is equal.
         num_row_groups: of all parts.
     """
 
     def __init__(self, path: Path, kind: FileKind) -> None:
-        self._stack, self._groups = ExitStack(), []
-        parts = parquet_parts(path)
-        if not parts:
+        self._parts, self._groups = parquet_parts(path), []
+        self._open: tuple[Path, pq.ParquetFile] | None = None
+        if not self._parts:
             raise kind.damaged(path, "a folder without parts")
-        with self._stack as stack, kind.reading(path):
-            # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
-            self._files = [stack.enter_context(pq.ParquetFile(part, pre_buffer=False)) for part in parts]
-            self._stack = stack.pop_all()
-        self.schema_arrow = self._files[0].schema_arrow
-        for part, file in zip(parts, self._files, strict=True):
-            if not file.schema_arrow.equals(self.schema_arrow, check_metadata=True):
-                raise kind.damaged(path, f"columns or settings of {part.name} are not those of {parts[0].name}")
-            self._groups += [(file, group) for group in range(file.num_row_groups)]
-        self.num_row_groups = len(self._groups)
+        schemas = []
+        for part in self._parts:
+            with kind.reading(path):
+                file = self._file(part)
+                schemas.append(file.schema_arrow)
+                footer = file.metadata
+                self._groups += [(part, i, footer.row_group(i).num_rows) for i in range(footer.num_row_groups)]
+            if not schemas[-1].equals(schemas[0], check_metadata=True):
+                raise kind.damaged(path, f"columns or settings of {part.name} are not those of {self._parts[0].name}")
+        self.schema_arrow, self.num_row_groups = schemas[0], len(self._groups)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        if self._open:
+            self._open[1].close()
 
-    @property
-    def metadata(self) -> Self:
-        """For `metadata.row_group`, as of a pq.ParquetFile."""
-        return self
-
-    def row_group(self, number: int) -> pq.RowGroupMetaData:
-        """Return the metadata of a row group."""
-        file, group = self._groups[number]
-        return file.metadata.row_group(group)
+    def rows_of_group(self, number: int) -> int:
+        """Return the number of rows of a row group."""
+        return self._groups[number][2]
 
     def read_row_group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a row group; all columns, or the given ones."""
-        file, group = self._groups[number]
-        return file.read_row_group(group, columns=columns)
+        part, group, _ = self._groups[number]
+        return self._file(part).read_row_group(group, columns=columns)
 
     def iter_batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield all rows in order, so many at a time; fewer at the end of a part."""
-        return itertools.chain.from_iterable(file.iter_batches(rows, columns=columns) for file in self._files)
+        for part in self._parts:
+            yield from self._file(part).iter_batches(rows, columns=columns)
+
+    def _file(self, part: Path) -> pq.ParquetFile:
+        if not self._open or self._open[0] != part:
+            self.__exit__()
+            # By default pyarrow reads ahead and keeps what it has read: the whole file would stay in memory.
+            self._open = part, pq.ParquetFile(part, pre_buffer=False)
+        return self._open[1]
 
 
 def open_sample(path: Path, kind: FileKind = SAMPLE_FILE) -> SampleFile:
