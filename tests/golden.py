@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "tests" / "golden.json"
 sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "workflow")]
 
-from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
+from packed_esm.checkpoints.registry import DEMO_PATH  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.outputs.table import INCLUDE, POOLINGS, RESIDUES  # noqa: E402
 from packed_esm.sequences import alphabet  # noqa: E402
 from packed_esm.store.settings import BITS  # noqa: E402

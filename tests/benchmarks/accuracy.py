@@ -25,9 +25,10 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 from conftest import random_esm2, random_sequence  # noqa: E402
 from forward import variants  # noqa: E402
 from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
-from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
+from packed_esm.checkpoints.registry import DEMO_PATH  # noqa: E402
 from packed_esm.embedding.device import DTYPES  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.kernels.pooling import pool_packed  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402
 from packed_esm.outputs.measures import residue_errors  # noqa: E402

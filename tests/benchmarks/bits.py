@@ -25,9 +25,9 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 from card import card  # noqa: E402
 from conftest import random_tokens  # noqa: E402
 from forward import variants, versions  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS, ModelShape  # noqa: E402
 from packed_esm.embedding.device import DTYPES, device_class  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
+from packed_esm.families import MODELS, ModelShape  # noqa: E402
 from packed_esm.kernels.pooling import pool_packed  # noqa: E402
 from packed_esm.model.backends import BACKENDS  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402

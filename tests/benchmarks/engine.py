@@ -26,9 +26,9 @@ import peers  # noqa: E402
 from card import card  # noqa: E402
 from conftest import random_esm2, worst_residue_cosine  # noqa: E402
 from forward import packed, product_ceiling, uniprot_like  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.kernels import dispatch  # noqa: E402
 from packed_esm.validation.reference import reference_outputs  # noqa: E402
 

@@ -33,8 +33,8 @@ from forward import packed, product_ceiling, uniprot_like, versions  # noqa: E40
 from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
-from packed_esm.families import Published, published_models  # noqa: E402
-from packed_esm.model.esmc.reference import Reference  # noqa: E402
+from packed_esm.families import MODELS, ModelShape  # noqa: E402
+from packed_esm.model.families.esmc.reference import Reference  # noqa: E402
 
 
 def transformers_passes(theirs: torch.nn.Module, tokens: list) -> dict[str, Callable[[], peers.Pass]]:
@@ -83,7 +83,7 @@ def passes(base: torch.nn.Module, theirs: torch.nn.Module, tokens: list, budget:
     return found
 
 
-def rows(name: str, shape: Published, rounds: int) -> list[dict]:
+def rows(name: str, shape: ModelShape, rounds: int) -> list[dict]:
     """Return the rows of a model."""
     theirs = random_esmc(shape.num_layers, shape.embed_dim, shape.attention_heads)
     with tempfile.TemporaryDirectory() as folder:
@@ -135,13 +135,13 @@ def worst_cosine(one: Pass, first: object, truth: list[torch.Tensor], layer: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["esmc_300m", "esmc_600m"], choices=published_models())
+    parser.add_argument("--models", nargs="+", default=["esmc_300m", "esmc_600m"], choices=MODELS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     result = []
     for name in args.models:
-        for row in rows(name, published_models()[name], args.rounds):
+        for row in rows(name, MODELS[name], args.rounds):
             result.append(row)
             print(
                 ", ".join(f"{key} {value}" for key, value in row.items() if key not in ("card", "commit")), flush=True

@@ -29,10 +29,10 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 import peers  # noqa: E402
 from conftest import random_esm2, random_tokens  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.device import DTYPES, device_name  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.kernels.int8 import activation_dtype  # noqa: E402
 from packed_esm.model.backends import BACKENDS, why_no_dtype, why_not  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention  # noqa: E402

@@ -29,12 +29,12 @@ from card import card  # noqa: E402
 from checkpoint_files import save_fair_esm  # noqa: E402
 from conftest import random_esm2  # noqa: E402
 from forward import synchronise, uniprot_like, versions  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.embedder import Embedder  # noqa: E402
 from packed_esm.embedding.kept_residues import KeptResidues, forms_of  # noqa: E402
 from packed_esm.embedding.options import EmbedOptions, StorageOptions  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.embedding.reading import Sequences  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.store.residues import ResidueWriter  # noqa: E402
 
 # {name: (features, layers, how they are stored)}

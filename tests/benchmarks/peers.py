@@ -11,8 +11,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from packed_esm.checkpoints.registry import ModelShape
 from packed_esm.embedding.packing import best_fit_decreasing
+from packed_esm.families import ModelShape
 
 Pass = list[Callable[[], object]]
 

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 from forward import uniprot_like
-from packed_esm.checkpoints.registry import MODELS, ModelShape
 from packed_esm.embedding.memory import GPU_BYTES_PER_TOKEN_AND_DIM
+from packed_esm.families import MODELS, ModelShape
 
 RESULTS = Path(__file__).parent / "results"
 RESIDUES = 11.4e6  # of 20,600 human proteins (UniProt, one sequence a gene)

@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 from card import card  # noqa: E402
 from checkpoint_files import save_fair_esm  # noqa: E402
 from conftest import STANDARD, random_esm2, random_sequence  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 
 GPU_LIMIT_GB = 8  # of a GPU whose weights are streamed
 PASSES = 3

@@ -26,12 +26,12 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 from checkpoint_files import save_fair_esm  # noqa: E402
 from conftest import random_esm2  # noqa: E402
 from forward import seconds_of, versions  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding.device import device_name  # noqa: E402
 from packed_esm.embedding.embedder import Embedder  # noqa: E402
 from packed_esm.embedding.options import EmbedOptions  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.embedding.reading import read_tokens  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.sequences.alphabet import normalise  # noqa: E402
 from packed_esm.sequences.fasta import read_records  # noqa: E402
 

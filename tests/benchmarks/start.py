@@ -28,7 +28,7 @@ from checkpoint_files import save_fair_esm  # noqa: E402
 from conftest import random_esm2  # noqa: E402
 from forward import versions  # noqa: E402
 from packed_esm.checkpoints.digest import checkpoint_digest  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.system.files import write_json  # noqa: E402
 
 BEGIN = """

@@ -43,12 +43,12 @@ from card import card  # noqa: E402
 from checkpoint_files import hugging_face_config, hugging_face_tensors, save_fair_esm  # noqa: E402
 from conftest import random_esm2  # noqa: E402
 from forward import uniprot_like, versions  # noqa: E402
-from packed_esm.checkpoints.registry import MODELS  # noqa: E402
 from packed_esm.embedding import memory  # noqa: E402
 from packed_esm.embedding.embedder import Embedder  # noqa: E402
 from packed_esm.embedding.memory import MemoryPlan, default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.options import EmbedOptions  # noqa: E402
 from packed_esm.embedding.packing import Pack, in_sweeps, iterate_packs  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput  # noqa: E402
 from packed_esm.model.layers import SLOTS  # noqa: E402
 

@@ -29,11 +29,12 @@ from checkpoint_files import save_fair_esm  # noqa: E402
 from conftest import random_esm2, random_tokens  # noqa: E402
 from forward import versions  # noqa: E402
 from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
-from packed_esm.checkpoints.registry import DEMO_PATH, MODELS  # noqa: E402
+from packed_esm.checkpoints.registry import DEMO_PATH  # noqa: E402
 from packed_esm.embedding.embedder import Embedder  # noqa: E402
 from packed_esm.embedding.masked import MaskedCopies  # noqa: E402
 from packed_esm.embedding.options import EmbedOptions  # noqa: E402
 from packed_esm.embedding.packing import build_pack  # noqa: E402
+from packed_esm.families import MODELS  # noqa: E402
 
 FORWARD_PACKS = 4  # whose forward alternates with the masked copies
 

@@ -14,7 +14,7 @@ from packed_esm.validation.reference import reference_outputs
 pytest.importorskip("transformers.models.esmc", reason="needs transformers 5.24 or newer")
 
 from esmc_checkpoints import random_esmc, save_esmc  # noqa: E402
-from packed_esm.model.esmc.reference import Reference  # noqa: E402
+from packed_esm.model.families.esmc.reference import Reference  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -7,11 +7,12 @@ import pytest
 import torch
 from checkpoint_files import save_fair_esm
 from conftest import pack, random_esm2, random_tokens
-from packed_esm.checkpoints.registry import DEMO_PATH, MODELS
+from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.embedding import memory
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.masked import MaskedCopies
 from packed_esm.embedding.options import EmbedOptions
+from packed_esm.families import MODELS
 from packed_esm.kernels.int8 import INT8, why_no_int8
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
 from packed_esm.outputs.forms import Form

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import ROOT
-from packed_esm.checkpoints.registry import MODELS
+from packed_esm.families import MODELS
 from packed_esm.planning import resources
 
 RULES = ("chunk_fasta", "embed_chunk", "merge_sample", "validate", "make_report")

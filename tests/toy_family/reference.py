@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -21,12 +22,17 @@ class Reference(nn.Module):
             normed = nn.functional.layer_norm(x, x.shape[-1:])
             x = x + normed @ self.tensors[f"layers.{index}.weight"].T + self.tensors[f"layers.{index}.bias"]
             hidden.append(x)
-        weight, bias = (self.tensors[f"emb_layer_norm_after.{kind}"] for kind in ("weight", "bias"))
+        weight, bias = (self.tensors[f"final_norm.{kind}"] for kind in ("weight", "bias"))
         hidden[-1] = nn.functional.layer_norm(x, x.shape[-1:], weight, bias)
         logits = hidden[-1] @ self.tensors["lm_head.weight"].T + self.tensors["lm_head.bias"]
         return {"representations": {layer: hidden[layer] for layer in layers}, "logits": logits}
 
 
-def load(path):
+def reference_tokens(sequence):
+    letters = "LAGVSERTIDPKQNFYMHWCXBUZO"  # from 4 on; 0 is cls, 2 is eos
+    return np.array([0, *(4 + letters.index(letter) for letter in sequence), 2])
+
+
+def load_reference(path):
     config = json.loads((path / "config.json").read_text())
     return Reference(load_file(path / "model.safetensors"), config["num_hidden_layers"])

@@ -101,7 +101,7 @@ OPTIONAL = {"transformers"}  # the reference of one family
 
 
 def test_what_only_the_reference_of_a_family_needs_is_an_extra():
-    references = [LIBRARY / "model/esmc/reference.py"]
+    references = [LIBRARY / "model/families/esmc/reference.py"]
     assert {one for file in references for one in imports(file)[0]} - set(pyproject()) == OPTIONAL
     assert set(requirements(project()["optional-dependencies"]["esmc"])) == OPTIONAL
     others = [file for file in LIBRARY.rglob("*.py") if file not in references]

@@ -1,6 +1,7 @@
 """Families of models: a new one needs no change of the library, and each is found and named as it should be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,12 +24,13 @@ from packed_esm.validation.tolerance import ValidationOptions
 from safetensors.torch import save_file
 from toy_family import TOY
 from toy_family.checkpoint import Toy
-from toy_family.reference import load as load_reference
+from toy_family.reference import load_reference
 
 
 @pytest.fixture
 def toy(tmp_path):
     """The folder of a toy model, whose family is known during a test."""
+    before = dict(families.FAMILIES), dict(families.MODELS)
     families.register(TOY)
     folder = tmp_path / "toy"
     folder.mkdir()
@@ -37,7 +39,9 @@ def toy(tmp_path):
     config = {"model_type": "toy", "num_hidden_layers": 3, "hidden_size": 16}
     (folder / "config.json").write_text(json.dumps(config))
     yield folder
-    families.FAMILIES.remove(TOY)
+    for known, old in zip((families.FAMILIES, families.MODELS), before, strict=True):
+        known.clear()
+        known.update(old)
 
 
 def test_a_toy_family_runs_packed_as_its_reference_says(toy):
@@ -81,7 +85,7 @@ def test_families_are_known_by_config_and_by_names_of_tensors(tmp_path, demo):
     torch.save(demo.state_dict(), tmp_path / "esm2.pt")
     for path in (folder, tmp_path / "small.pth"):
         assert family_at(path).name == "ESM C" and layer_count(str(path), path) == 2
-    assert family_at(tmp_path / "esm2.pt") is None and has_contact_head(folder) is False
+    assert family_at(tmp_path / "esm2.pt").name == "ESM-2" and has_contact_head(folder) is False
 
 
 def test_an_adapter_of_esm_c_is_refused_with_the_remedy(tmp_path):
@@ -97,7 +101,7 @@ def test_an_adapter_of_esm_c_is_refused_with_the_remedy(tmp_path):
 
 
 def test_a_folder_without_config_is_left_to_the_check_of_its_files(tmp_path):
-    assert family_at(tmp_path) is None and has_contact_head(tmp_path)
+    assert family_at(tmp_path).name == "ESM-2" and has_contact_head(tmp_path)
     with pytest.raises(CheckpointError, match="no config.json"):
         load_esm2(tmp_path)
 
@@ -125,16 +129,17 @@ def test_published_names_are_found_in_the_cache_of_hugging_face(tmp_path, monkey
 
 
 def test_a_missing_or_old_package_of_the_reference_is_named_with_its_remedy():
-    families.FAMILIES[0].require_reference()
-    missing = families.Family("Toy", "toy_family", "no-such-package>=2", model_type="toy")
+    for family in families.FAMILIES.values():
+        family.require_reference()
+    missing = replace(TOY, reference_package="no-such-package>=2")
     with pytest.raises(MissingPackageError, match="Toy is compared with no-such-package, .*; pip install 'no-such-pa"):
         missing.require_reference()
-    old = families.Family("Toy", "toy_family", "transformers>=999", model_type="toy")
+    old = replace(TOY, reference_package="transformers>=999")
     with pytest.raises(
         MissingPackageError, match="transformers, whose version here is .*; pip install 'transformers>="
     ):
         old.require_reference()
-    families.Family("Toy", "toy_family", "transformers>=0.999", model_type="toy").require_reference()
+    replace(TOY, reference_package="transformers>=0.999").require_reference()
 
 
 def test_environments_without_the_package_of_the_reference_are_refused_at_the_start(tmp_path):

@@ -12,6 +12,8 @@ from conftest import ROOT
 
 WORKFLOW = ROOT / "workflow"
 LIBRARY = WORKFLOW / "packed_esm"
+FAMILIES = LIBRARY / "model" / "families"
+LINES_OF_A_FAMILY = 300  # that are not blank
 PACKAGES = sorted(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
 WITH_TORCH = {"checkpoints", "embedding", "kernels", "model", "validation"}
 FACES = {"esm2_flash", "packed_attention"}  # they hand on names, and nothing imports them
@@ -62,9 +64,9 @@ def allowed(package: str) -> set[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_what_its_docstring_says_and_nothing_else(package):
     found = set()
-    for file in (LIBRARY / package).glob("*.py"):
+    for file in (LIBRARY / package).rglob("*.py"):
         names = {place(one) if isinstance(one, Path) else one for one in imported(file)}
-        found |= names & {*PACKAGES, *FACES, "errors", "options", "torch", "triton"} - {package}
+        found |= names & {*PACKAGES, *FACES, "errors", "families", "options", "torch", "triton"} - {package}
     assert found - {"triton"} == allowed(package)
     assert "triton" not in found or package == "kernels"
 
@@ -90,8 +92,23 @@ def test_few_modules_stand_beside_the_packages_and_every_one_says_what_it_is():
 def test_the_reference_shares_nothing_with_what_it_judges():
     files = sorted((LIBRARY / "validation").glob("reference*.py"))
     assert [file.stem for file in files] == ["reference", "reference_folder", "reference_model"]
-    ours = {one for file in files for one in imported(file) if isinstance(one, Path)}
+    of_families = sorted(FAMILIES.glob("*/reference.py"))
+    assert [file.parent.name for file in of_families] == ["esmc"]  # that of ESM-2 and ESM-1b is in validation
+    ours = {one for file in [*files, *of_families] for one in imported(file) if isinstance(one, Path)}
     assert ours <= set(files)
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in FAMILIES.glob("*/__init__.py")), ids=lambda x: x.name)
+def test_a_family_is_one_small_folder_that_no_module_outside_imports(folder):
+    lines = [line for file in folder.glob("*.py") for line in file.read_text().splitlines() if line.strip()]
+    assert 0 < len(lines) <= LINES_OF_A_FAMILY
+    outside = [file for file in MODULES if FAMILIES not in file.parents]
+    assert not [file for file in outside for one in imported(file) if isinstance(one, Path) and folder in one.parents]
+
+
+def test_what_says_which_families_there_are_needs_no_torch():
+    for file in FAMILIES.glob("*/__init__.py"):
+        assert {place(one) for one in imported(file) if isinstance(one, Path)} <= {"families"}
 
 
 def test_what_computes_nothing_starts_without_torch():

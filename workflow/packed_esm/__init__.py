@@ -17,6 +17,7 @@ _API = {
     "create_position_ids_packed": "model.attention",
     "flash_attn_varlen_wrapper": "model.attention",
     "load_esm2": "checkpoints.loading",
+    "load_model": "checkpoints.loading",
 }
 __all__ = sorted(_API)
 

@@ -23,10 +23,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def fetch(args: argparse.Namespace) -> None:
     from packed_esm.checkpoints.download import download
-    from packed_esm.checkpoints.registry import DEMO, MODELS, contact_head_url, model_url
+    from packed_esm.checkpoints.registry import DEMO, contact_head_url, model_url
     from packed_esm.errors import OptionError
+    from packed_esm.families import MODELS
 
-    published = [name for name in MODELS if name != DEMO]
+    published = [name for name, shape in MODELS.items() if name != DEMO and not shape.hub_id]
     if args.model not in published:
         raise OptionError(f"--model: {args.model!r} is not one of {', '.join(published)}")
     if args.contact_head:

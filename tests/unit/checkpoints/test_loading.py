@@ -15,8 +15,9 @@ from conftest import fair_esm_alone, random_esm2, random_tokens, relative_l2
 from packed_esm.checkpoints.fair_esm import require_fair_esm
 from packed_esm.checkpoints.headers import checkpoint_sha256, layer_count
 from packed_esm.checkpoints.loading import load_esm2
-from packed_esm.checkpoints.registry import DEMO_PATH, MODELS, find_model, hub_path, shape_of
+from packed_esm.checkpoints.registry import DEMO_PATH, find_model, hub_path, shape_of
 from packed_esm.errors import CheckpointError
+from packed_esm.families import MODELS
 from packed_esm.model.esm2 import ESM2WithFlashAttention
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode

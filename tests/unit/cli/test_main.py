@@ -7,9 +7,8 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from packed_esm.checkpoints.registry import MODELS
 from packed_esm.cli.main import HELP, main
-from packed_esm.families import published_models
+from packed_esm.families import MODELS
 
 
 def test_help_fits_a_screen_and_names_keys_that_there_are(capsys):
@@ -31,8 +30,7 @@ def test_models_lists_every_model_and_where_it_is(capsys, monkeypatch, tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = [*MODELS, *published_models()]
-    assert [line.split()[0] for line in lines[1 : len(names) + 1]] == names
+    assert [line.split()[0] for line in lines[1 : len(MODELS) + 1]] == [*MODELS]
     assert lines[1].endswith("esm2_t6_3M_demo.pt") and lines[2].endswith("not here")
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
     (tmp_path / "hub/checkpoints/esm2_t6_8M_UR50D.pt").write_bytes(b"x" * 2_000_000)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from packed_esm.checkpoints.registry import MODELS
 from packed_esm.embedding import memory
 from packed_esm.embedding.memory import MemoryPlan, default_tokens_per_pack
+from packed_esm.families import MODELS
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 

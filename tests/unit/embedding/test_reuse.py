@@ -197,9 +197,9 @@ def test_the_weights_are_loaded_only_if_a_sequence_is_new(tmp_path, first, monke
     plain = run(tmp_path, sequences[:3], options)[1]
     (tmp_path / "embeddings" / "s.parquet").write_bytes(plain)
     loaded = []
-    original = embedder.load_esm2
+    original = embedder.load_model
     monkeypatch.setattr(
-        embedder, "load_esm2", lambda path, mapped=False: loaded.append(mapped) or original(path, mapped)
+        embedder, "load_model", lambda path, mapped=False: loaded.append(mapped) or original(path, mapped)
     )
     stats, again = run(tmp_path, sequences[:3], options, own_results=tmp_path, repeat=1.0)
     assert again == plain and stats["reused_sequences"] == 3 and loaded == [True]

@@ -14,7 +14,8 @@ from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import CheckpointError, OptionError
 from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
-from packed_esm.model.esmc.reference import load as load_reference
+from packed_esm.model.families.esmc.reference import load_reference, reference_tokens
+from packed_esm.sequences.tokens import tokenize
 from packed_esm.validation.reference_model import stream_layers
 
 LAYERS = [0, 1, 2, 3]
@@ -98,10 +99,25 @@ def test_streamed_weights_have_the_bits_of_resident_ones(folder, weights):
         assert torch.equal(got["representations"][3], resident.forward_packed(*one)["representations"][3])
 
 
+def test_streamed_weights_in_padded_batches_have_the_bits_of_resident_ones(folder):
+    one = pack(random_tokens([40, 7]))
+    resident, streamed = (
+        ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.float32, "padded", weights)
+        for weights in ("resident", "host")
+    )
+    got, want = (model.forward_packed(*one)["representations"][3] for model in (streamed, resident))
+    assert torch.equal(got, want)
+
+
+def test_the_tokens_are_those_of_transformers_tokenizer():
+    sequence = "".join(TOKENS[4:29])
+    assert len(sequence) == 25 and np.array_equal(reference_tokens(sequence), tokenize(sequence))
+
+
 def test_contacts_and_int8_are_refused_by_name(folder):
     with pytest.raises(OptionError, match="contacts needs a contact head, and .*small has none"):
         Embedder(EmbedOptions(folder, include=("contacts",), device="cpu"))
-    with pytest.raises(OptionError, match="int8 is there for ESM-2, ESM-1b and ESM-1v, not for ESM C"):
+    with pytest.raises(OptionError, match="ESM C has no products in int8; use dtype: auto"):
         ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.int8)
 
 
@@ -110,7 +126,7 @@ def test_contacts_and_int8_are_refused_by_name(folder):
     [
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; an ESM C has 'silu'"),
         ({"num_hidden_layers": 4}, "num_hidden_layers is 4, but it has tensors of 3 layers"),
-        ({"num_attention_heads": 7}, "num_attention_heads is 7, which gives no heads"),
+        ({"num_attention_heads": 7}, "num_attention_heads is 7, which does not divide 128"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "only rope_type 'default'"),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling is .*; only rope_type 'default'"),
         ({"hidden_size": "64"}, "hidden_size is '64', not a whole number"),
@@ -144,7 +160,10 @@ def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, pattern, n
     [
         ({"transformer.norm.bias": torch.ones(128)}, r"1 extra tensors .*, norm\.bias"),
         ({"transformer.blocks.0.ffn.1.weight": torch.ones(2)}, r"gate_proj\.weight is of shape \[1\], not \[1, 128\]"),
-        ({"encoder.sequence_embed.weight": torch.ones(1)}, "encoder.sequence_embed.weight is no tensor of an ESM C"),
+        (
+            {"encoder.sequence_embed.weight": torch.ones(1)},
+            "1 extra tensors .*, encoder.sequence_embed.weight",
+        ),
     ],
 )
 def test_a_pth_with_more_or_other_tensors_is_refused(theirs, tmp_path, changes, message):

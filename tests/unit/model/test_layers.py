@@ -71,7 +71,7 @@ class Copied:
 @pytest.mark.parametrize("kind", [HostLayers, FileLayers])
 def test_each_layer_is_copied_once_for_all_packs_and_while_the_one_before_runs(kind):
     blocks = random_esm2(5).layers
-    from packed_esm.model.block import TransformerBlock
+    from packed_esm.model.families.esm2.block import TransformerBlock
 
     layers = kind(lambda i: TransformerBlock(blocks[i], CPU, torch.float32), 5, CPU)
     copied = Copied(layers)

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
-from packed_esm.checkpoints.registry import MODELS
 from packed_esm.embedding.earlier_places import EarlierPlaces
+from packed_esm.families import MODELS
 from packed_esm.planning import resources as formulas
 from packed_esm.planning.config import read_config
 from packed_esm.planning.job_resources import JobResources, embedding_threads

@@ -1,7 +1,7 @@
 """What jobs ask for: enough for what was measured, more for more, doubled with each attempt."""
 
 import pytest
-from packed_esm.checkpoints.registry import MODELS
+from packed_esm.families import MODELS
 from packed_esm.planning import resources
 
 M650, M150, DEMO = (MODELS[name] for name in ("esm2_t33_650M_UR50D", "esm2_t30_150M_UR50D", "demo"))

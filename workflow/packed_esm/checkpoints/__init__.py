@@ -1,5 +1,5 @@
-"""Published models (names, shapes, files, downloads), and loading checkpoints into the classes of fair-esm.
+"""Checkpoints: where they are, their files, downloads, and the readers of their tensors.
 
 It knows checkpoint files, but no packs.
-May import: errors, outputs, sequences, system, torch.
+May import: errors, families, outputs, sequences, system, torch.
 """

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import CheckpointError, OptionError
-from ..families import FAMILIES, Family, published_models
+from ..families import CONTACT_HEAD, ESM2, FAMILIES, MODELS, Family
 from ..system.files import sha256
 from .folders import CONFIG, folder_files, is_adapter, read_config, read_json_object, whole_number
-from .registry import MODELS, contact_head_path
+from .registry import contact_head_path
 from .shape import LIMITS
 
 MAX_PICKLE_BYTES = 64 * 10**6  # of a data.pkl; in published checkpoints it has less than 1 MB
@@ -41,14 +41,19 @@ def checkpoint_sha256(path: str | Path) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def family_at(path: Path) -> Family | None:
-    """Return the family of a checkpoint, from its config.json or the names of its tensors; None: one of fair-esm."""
+def family_at(path: Path) -> Family:
+    """Return the family of a checkpoint, from its config.json or the names of its tensors.
+
+    Where neither says it, this is the family of ESM-2, whose reader refuses what it does not know.
+    """
     if path.is_dir():
         has_config = (path / CONFIG).is_file() and not is_adapter(path)  # `checkpoint_files` says what is missing
         kind = read_json_object(path / CONFIG).get("model_type") if has_config else None
-        return next((family for family in FAMILIES if family.model_type == kind), None)
-    named = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
-    return next((one for one in FAMILIES if one.layer_name and re.search(one.layer_name, named)), None)
+        found = [one for one in FAMILIES.values() if one.model_type and one.model_type == kind]
+    else:
+        named = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
+        found = [one for one in FAMILIES.values() if one.tensor and re.search(one.tensor, named)]
+    return found[0] if found else FAMILIES[ESM2]
 
 
 def layer_count(model: str, path: Path) -> int:
@@ -62,16 +67,10 @@ def layer_count(model: str, path: Path) -> int:
         OptionError: the file does not give the number.
         CheckpointError: no such path, a missing or wrong config.json, or a file that is refused.
     """
-    if named := MODELS.get(model) or published_models().get(model):
-        return named.num_layers
+    if model in MODELS:
+        return MODELS[model].num_layers
     checkpoint_files(path)
-    family = family_at(path)
-    if family and path.is_dir():
-        config = path / CONFIG
-        field = "num_hidden_layers"
-        count = whole_number(config, field, read_json_object(config).get(field), LIMITS["num_layers"])
-    else:
-        count = read_config(path).shape.num_layers if path.is_dir() else _layers_named(path, family)
+    count = _layers_of_folder(path) if path.is_dir() else _layers_named(path)
     if not count:
         raise OptionError(f"{path}: its number of layers is unknown; count `layers` from 0, as in layers: [33]")
     return count
@@ -80,12 +79,12 @@ def layer_count(model: str, path: Path) -> int:
 def has_contact_head(path: Path) -> bool:
     """Return whether a fair-esm `.pt` has a contact head in it or in the file beside it; True for a folder.
 
-    The loader checks the head of a folder. Other families have none.
+    The loader checks the head of a folder. False for a family that has none.
 
     Raises:
         CheckpointError: a file that is refused.
     """
-    if family_at(path):
+    if CONTACT_HEAD not in family_at(path).heads:
         return False
     if path.is_dir() or contact_head_path(path).exists() or not zipfile.is_zipfile(path):
         return True
@@ -128,9 +127,15 @@ def _checked_pickles(path: Path, records: list[zipfile.ZipInfo]) -> list[zipfile
     return pickles
 
 
-def _layers_named(path: Path, family: Family | None) -> int:
+def _layers_of_folder(folder: Path) -> int:
+    if family_at(folder).name == ESM2:  # or the base of an adapter of one
+        return read_config(folder).shape.num_layers
+    config, field = folder / CONFIG, "num_hidden_layers"
+    return whole_number(config, field, read_json_object(config).get(field), LIMITS["num_layers"])
+
+
+def _layers_named(path: Path) -> int:
     """Return the number of layers from the names of tensors in the pickle of a zip of torch.save."""
     content = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
-    pattern = family.layer_name if family else rb"\b(?:layers|encoder\.layer)\.(\d{1,4})\."
-    named = re.findall(pattern, content)
+    named = re.findall(family_at(path).layer, content)
     return max((int(layer) + 1 for layer in named), default=0)

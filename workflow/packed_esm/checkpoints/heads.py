@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import OptionError
-from ..outputs.table import LM_HEAD, included
+from ..families import LM_HEAD
+from ..outputs.table import included
 from .registry import contact_head_path
 
 

@@ -1,13 +1,12 @@
-"""The published ESM-2, ESM-1b and ESM-1v checkpoints, the shipped demonstration model, and their locations."""
+"""Where published checkpoints and the demonstration model are."""
 
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, OptionError
-from ..families import published_models
+from ..families import MODELS, ModelShape
 from ..system.tree import tree
 
 DEMO = "demo"
@@ -15,40 +14,6 @@ FILES = (".pt", ".pth")  # how the names of files of fair-esm and of Evolutionar
 DEMO_PATH = tree() / "workflow" / "models" / "esm2_t6_3M_demo.pt"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BASE_URL = "https://dl.fbaipublicfiles.com/fair-esm"
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """num_layers, embed_dim, attention_heads; sha256 of the published `.pt` if it is known."""
-
-    num_layers: int
-    embed_dim: int
-    attention_heads: int
-    sha256: str | None = None
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of the blocks, 12 d^2 + 13 d each; the embedding adds less than 1 %."""
-        return self.num_layers * (12 * self.embed_dim**2 + 13 * self.embed_dim)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the parameters in fp32."""
-        return 4 * self.parameters
-
-
-# Lin et al. 2023, table S1; Rives et al. 2021; Meier et al. 2021; names of fair-esm's esm/pretrained.py.
-MODELS = {
-    "demo": ModelShape(6, 192, 12),
-    "esm2_t6_8M_UR50D": ModelShape(6, 320, 20, "c3c1145126ec08895c39c24a5df5e6f899441bf641eb09c72504ef9b7acd9e40"),
-    "esm2_t12_35M_UR50D": ModelShape(12, 480, 20),
-    "esm2_t30_150M_UR50D": ModelShape(30, 640, 20),
-    "esm2_t33_650M_UR50D": ModelShape(33, 1280, 20),
-    "esm2_t36_3B_UR50D": ModelShape(36, 2560, 40),
-    "esm2_t48_15B_UR50D": ModelShape(48, 5120, 40),
-    "esm1b_t33_650M_UR50S": ModelShape(33, 1280, 20),
-    **{f"esm1v_t33_650M_UR90S_{number}": ModelShape(33, 1280, 20) for number in range(1, 6)},
-}
 
 
 def model_url(name: str) -> str:
@@ -62,7 +27,7 @@ def contact_head_url(name: str) -> str:
     Raises:
         OptionError: none is published (esm/pretrained.py, `_has_regression_weights`).
     """
-    if name == DEMO or name.startswith("esm1v"):
+    if not MODELS[name].has_contact_head:
         raise OptionError(
             f"include: contacts: there is no contact head for {name}; remove contacts, or use an ESM-2 of Meta"
         )
@@ -95,16 +60,13 @@ def find_model(model: str) -> Path:
             raise OptionError(f"model: {DEMO_PATH}, the file of demo, is missing; give another name, or a path")
         return DEMO_PATH
     if model in MODELS:
-        return hub_path(model)
-    if published := published_models().get(model):
-        return _cached(published.hub_id)
+        return _cached(hub_id) if (hub_id := MODELS[model].hub_id) else hub_path(model)
     if _HUB_ID.fullmatch(model) and not Path(model).exists() and not model.endswith(FILES):
         return _cached(model)
     if "/" in model or model.endswith(FILES) or Path(model).exists():
         return Path(model).expanduser()
-    names = ", ".join([*MODELS, *published_models()])
     raise OptionError(
-        f"model: {model!r} is neither a known name nor a path; names are {names}, "
+        f"model: {model!r} is neither a known name nor a path; names are {', '.join(MODELS)}, "
         "or give the path of a fair-esm .pt file, of an ESM C .pth, of a Hugging Face folder, or a Hugging Face id"
     )
 
@@ -115,7 +77,7 @@ def results_name(model: str) -> str:
     Characters other than letters, digits, `.`, `_` and `-` become `_`.
     """
     name = model
-    if model not in (*MODELS, *published_models()):
+    if model not in MODELS:
         name = re.sub(r"\.pth?$", "", model_name(find_model(model).resolve()))
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "model"
 
@@ -163,8 +125,7 @@ def _cached(model_id: str) -> Path:
 
 def check_layers(model: str, layers: Iterable[int]) -> None:
     """Raise OptionError for a layer that a named model does not have; for other models loading checks this."""
-    named = MODELS.get(model) or published_models().get(model)
-    last = named.num_layers if named else None
+    last = MODELS[model].num_layers if model in MODELS else None
     for layer in layers:
         if last is not None and not -(last + 1) <= layer <= last:
             raise OptionError(
@@ -194,9 +155,6 @@ def check_published(path: Path, shape: ModelShape) -> None:
 def shape_of(model: str) -> ModelShape:
     """Return the shape of the model whose name is in `model`, or that of 650M; for estimates only."""
     for name, shape in MODELS.items():
-        if name != DEMO and name in model:
+        if (name != DEMO and name in model) or (shape.hub_id and shape.hub_id in model):
             return shape
-    for name, one in published_models().items():
-        if name in model or one.hub_id in model:
-            return ModelShape(one.num_layers, one.embed_dim, one.attention_heads)
     return MODELS["demo" if model == DEMO else "esm2_t33_650M_UR50D"]

@@ -67,16 +67,22 @@ def layers_of(tensors: Iterable[str]) -> list[int]:
     return sorted({int(match[1]) for match in map(_LAYER.match, tensors) if match})
 
 
-def check_agreement(where: object, shape: Shape, tensors: Mapping[str, Any]) -> None:
-    """Raise CheckpointError if tensors with names of fair-esm do not have the declared shape.
+def check_agreement(
+    where: object, what: str, shape: Shape, tensors: Mapping[str, Any], largest: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise CheckpointError if tensors do not have the declared shape. After this a model is no larger than its file.
 
-    After this check a model is no larger than its checkpoint.
+    Args:
+        where, what: the checkpoint and its kind of model, for messages.
+        shape: as declared.
+        tensors: with the names `embed_tokens` and `layers.N` of fair-esm and transformers.
+        largest: {name: shape} of the largest tensors, of every layer: all others of such a model are smaller.
     """
     layers, dim, heads = shape.fields
     embedding = tensors.get("embed_tokens.weight")
     if embedding is None or embedding.ndim != 2:
         raise CheckpointError(
-            f"{where}: its tensors do not contain an embedding of tokens; it is not an ESM-2, or it is damaged"
+            f"{where}: its tensors do not contain an embedding of tokens; it is not {what}, or it is damaged"
         )
     if embedding.shape[1] != shape.embed_dim:
         raise CheckpointError(f"{where}: {dim} is {shape.embed_dim}, but its tensors are {embedding.shape[1]} wide")
@@ -86,16 +92,6 @@ def check_agreement(where: object, shape: Shape, tensors: Mapping[str, Any]) -> 
     if shape.embed_dim % shape.attention_heads:
         raise CheckpointError(f"{where}: {heads} is {shape.attention_heads}, which does not divide {shape.embed_dim}")
     _check_heads(where, shape, tensors)
-    _check_largest(where, shape, tensors)
-
-
-def _check_largest(where: object, shape: Shape, tensors: Mapping[str, Any]) -> None:
-    """Check the largest tensors: all others of a model of this shape are smaller."""
-    positions = shape.positions
-    wide = positions.ffn_embed_dim if positions else 4 * shape.embed_dim
-    largest = {f"layers.{index}.fc1.weight": (wide, shape.embed_dim) for index in range(shape.num_layers)}
-    if positions:  # fair-esm counts them from the padding index, 1 (esm/modules.py, LearnedPositionalEmbedding)
-        largest["embed_positions.weight"] = (positions.max_positions + 2, shape.embed_dim)
     for name, want in largest.items():
         if name not in tensors:
             raise CheckpointError(f"{where}: {name} is missing; the file is damaged: fetch it again")

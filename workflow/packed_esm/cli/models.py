@@ -3,17 +3,15 @@
 import argparse
 from pathlib import Path
 
-from ..checkpoints.registry import MODELS, ModelShape, find_model, hub_snapshot
-from ..families import published_models
+from ..checkpoints.registry import find_model, hub_snapshot
+from ..families import MODELS, ModelShape
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the table."""
     print(f"{'model':<25}{'parameters':>11}{'layers':>8}{'width':>7}{'size':>9}  file")
     for name, shape in MODELS.items():
-        print(_row(name, shape, find_model(name)))
-    for name, one in published_models().items():
-        print(_row(name, ModelShape(one.num_layers, one.embed_dim, one.attention_heads), hub_snapshot(one.hub_id)))
+        print(_row(name, shape, hub_snapshot(shape.hub_id) if shape.hub_id else find_model(name)))
     print("\nmodel=NAME downloads a model of Meta once; `hf download` fetches ESM C. model= also takes the path of")
     print("a fair-esm .pt file, of a Hugging Face folder or of a LoRA adapter, or the id of a model in its cache.")
     return 0

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..checkpoints.registry import MODELS
 from ..errors import OptionError
+from ..families import MODELS
 from ..system.progress import QUIET
 from ..system.tree import tree
 

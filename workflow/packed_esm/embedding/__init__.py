@@ -1,5 +1,5 @@
 """From tokens to embeddings: packing, the embedder, long proteins, reuse, and one embed job.
 
 It knows the model and the files of results.
-May import: checkpoints, errors, kernels, model, options, outputs, sequences, store, system, torch.
+May import: checkpoints, errors, families, kernels, model, options, outputs, sequences, store, system, torch.
 """

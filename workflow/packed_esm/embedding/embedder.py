@@ -15,14 +15,15 @@ import torch
 
 from ..checkpoints.digest import CheckpointDigest, require_unchanged, start_digest
 from ..checkpoints.heads import require_heads
-from ..checkpoints.loading import load_esm2
-from ..checkpoints.registry import ModelShape, check_published, model_name
+from ..checkpoints.loading import load_model
+from ..checkpoints.registry import check_published, model_name
 from ..errors import NonFiniteError, OptionError
+from ..families import CONTACT_HEAD, ModelShape
 from ..kernels.device import on_device
 from ..kernels.pooling import pool_packed
 from ..model.esm2 import ESM2WithFlashAttention, ModelFacts, PackInput, check_weights, resolve_layers
 from ..outputs.columns import Column, columns_of
-from ..outputs.table import CONTACT_HEAD, RESIDUES, SCALARS, ResidueOutput, included
+from ..outputs.table import RESIDUES, SCALARS, ResidueOutput, included
 from ..sequences.tokens import tokenize
 from ..store.settings import BITS
 from ..system.versions import backend_version
@@ -84,7 +85,7 @@ class Embedder:
 
     def _place_weights(self, place: str) -> None:
         """Decide where the weights are, a name of `layers.LAYERS`, and how many tokens go through them together."""
-        check_weights(place, DTYPES[self.dtype], self.facts.attention)
+        check_weights(place, DTYPES[self.dtype], self.facts)
         self.weights, kept = place, len({*self.layers} - {self.facts.num_layers})
         self.tokens_per_sweep = 0  # each pack alone, because outputs and layers of the reference lie beside it
         if not self._beside_reference:
@@ -100,7 +101,7 @@ class Embedder:
     def _read(self, mapped: bool = False) -> torch.nn.Module:
         """Return the base model; with `mapped`, or if a GPU gets its weights at once, these stay in the file."""
         # On a CPU the weights would stay in the mapped file, and another program could overwrite it during the run.
-        return load_esm2(self.options.model, mapped=mapped or self.device.type == "cuda")
+        return load_model(self.options.model, mapped=mapped or self.device.type == "cuda")
 
     def _on_device(self, base: torch.nn.Module) -> ESM2WithFlashAttention:
         """Return the packed model; weights that cannot be page-locked on the host are streamed from the file."""
@@ -383,7 +384,7 @@ class Embedder:
             if self._exact is None:
                 # Streamed weights stay in the file: in fp32 they take twice the memory, for few sequences.
                 weights = "resident" if self.weights == "resident" else "file"
-                base = load_esm2(self.options.model, mapped=weights == "file" and self.device.type == "cuda")
+                base = load_model(self.options.model, mapped=weights == "file" and self.device.type == "cuda")
                 require_unchanged(Path(self.options.model), self.checkpoint)
                 self._exact = ESM2WithFlashAttention(base, self.device, torch.float32, "sdpa", weights)
             yield self._exact

@@ -1,5 +1,5 @@
-"""ESM-2 over packed sequences: attention backends, blocks, contacts, and the padded fallback.
+"""Models over packed sequences: attention, layers, contacts, the padded fallback, and a folder for each family.
 
-It knows the tensors of a pack and fair-esm's modules, but no file.
-May import: checkpoints, errors, kernels, outputs, system, torch.
+What is outside `families` knows the tensors of a pack and the parts of a model, but no family and no file.
+May import: checkpoints, errors, families, kernels, outputs, sequences, system, torch.
 """

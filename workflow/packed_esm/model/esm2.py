@@ -20,19 +20,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checkpoints.weights import position_embedding, rotary_frequencies, scaled_embedding, token_dropout
 from ..errors import OptionError
+from ..families import family_of
 from ..kernels.device import module_on_device
 from ..kernels.dispatch import operations_for
-from ..kernels.int8 import activation_dtype
+from ..kernels.int8 import INT8, activation_dtype
 from ..outputs.columns import resolve_layers
 from ..system.versions import backend_version
 from .attention import Attend, PackLayout, attention_over, create_position_ids_packed, per_token
 from .backends import check_dtype, choose_backend
-from .block import TransformerBlock
 from .contacts import ContactSums, contact_sums, observed
 from .layers import LAYERS
 from .padded import in_padded_batches
+from .parts import packed_parts
 
 LOGITS_ROWS = 128  # of the LM head at once where only some rows are wanted: one shape, so that all bits are equal
 MAX_PADDED_FP32 = 16384  # tokens: 1 GiB of fp32 scores per head
@@ -47,6 +47,7 @@ class ModelFacts:
         max_residues: the largest number of residues that its positions allow; None: any length.
         attention: the attention backend.
         kernels: the operations between the matrix products: `gluon` or `triton` with its version, or `torch`.
+        has_forward: see `parts.PackedParts`.
     """
 
     num_layers: int
@@ -55,25 +56,29 @@ class ModelFacts:
     max_residues: int | None
     attention: str
     kernels: str
+    has_forward: bool
 
     @classmethod
     def of(cls, base_model: nn.Module, device: torch.device, dtype: torch.dtype, attention: str) -> "ModelFacts":
         """Return the facts of a base model; the arguments and errors are those of `ESM2WithFlashAttention`."""
-        activations, first = check_dtype(dtype, device), base_model.layers[0].self_attn
-        positions = position_embedding(base_model)
+        family, parts = family_of(base_model), packed_parts(base_model)
+        if dtype == INT8 and not family.has_int8:
+            raise OptionError(f"dtype: {family.name} has no products in int8; use dtype: auto")
+        activations, positions = check_dtype(dtype, device), parts.position_embedding
         return cls(
-            num_layers=len(base_model.layers),
-            embed_dim=first.embed_dim,
-            attention_heads=first.num_heads,
+            num_layers=parts.num_layers,
+            embed_dim=parts.embed_dim,
+            attention_heads=parts.attention_heads,
             max_residues=None if positions is None else len(positions) - 2,
-            attention=choose_backend(attention, device, activations, first.head_dim),
-            kernels=backend_version(operations_for(device, activations, first.embed_dim).NAME),
+            attention=choose_backend(attention, device, activations, parts.embed_dim // parts.attention_heads),
+            kernels=backend_version(operations_for(device, activations, parts.embed_dim).NAME),
+            has_forward=parts.has_forward,
         )
 
 
-def check_weights(weights: str, dtype: torch.dtype, attention: str) -> None:
+def check_weights(weights: str, dtype: torch.dtype, facts: ModelFacts) -> None:
     """Raise OptionError for weights that cannot be streamed; the arguments are those of `ESM2WithFlashAttention`."""
-    if weights != "resident" and dtype == torch.float32 and attention == "padded":
+    if weights != "resident" and dtype == torch.float32 and facts.attention == "padded" and facts.has_forward:
         raise OptionError(
             "weights: attention: padded in fp32 runs fair-esm's forward, whose weights are not streamed; use "
             "attention: auto"
@@ -109,12 +114,12 @@ class _Rows:
 
 
 class ESM2WithFlashAttention(nn.Module):
-    """A fair-esm `ESM2`, ESM-1b or ESM-1v for packed sequences.
+    """A fair-esm `ESM2`, ESM-1b or ESM-1v, or a model of another family, for packed sequences.
 
     Args:
-        base_model: fair-esm's `ESM2` of any size, or its `ProteinBertModel` of ESM-1b or ESM-1v. In fp32 it is
-            moved to `device` and shares its weights, except q, k and v. In half precision it stays unchanged, and the
-            matrices are copied.
+        base_model: fair-esm's `ESM2` of any size, its `ProteinBertModel` of ESM-1b or ESM-1v, or another model that
+            `checkpoints.loading.load_model` returns. In fp32 one of fair-esm is moved to `device` and shares its
+            weights, except q, k and v. Otherwise it stays unchanged, and the matrices are copied.
         device: where to run.
         dtype: of the matrix products; by default float32 on CPU, float16 elsewhere. int8 (Hopper, or a CPU
             with VNNI or AMX) applies to the products of the feed-forward; the rest is bf16.
@@ -143,26 +148,19 @@ class ESM2WithFlashAttention(nn.Module):
         self.num_layers, self.embed_dim, self.attention_heads = facts.num_layers, facts.embed_dim, facts.attention_heads
         self.attention, self.kernels, self.max_residues = facts.attention, facts.kernels, facts.max_residues
         self.weights = weights
-        self.padding_idx = base_model.padding_idx
-        self.mask_idx = base_model.mask_idx
-        in_fp32 = self.dtype == torch.float32
-        check_weights(weights, self.dtype, self.attention)
-        runs_itself = in_fp32 and weights == "resident" and not hasattr(base_model, "packed_block")
-        if runs_itself:
-            base_model = base_model.to(self.device, torch.float32)
-        self.base_model = base_model if runs_itself else None
+        check_weights(weights, self.dtype, facts)
+        runs_itself = facts.has_forward and self.dtype == torch.float32 and weights == "resident"
+        self.base_model = base_model.to(self.device, torch.float32) if runs_itself else None
+        parts = packed_parts(base_model)
+        self.padding_idx, self.mask_idx, self.token_dropout = parts.padding_idx, parts.mask_idx, parts.token_dropout
         self._ops = operations_for(self.device, activation_dtype(self.dtype), self.embed_dim)
-        make = partial(_block, base_model, self.device, self.dtype)
+        make = partial(parts.block, device=self.device, dtype=self.dtype)
         self.layers = LAYERS[weights](make, self.num_layers, self.device)
-        self.token_dropout = token_dropout(base_model)
-        for name, tensor in (
-            ("embedding", scaled_embedding(base_model)),
-            ("position_embedding", position_embedding(base_model)),
-            ("inv_freq", rotary_frequencies(base_model)),
-        ):
+        for name in ("embedding", "position_embedding", "inv_freq"):
+            tensor = getattr(parts, name)
             self.register_buffer(name, None if tensor is None else tensor.to(self.device), persistent=False)
-        for name in ("emb_layer_norm_before", "emb_layer_norm_after", "lm_head", "contact_head"):
-            module = getattr(base_model, name, None)
+        for name in ("norm_before", "final_norm", "lm_head", "contact_head"):
+            module = getattr(parts, name)
             setattr(self, name, module and module_on_device(module, self.device))
         self.requires_grad_(False).eval()
 
@@ -170,8 +168,8 @@ class ESM2WithFlashAttention(nn.Module):
     def forward(self, tokens: torch.Tensor, repr_layers: Iterable[int] = (), return_contacts: bool = False) -> dict:
         """Return what fair-esm's `ESM2.forward` returns, for padded tokens, int [B, T].
 
-        With resident weights in fp32 this is fair-esm's own forward. Otherwise the result has `logits` and
-        `representations`, fp32, with rotary tables of fp32 positions.
+        With a model of fair-esm and resident weights in fp32 this is fair-esm's own forward. Otherwise the result has
+        `logits` and `representations`, fp32, with rotary tables of fp32 positions.
 
         Raises:
             ValueError: contacts otherwise, or a layer out of range.
@@ -282,7 +280,7 @@ class ESM2WithFlashAttention(nn.Module):
             raise OptionError(
                 "contacts: attention: padded would have to keep the maps of all layers; use attention: auto"
             )
-        if self.dtype == torch.float32 and longest > MAX_PADDED_FP32:
+        if self.base_model is not None and longest > MAX_PADDED_FP32:
             raise OptionError(
                 f"attention: padded in fp32 runs fair-esm's forward, whose attention map of {longest} tokens is too "
                 f"large (limit {MAX_PADDED_FP32}); use attention: auto"
@@ -324,12 +322,12 @@ class ESM2WithFlashAttention(nn.Module):
             for rows in packs:
                 self._run_layer(rows, block, index, index in layers)
 
-    def _run_layer(self, rows: _Rows, block: TransformerBlock, index: int, is_wanted: bool) -> None:
+    def _run_layer(self, rows: _Rows, block: nn.Module, index: int, is_wanted: bool) -> None:
         """Run the block of a layer, counted from 1; the last layer of the model is kept after the final norm."""
         attend = observed(rows.attend, rows.maps, index - 1) if rows.maps else rows.attend
         x, delta = block(rows.x, rows.delta, rows.rotation, attend)
         if index == self.num_layers:
-            rows.hidden[index] = self._ops.add_norm(x, delta, self.emb_layer_norm_after, torch.float32)[1]
+            rows.hidden[index] = self._ops.add_norm(x, delta, self.final_norm, torch.float32)[1]
             x = delta = None
         elif is_wanted:
             x, delta = x + delta, None
@@ -348,7 +346,7 @@ class ESM2WithFlashAttention(nn.Module):
             x.div_((1 - mask_ratio)[..., None])
         if self.position_embedding is not None:
             x += F.embedding(positions, self.position_embedding)
-        return x if self.emb_layer_norm_before is None else self.emb_layer_norm_before(x)
+        return x if self.norm_before is None else self.norm_before(x)
 
     def _mask_ratio(self, input_ids: torch.Tensor, layout: PackLayout) -> torch.Tensor:
         """Return, for each token, the share of mask tokens among all tokens of its sequence, fp32 [total]."""
@@ -373,10 +371,3 @@ class ESM2WithFlashAttention(nn.Module):
                 "the limit of the model's learned positions"
             )
         return layout
-
-
-def _block(base_model: nn.Module, device: torch.device, dtype: torch.dtype, index: int) -> nn.Module:
-    """Return the block of a layer, counted from 0; a base model of another family makes its own."""
-    if hasattr(base_model, "packed_block"):
-        return base_model.packed_block(index, device, dtype)
-    return TransformerBlock(base_model.layers[index], device, dtype)

@@ -17,11 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import nn
 
-from .block import TransformerBlock
-
 SLOTS = 2  # layers on the device: one runs, the next one arrives
 ALIGNMENT = 512  # bytes, of all that torch allocates on a GPU; products choose their kernels by it
-MakeBlock = Callable[[int], TransformerBlock]  # of the number of a layer, from 0
+MakeBlock = Callable[[int], nn.Module]  # of the number of a layer, from 0
 Ready = Callable[[], torch.cuda.Event | None]  # waits until a copy is queued, and returns the event after it
 
 
@@ -31,7 +29,7 @@ class ResidentLayers(nn.ModuleList):
     def __init__(self, make: MakeBlock, count: int, device: torch.device) -> None:  # noqa: ARG002
         super().__init__(make(layer) for layer in range(count))
 
-    def first(self, count: int) -> Iterator[TransformerBlock]:
+    def first(self, count: int) -> Iterator[nn.Module]:
         """Yield the first `count` blocks in order."""
         return itertools.islice(iter(self), count)
 
@@ -46,7 +44,7 @@ class _Slot:
         ready: of this copy.
     """
 
-    def __init__(self, block: TransformerBlock) -> None:
+    def __init__(self, block: nn.Module) -> None:
         self.block = block
         self.memory = torch.empty(_size(block), dtype=torch.uint8, device=next(_tensors(block)).device)
         for tensor, part in zip(_tensors(block), _parts(block, self.memory), strict=True):
@@ -67,7 +65,7 @@ class _StreamedLayers(ABC):
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._slots: deque[_Slot] = deque()
 
-    def first(self, count: int) -> Iterator[TransformerBlock]:
+    def first(self, count: int) -> Iterator[nn.Module]:
         """Yield the first `count` blocks in order; each is valid until the next one is asked for.
 
         With the last block the copy of the first one begins, for the next call.
@@ -79,7 +77,7 @@ class _StreamedLayers(ABC):
             yield self._ready_block(self._slots[0])
             self._slots.rotate(-1)
 
-    def _add_slot(self, block: TransformerBlock) -> None:
+    def _add_slot(self, block: nn.Module) -> None:
         slot = _Slot(block)
         if self._stream:  # a copy may be on its way there when this object is dropped
             slot.memory.record_stream(self._stream)
@@ -90,7 +88,7 @@ class _StreamedLayers(ABC):
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
         slot.layer, slot.ready = layer, self._start_copy(slot, layer)
 
-    def _ready_block(self, slot: _Slot) -> TransformerBlock:
+    def _ready_block(self, slot: _Slot) -> nn.Module:
         try:
             event = slot.ready()
         except BaseException:
@@ -161,17 +159,17 @@ class FileLayers(_StreamedLayers):
 LAYERS = {"resident": ResidentLayers, "host": HostLayers, "file": FileLayers}
 
 
-def _copy(block: TransformerBlock, memory: torch.Tensor) -> None:
+def _copy(block: nn.Module, memory: torch.Tensor) -> None:
     """Copy the tensors of a block into memory of its size."""
     for tensor, part in zip(_tensors(block), _parts(block, memory), strict=True):
         part.copy_(tensor.detach())
 
 
-def _tensors(block: TransformerBlock) -> Iterator[torch.Tensor]:
+def _tensors(block: nn.Module) -> Iterator[torch.Tensor]:
     return itertools.chain(block.parameters(), block.buffers())
 
 
-def _places(block: TransformerBlock) -> Iterator[tuple[torch.Tensor, int]]:
+def _places(block: nn.Module) -> Iterator[tuple[torch.Tensor, int]]:
     """Yield the tensors of a block, and where each begins in its memory, in bytes."""
     start = 0
     for tensor in _tensors(block):
@@ -179,11 +177,11 @@ def _places(block: TransformerBlock) -> Iterator[tuple[torch.Tensor, int]]:
         start += ALIGNMENT * math.ceil(tensor.nbytes / ALIGNMENT)
 
 
-def _size(block: TransformerBlock) -> int:
+def _size(block: nn.Module) -> int:
     return max(start + tensor.nbytes for tensor, start in _places(block))
 
 
-def _parts(block: TransformerBlock, memory: torch.Tensor) -> list[torch.Tensor]:
+def _parts(block: nn.Module, memory: torch.Tensor) -> list[torch.Tensor]:
     """Return the parts of the memory of a block, uint8 [size], with the dtypes and shapes of its tensors."""
     return [
         memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape) for tensor, start in _places(block)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..families import CONTACT_HEAD, LM_HEAD
 from .forms import nearest
 from .layouts import LAYER_ROWS, MASKED_ROWS, PAIRS, ROWS, SCORED_ROWS, Pairs, Rows
 from .marginals import AMINO_ACIDS, MARGINAL_TOKENS, marginals, own_log_probabilities
@@ -28,8 +29,6 @@ from .measures import (
 
 Tensor = Any  # of torch, which this package does not import
 Errors = dict[str, float | None]  # {name of a measure: value}; None where it cannot be measured
-
-LM_HEAD, CONTACT_HEAD = "lm_head", "contact_head"
 
 
 @dataclass(frozen=True)

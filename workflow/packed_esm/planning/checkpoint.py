@@ -10,8 +10,6 @@ from ..checkpoints.fair_esm import require_fair_esm
 from ..checkpoints.headers import checkpoint_files, family_at, has_contact_head, layer_count
 from ..checkpoints.registry import (
     DEMO,
-    MODELS,
-    ModelShape,
     check_layers,
     contact_head_path,
     contact_head_url,
@@ -20,7 +18,10 @@ from ..checkpoints.registry import (
     shape_of,
 )
 from ..errors import MissingPackageError, OptionError
+from ..families import MODELS, ModelShape
 from ..outputs.columns import column_names, resolve_layers
+
+IN_ENVIRONMENTS = ("fair-esm",)  # packages of references in `envs/` and in the images
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,16 @@ class Checkpoint:
         Args:
             in_this_environment: the jobs run in this one, not in those of `envs/` or in an image.
         """
-        family = None if self.is_missing else family_at(self.path)
         if in_this_environment:
             require_fair_esm()
-            if family:
-                family.require_reference()
-        elif family:
+        if self.is_missing:
+            return
+        family = family_at(self.path)
+        if in_this_environment:
+            family.require_reference()
+        elif family.reference_name not in IN_ENVIRONMENTS:
             raise MissingPackageError(
-                f"{family.name} is compared with {family.reference_package}, which the conda environments and images "
+                f"{family.name} is compared with {family.reference_name}, which the conda environments and images "
                 "of the workflow do not have; run without --sdm"
             )
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.registry import ModelShape
 from ..embedding.earlier_places import EarlierPlaces
+from ..families import ModelShape
 from ..outputs.table import needs_masked_copies
 from . import resources as estimates
 from .inputs import fasta_bytes

@@ -5,7 +5,7 @@ Measured with 300,000 records like UniProt's (390 bytes each in a chunk) and as 
 150M model on two cores (Xeon, AVX-512); the figures of GPUs are those of README.
 """
 
-from ..checkpoints.registry import ModelShape
+from ..families import ModelShape
 
 MB = 1e6
 

@@ -1,5 +1,5 @@
 """Compare stored embeddings with fair-esm, one unpadded sequence at a time.
 
 The reference imports nothing from `checkpoints`, `model`, `kernels`, `embedding` or `sequences`.
-May import: checkpoints, embedding, errors, options, outputs, sequences, store, system, torch.
+May import: checkpoints, embedding, errors, families, options, outputs, sequences, store, system, torch.
 """

@@ -13,6 +13,7 @@ from ..checkpoints.headers import family_at
 from ..embedding.embedder import Embedder
 from ..embedding.host_copies import stored_arrays
 from ..embedding.masked import MaskedCopies
+from ..families import Family
 from ..outputs.forms import StoredValues
 from ..outputs.layouts import LAYER_ROWS, PAIRS
 from ..outputs.measures import residue_errors
@@ -22,7 +23,7 @@ from ..store.embeddings import in_dtype, vector_dtype
 from ..system.progress import progress_bar
 from .masked import compare_masked, windows_of
 from .reference import reference_in_windows, reference_outputs, substitution_marginals
-from .reference_model import load_reference, reference_tokens, stream_layers
+from .reference_model import stream_layers
 from .stored import Stored
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,9 @@ def compare(
 
     `seed` chooses the positions that are masked in fair-esm too, where outputs come from masked copies.
     """
-    reference = _reference_beside(embedder)
-    reference_ids = [reference_tokens(sequence) for sequence in sequences]
+    family = family_at(Path(embedder.options.model))
+    reference = _reference_beside(embedder, family)
+    reference_ids = [family.module("reference").reference_tokens(sequence) for sequence in sequences]
     tokens = [tokenize(sequence) for sequence in sequences]
     names = (chosen["sample"] + "|" + chosen["id"]).tolist()
     columns = embedder.columns
@@ -80,16 +82,15 @@ def compare(
 
 def reference_name(model: str | Path) -> str:
     """Return the package that the results of a model are compared with, and its version."""
-    family = family_at(Path(model))
-    package = family.reference_package if family else "fair-esm"
+    package = family_at(Path(model)).reference_name
     return f"{package} {version(package)}"
 
 
-def _reference_beside(embedder: Embedder) -> torch.nn.Module:
+def _reference_beside(embedder: Embedder, family: Family) -> torch.nn.Module:
     """Return the reference on the device of an embedder; if it does not fit there, its layers are streamed."""
-    family, plan = family_at(Path(embedder.options.model)), embedder.plan
-    load = family.module("reference").load if family else load_reference
-    reference = load(Path(embedder.options.model))
+    plan = embedder.plan
+    family.require_reference()
+    reference = family.module("reference").load_reference(Path(embedder.options.model))
     if embedder.weights == "resident" and replace(plan, dtype="fp32").fits(beside=plan.weight_bytes):
         return reference.to(embedder.device)
     log.warning("the reference in fp32 does not fit beside the packed model: its layers are copied for each sequence")

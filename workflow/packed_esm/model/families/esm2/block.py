@@ -5,10 +5,11 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from ..kernels.device import module_on_device, on_device
-from ..kernels.dispatch import operations_for
-from ..kernels.int8 import INT8, Int8FeedForward, activation_dtype
-from .attention import Attend
+from ....kernels.device import module_on_device, on_device
+from ....kernels.dispatch import operations_for
+from ....kernels.int8 import INT8, Int8FeedForward, activation_dtype
+from ...attention import Attend
+from ...parts import linear_of, pairs_together
 
 
 class TransformerBlock(nn.Module):
@@ -81,19 +82,5 @@ def _fused(attention: nn.Module, device: torch.device, dtype: torch.dtype) -> nn
     return linear_of(weight, bias, dtype)
 
 
-def pairs_together(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """Order the rows of each head 0, D/2, 1, D/2 + 1, ...: rotary embedding rotates row j with row j + D/2."""
-    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
-
-
 def _on(linear: nn.Linear, device: torch.device, dtype: torch.dtype) -> nn.Linear:
     return linear_of(*(on_device(one.detach(), device) for one in (linear.weight, linear.bias)), dtype)
-
-
-def linear_of(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> nn.Linear:
-    """Return the layer with these weights in `dtype`; they are cast from fp32, whatever the checkpoint."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    linear.weight = nn.Parameter(weight.float().to(dtype), requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias.float().to(dtype), requires_grad=False)
-    return linear
