@@ -56,12 +56,14 @@ def test_a_toy_family_runs_packed_as_its_reference_says(toy):
         assert relative_l2(got["logits"][start:end], want["logits"]) <= 2e-6
 
 
-def test_a_toy_family_is_embedded_and_validated_against_its_own_reference(toy, tmp_path):
+@pytest.mark.parametrize(("family", "reference"), [("toy", "pip "), ("ESM C", "transformers ")])
+def test_a_family_is_embedded_and_validated_against_its_own_reference(family, reference, toy, tmp_path):
+    model = toy if family == "toy" else save_esmc(random_esmc(), tmp_path / "small")
     rng, fasta = np.random.default_rng(0), tmp_path / "s.fasta"
     fasta.write_text("".join(f">p{i}\n{random_sequence(3 + 20 * i, rng)}\n" for i in range(6)))
     paths = {name: tmp_path / name for name in ("c.fasta", "m.parquet", "r.tsv", "c.json", "c.arrow", "e.json")}
     chunk_samples([("s", fasta)], [paths["c.fasta"]], paths["m.parquet"], paths["r.tsv"], paths["c.json"])
-    options = EmbedOptions(toy, (0, 3), ("mean", "max"), ("log_likelihood",), device="cpu", tokens_per_pack=512)
+    options = EmbedOptions(model, (0, 3), ("mean", "max"), ("log_likelihood",), device="cpu", tokens_per_pack=512)
     embed_fasta(paths["c.fasta"], paths["c.arrow"], paths["e.json"], options)
     merge_samples(paths["m.parquet"], {"s": tmp_path / "s.parquet"}, [paths["c.arrow"]])
     summary = validate(
@@ -74,8 +76,8 @@ def test_a_toy_family_is_embedded_and_validated_against_its_own_reference(toy, t
         options,
     )
     assert summary["passed"] and summary["sequences_compared"] == 6
-    assert summary["reference"].startswith("pip ")
-    assert not has_contact_head(toy) and layer_count(str(toy), toy) == 3
+    assert summary["reference"].startswith(reference)
+    assert not has_contact_head(model) and layer_count(str(model), model) == 3
 
 
 def test_families_are_known_by_config_and_by_names_of_tensors(tmp_path, demo):

@@ -61,7 +61,8 @@ class Family:
         model_class: of the models that `load` returns: module and name.
         checkpoint: module with `load(path, mapped)`, which returns a model; see `checkpoints.loading.load_model`.
         packed: module with `parts(model)`, which returns a `model.parts.PackedParts`.
-        reference: module with `load(path)`, which returns the model that results are compared with.
+        reference: module with `load_reference(path)`, the model that results are compared with, and
+            `reference_tokens(sequence)`, its tokens.
         reference_package: that has this model, as pip asks for it: NAME, or NAME>=5.24.
         heads: the heads that its models can have.
         has_int8: whether its blocks have products in int8.

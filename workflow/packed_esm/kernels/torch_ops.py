@@ -56,7 +56,7 @@ def rotate(qkv: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, ...
 
     Args:
         qkv: [rows, 3, H, D]; may be overwritten. The two values that rotate together are neighbours and form one
-            complex number: `model.block` puts the rows of the weights in this order.
+            complex number: `model.parts.pairs_together` puts the rows of the weights in this order.
         rotation: complex64 [rows, D / 2], exp(i angle). The products are fp32, whatever the dtype of qkv.
     """
     q, k, v = qkv.unbind(1)
