@@ -6,7 +6,7 @@ import torch
 
 
 def random_esmc(num_layers=3, embed_dim=128, heads=2, seed=0):
-    """Return transformers' EsmcForMaskedLM with random weights, none of them 0 or 1."""
+    """Return transformers' EsmcForMaskedLM with random weights, none of them 0 or 1, on torch's default device."""
     from transformers import EsmcConfig, EsmcForMaskedLM
 
     config = EsmcConfig(
@@ -16,7 +16,7 @@ def random_esmc(num_layers=3, embed_dim=128, heads=2, seed=0):
         intermediate_size=-(-embed_dim * 8 // 3 // 256) * 256,
     )
     model = EsmcForMaskedLM(config).eval()
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     with torch.no_grad():
         for name, one in model.named_parameters():
             noise = torch.randn(one.shape, generator=generator)

@@ -30,7 +30,8 @@ from conftest import worst_residue_cosine  # noqa: E402
 from engine import COMPARED, RESIDUES, Pass  # noqa: E402
 from esmc_checkpoints import random_esmc, save_esmc  # noqa: E402
 from forward import packed, product_ceiling, uniprot_like, versions  # noqa: E402
-from packed_esm.checkpoints.loading import load_esm2  # noqa: E402
+from packed_esm.checkpoints.loading import load_model  # noqa: E402
+from packed_esm.checkpoints.tensors import SkipRandomInit  # noqa: E402
 from packed_esm.embedding.memory import default_tokens_per_pack  # noqa: E402
 from packed_esm.embedding.packing import iterate_packs  # noqa: E402
 from packed_esm.families import MODELS, ModelShape  # noqa: E402
@@ -41,7 +42,8 @@ def transformers_passes(theirs: torch.nn.Module, tokens: list) -> dict[str, Call
     """Return {what: what builds a pass} of transformers in bf16."""
 
     def model(attention: str) -> torch.nn.Module:
-        one = type(theirs)(theirs.config).to("cuda", torch.bfloat16).eval().esmc
+        with torch.device("cuda"), SkipRandomInit():
+            one = type(theirs.esmc)(theirs.config).to(torch.bfloat16).eval()
         one.load_state_dict(theirs.esmc.state_dict())
         one.set_attn_implementation(attention)
         return one
@@ -85,13 +87,14 @@ def passes(base: torch.nn.Module, theirs: torch.nn.Module, tokens: list, budget:
 
 def rows(name: str, shape: ModelShape, rounds: int) -> list[dict]:
     """Return the rows of a model."""
-    theirs = random_esmc(shape.num_layers, shape.embed_dim, shape.attention_heads)
+    with torch.device("cuda"):
+        theirs = random_esmc(shape.num_layers, shape.embed_dim, shape.attention_heads)
     with tempfile.TemporaryDirectory() as folder:
-        base = load_esm2(save_esmc(theirs, Path(folder, "random")))
+        base = load_model(save_esmc(theirs, Path(folder, "random")))
     budget = default_tokens_per_pack(torch.device("cuda"), shape.num_layers, shape.embed_dim)
     tokens = uniprot_like(int(0.992 * max(4, RESIDUES // budget) * budget))
     first = next(iterate_packs(tokens, budget))
-    reference = Reference(theirs).cuda()
+    reference = Reference(theirs)
     truth = [
         reference.outputs(tokens[index], [shape.num_layers])["representations"][shape.num_layers]
         for index in first.indices[:COMPARED]

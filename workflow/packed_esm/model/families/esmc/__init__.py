@@ -7,6 +7,7 @@ FAMILY = Family(
     models={
         "esmc_300m": ModelShape(30, 960, 15, hub_id="biohub/ESMC-300M"),
         "esmc_600m": ModelShape(36, 1152, 18, hub_id="biohub/ESMC-600M"),
+        "esmc_6b": ModelShape(80, 2560, 40, hub_id="biohub/ESMC-6B"),
     },
     model_type="esmc",
     tensor=rb"\btransformer\.blocks\.\d",
