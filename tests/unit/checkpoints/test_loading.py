@@ -129,7 +129,7 @@ def test_missing_extra_and_misshapen_tensors_are_named(base, tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "bert"}, "model_type is 'bert', not 'esm'"),
+        ({"model_type": "bert"}, r"model_type is 'bert'; known are 'esm' \(ESM-2\), .*'esmc' \(ESM C\)"),
         ({"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute', not 'rotary'"),
         ({"emb_layer_norm_before": True}, "emb_layer_norm_before is True"),
         ({"num_hidden_layers": 3}, "num_hidden_layers is 3, but it has tensors of 2 layers"),
@@ -216,6 +216,9 @@ def test_the_number_of_layers_is_found_without_loading_the_model(tmp_path):
     assert layer_count("mine.pt", tmp_path / "mine.pt") == layer_count("hf", tmp_path / "hf") == 11
     assert layer_count("esm2_t33_650M_UR50D", tmp_path / "not there yet.pt") == 33
     assert layer_count(str(DEMO_PATH), DEMO_PATH) == layer_count("demo", DEMO_PATH) == 6
+    old = tmp_path / "old.pt"  # as torch wrote it before 1.6
+    torch.save(torch.load(tmp_path / "mine.pt", weights_only=False), old, _use_new_zipfile_serialization=False)
+    assert layer_count("old.pt", old) == 11
     (tmp_path / "other.pt").write_bytes(b"of another kind")
     with pytest.raises(ValueError, match=r"other.pt: its number of layers is unknown; count `layers` from 0"):
         layer_count("other.pt", tmp_path / "other.pt")

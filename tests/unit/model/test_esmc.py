@@ -124,9 +124,13 @@ def test_contacts_and_int8_are_refused_by_name(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; an ESM C has 'silu'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; an ESM C like this has 'silu'"),
         ({"num_hidden_layers": 4}, "num_hidden_layers is 4, but it has tensors of 3 layers"),
-        ({"num_attention_heads": 7}, "num_attention_heads is 7, which does not divide 128"),
+        ({"num_attention_heads": 7, "num_key_value_heads": 7, "head_dim": None}, "is 7, which does not divide 128"),
+        ({"num_key_value_heads": 1}, "num_key_value_heads is 1; an ESM C like this has 2"),
+        ({"head_dim": 32}, "head_dim is 32; an ESM C like this has 64"),
+        ({"intermediate_size": 999}, "intermediate_size is 999; an ESM C like this has 512"),
+        ({"quantization_config": {"load_in_8bit": True}}, "quantization_config is {'load_in_8bit': True}"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "only rope_type 'default'"),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling is .*; only rope_type 'default'"),
         ({"hidden_size": "64"}, "hidden_size is '64', not a whole number"),
@@ -172,9 +176,11 @@ def test_a_pth_with_more_or_other_tensors_is_refused(theirs, tmp_path, changes, 
         load_esm2(tmp_path / "esmc_small.pth")
 
 
-def test_a_pth_without_lm_head_has_embeddings_and_a_reference(theirs, tmp_path):
+@pytest.mark.parametrize("as_zip", [True, False])  # torch before 1.6 wrote no zip
+def test_a_pth_without_lm_head_has_embeddings_and_a_reference(theirs, tmp_path, as_zip):
     path, tokens = tmp_path / "bare.pth", random_tokens([9])
-    torch.save({name: one for name, one in pth_of(theirs).items() if "sequence_head" not in name}, path)
+    tensors = {name: one for name, one in pth_of(theirs).items() if "sequence_head" not in name}
+    torch.save(tensors, path, _use_new_zipfile_serialization=as_zip)
     base = load_esm2(path)
     got = ESM2WithFlashAttention(base, "cpu").forward_packed(*pack(tokens))["representations"][3]
     want = load_reference(path).outputs(tokens[0], [3])["representations"][3]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..families import FAMILIES
 from ..sequences.alphabet import RESIDUES
 from .registry import hub_snapshot
 from .shape import LIMITS, Shape, positive_number, truth_value, whole_number
@@ -72,7 +73,7 @@ def folder_files(folder: Path) -> list[Path]:
     if is_adapter(folder):
         return [folder / ADAPTER, adapter_weights(folder), *folder_files(adapter_base(folder))]
     if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder}: no config.json; give a Hugging Face ESM-2 folder")
+        raise CheckpointError(f"{folder}: no config.json; give a Hugging Face folder of a model")
     vocabulary, weights = vocabulary_file(folder), weight_files(folder)
     optional = [path for path in (vocabulary, weights.index) if path]
     return [folder / CONFIG, *optional, *weights.files]
@@ -182,7 +183,8 @@ def read_config(folder: Path) -> FolderConfig:
     path = folder / CONFIG
     config = read_json_object(path)
     if config.get("model_type") != "esm":
-        raise CheckpointError(f"{path}: not an ESM-2, its model_type is {config.get('model_type')!r}, not 'esm'")
+        known = ", ".join(f"{one.model_type!r} ({one.name})" for one in FAMILIES.values() if one.model_type)
+        raise CheckpointError(f"{path}: its model_type is {config.get('model_type')!r}; known are {known}")
     for field, (default, only) in _REQUIRED.items():
         value = config.get(field, default)
         if (value or None) != (only or None):

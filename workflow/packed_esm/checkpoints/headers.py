@@ -51,7 +51,7 @@ def family_at(path: Path) -> Family:
         kind = read_json_object(path / CONFIG).get("model_type") if has_config else None
         found = [one for one in FAMILIES.values() if one.model_type and one.model_type == kind]
     else:
-        named = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
+        named = _names_in(path)
         found = [one for one in FAMILIES.values() if one.tensor and re.search(one.tensor, named)]
     return found[0] if found else FAMILIES[ESM2]
 
@@ -89,6 +89,14 @@ def has_contact_head(path: Path) -> bool:
     if path.is_dir() or contact_head_path(path).exists() or not zipfile.is_zipfile(path):
         return True
     return b"contact_head.regression" in read_pickle_of(path)
+
+
+def _names_in(path: Path) -> bytes:
+    """Return bytes of a `.pt` that contain the names of its tensors; before torch 1.6 such a file began with them."""
+    if zipfile.is_zipfile(path):
+        return read_pickle_of(path)
+    with path.open("rb") as handle:
+        return handle.read(MAX_PICKLE_BYTES)
 
 
 def read_pickle_of(path: Path) -> bytes:
@@ -135,7 +143,6 @@ def _layers_of_folder(folder: Path) -> int:
 
 
 def _layers_named(path: Path) -> int:
-    """Return the number of layers from the names of tensors in the pickle of a zip of torch.save."""
-    content = read_pickle_of(path) if zipfile.is_zipfile(path) else b""
-    named = re.findall(family_at(path).layer, content)
+    """Return the number of layers from the names of tensors."""
+    named = re.findall(family_at(path).layer, _names_in(path))
     return max((int(layer) + 1 for layer in named), default=0)

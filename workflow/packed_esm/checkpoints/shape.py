@@ -88,7 +88,8 @@ def check_agreement(
         raise CheckpointError(f"{where}: {dim} is {shape.embed_dim}, but its tensors are {embedding.shape[1]} wide")
     found = layers_of(tensors)
     if found != list(range(shape.num_layers)):
-        raise CheckpointError(f"{where}: {layers} is {shape.num_layers}, but it has tensors of {len(found)} layers")
+        which = f"{len(found)} layers" if len(found) != shape.num_layers else f"layers {found}, counted from 0"
+        raise CheckpointError(f"{where}: {layers} is {shape.num_layers}, but it has tensors of {which}")
     if shape.embed_dim % shape.attention_heads:
         raise CheckpointError(f"{where}: {heads} is {shape.attention_heads}, which does not divide {shape.embed_dim}")
     _check_heads(where, shape, tensors)

@@ -27,7 +27,9 @@ def checked_tensors(where: object, tensors: object) -> State:
         raise CheckpointError(f"{where}: not a dictionary of tensors, so not a model")
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(f"{where}: {str(name)[:80]} is a {type(tensor).__name__}, not a tensor")
+            raise CheckpointError(
+                f"{where}: {str(name)[:80]} is a {type(tensor).__name__}, not a tensor; save the tensors alone"
+            )
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
             raise CheckpointError(f"{where}: {name} is a sparse, quantised or complex tensor; save it as plain numbers")
     return dict(tensors)

@@ -24,6 +24,7 @@ THETA = 10000.0  # base of the rotary frequencies, where a checkpoint does not s
 FIELDS = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 # What transformers' EsmcConfig may say, and what all checkpoints do say.
 _ONLY = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "vocab_size": TOKENS}
+_ONLY |= {"quantization_config": None}
 _UNUSED = re.compile(r".*(\.inv_freq|\._extra_state)|classifier\..+|score\..+")
 
 # Names of the modules in EvolutionaryScale's `esm` (esm/models/esmc.py, esm/layers/blocks.py), without the layer.
@@ -47,8 +48,7 @@ _OF_PTH = {
 def load(path: Path, mapped: bool = False) -> "EsmC":
     """Return the model of a folder or an `.pth`; see `checkpoints.loading.load_model`."""
     shape, theta, state = _of_folder(path, mapped) if path.is_dir() else _of_pth(path, mapped)
-    gate = state.get("layers.0.mlp.gate_proj.weight")
-    hidden = len(gate) if gate is not None and gate.ndim else 0
+    hidden = _hidden_width(state)
     check_agreement(path, "an ESM C", shape, state, _largest_tensors(shape, hidden))
     with SkipRandomInit():
         model = EsmC(shape, hidden, theta)
@@ -65,16 +65,23 @@ def load(path: Path, mapped: bool = False) -> "EsmC":
 def _of_folder(folder: Path, mapped: bool) -> tuple[Shape, float, State]:
     path = folder / CONFIG
     config = read_json_object(path)
-    for field, only in _ONLY.items():
-        if config.get(field, only) != only:
-            raise CheckpointError(f"{path}: its {field} is {config[field]!r}; an ESM C has {only!r}")
     limits = (LIMITS["num_layers"], LIMITS["embed_dim"], LIMITS["attention_heads"])
     sizes = [whole_number(path, *given) for given in zip(FIELDS, map(config.get, FIELDS), limits, strict=True)]
+    _, width, heads = sizes
+    _check_fields(path, config, _ONLY | {"num_key_value_heads": heads, "head_dim": width / heads})
     theta = _rope_theta(path, config)
     check_residue_ids(folder)
     named = ((name.removeprefix("esmc."), one) for name, one in folder_tensors(folder, mapped).items())
     state = {name: one for name, one in named if not _UNUSED.fullmatch(name)}
+    _check_fields(path, config, {"intermediate_size": _hidden_width(state)})
     return Shape(*sizes, token_dropout=False, fields=FIELDS), theta, state
+
+
+def _check_fields(path: Path, config: dict, only: dict) -> None:
+    """Raise CheckpointError if a field has another value; None is the default of transformers."""
+    for field, value in only.items():
+        if config.get(field) not in (None, value):
+            raise CheckpointError(f"{path}: its {field} is {config[field]!r}; an ESM C like this has {value!r}")
 
 
 def _rope_theta(path: Path, config: dict) -> float:
@@ -108,6 +115,11 @@ def _renamed(path: Path, name: str, tensor: torch.Tensor) -> State:
     parts = tensor.chunk(len(theirs)) if len(theirs) > 1 else [tensor]
     prefix = f"layers.{layer}." if layer else ""
     return {f"{prefix}{one}.{parameter}": part for one, part in zip(theirs, parts, strict=True)}
+
+
+def _hidden_width(state: State) -> int:
+    gate = state.get("layers.0.mlp.gate_proj.weight")
+    return len(gate) if gate is not None and gate.ndim else 0
 
 
 def _largest_tensors(shape: Shape, hidden: int) -> dict[str, tuple[int, int]]:
