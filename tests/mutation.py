@@ -298,7 +298,7 @@ MUTATIONS = [
     ("ESM C", "compared with another family's reference", "model/families/esmc/__init__.py", 'reference=f"{__name__}.reference"', 'reference="packed_esm.validation.reference_model"'),
     ("families", "every file taken for an ESM-2", "checkpoints/headers.py", "return found[0] if found else FAMILIES[ESM2]", "return FAMILIES[ESM2]"),
     ("families", "a contact head where the family has none", "checkpoints/headers.py", "if CONTACT_HEAD not in family_at(path).heads:", "if False:"),
-    ("families", "int8 where the family has none", "model/esm2.py", "if dtype == INT8 and not family.has_int8:", "if False:"),
+    ("families", "int8 where the family has none", "families.py", "        if not self.has_int8:", "        if False:"),
     ("families", "no learned positions", "model/families/esm1/packed.py", "        position_embedding=_position_embedding(model),\n", ""),
     ("families", "largest tensors of any shape", "checkpoints/shape.py", "if tuple(tensors[name].shape) != want:", "if False:"),
     ("families", "padded weights streamed of fair-esm alone", "model/esm2.py", ' and facts.attention == "padded" and facts.has_forward:', ' and facts.attention == "padded":'),

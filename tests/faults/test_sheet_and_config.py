@@ -140,7 +140,7 @@ def test_a_configuration(seen, row):
     with pytest.raises(ValueError) as error:
         value = read_config(row.given, SCHEMA)
         find_model(value["model"])
-        check_layers("demo", value["layers"])
+        check_layers("demo", 6, value["layers"])
     assert row.words in str(error.value)
     seen(row, str(error.value))
 

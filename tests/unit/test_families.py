@@ -124,7 +124,7 @@ def test_published_names_are_found_in_the_cache_of_hugging_face(tmp_path, monkey
     assert find_model("esmc_300m") == snapshot and results_name("esmc_300m") == "esmc_300m"
     assert layer_count("esmc_300m", snapshot) == 30
     with pytest.raises(OptionError, match="37 is not a layer of esmc_600m; it has 0"):
-        check_layers("esmc_600m", [37])
+        check_layers("esmc_600m", layer_count("esmc_600m", snapshot), [37])
     shape = shape_of("biohub/ESMC-600M")
     assert (shape.num_layers, shape.embed_dim, shape.attention_heads) == (36, 1152, 18)
     assert shape.parameters == pytest.approx(575e6, rel=0.01)
@@ -145,7 +145,7 @@ def test_a_missing_or_old_package_of_the_reference_is_named_with_its_remedy():
 
 
 def test_environments_without_the_package_of_the_reference_are_refused_at_the_start(tmp_path):
-    settings = {"model": str(save_esmc(random_esmc(num_layers=1), tmp_path / "small")), "layers": [-1]}
+    settings = {"model": str(save_esmc(random_esmc(num_layers=1), tmp_path / "small")), "layers": [-1], "dtype": "auto"}
     Checkpoint(settings).require_packages(True)
     with pytest.raises(MissingPackageError, match="ESM C is compared with transformers, which the conda environments"):
         Checkpoint(settings).require_packages(False)

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 
-from .errors import MissingPackageError
+from .errors import MissingPackageError, OptionError
 
 LM_HEAD, CONTACT_HEAD = "lm_head", "contact_head"  # the heads that a model can have
 _FOLDER = Path(__file__).parent / "model" / "families"
@@ -89,6 +89,11 @@ class Family:
     def reference_name(self) -> str:
         """The package of the reference without a version."""
         return re.match(r"[\w-]+", self.reference_package)[0]
+
+    def require_int8(self) -> None:
+        """Raise OptionError if its blocks have no products in int8."""
+        if not self.has_int8:
+            raise OptionError(f"dtype: {self.name} has no products in int8; use dtype: auto")
 
     def require_reference(self) -> None:
         """Raise MissingPackageError if the package of the reference is missing or too old; it is not imported."""

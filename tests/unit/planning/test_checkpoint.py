@@ -4,6 +4,7 @@ import pytest
 import torch
 from checkpoint_files import save_fair_esm
 from conftest import ROOT, random_esm2
+from esmc_checkpoints import random_esmc, save_esmc
 from packed_esm.checkpoints.registry import DEMO_PATH
 from packed_esm.errors import OptionError
 from packed_esm.planning.checkpoint import Checkpoint
@@ -71,8 +72,13 @@ def test_contacts_of_a_model_without_a_contact_head_are_refused(tmp_path):
     [
         ({"model": "esm2"}, "'esm2' is neither a known name"),
         ({"model": "demo", "layers": [7]}, "layers: 7 is not a layer of demo"),
+        ({"model": "esmc", "layers": [0, 4]}, "layers: 4 is not a layer of esmc; it has 0"),
+        ({"model": "esmc", "dtype": "int8"}, "ESM C has no products in int8"),
+        ({"model": "esmc", "include": ["contacts"]}, "contacts: ESM C has no contact head"),
     ],
 )
-def test_a_model_or_a_layer_that_is_none_is_refused_at_once(config, message):
+def test_what_a_model_does_not_have_is_refused_at_once(tmp_path, monkeypatch, config, message):
+    save_esmc(random_esmc(), tmp_path / "esmc")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(OptionError, match=message):
-        checkpoint(**config)
+        checkpoint(**config).is_contact_head_missing  # noqa: B018

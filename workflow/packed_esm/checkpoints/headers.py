@@ -67,13 +67,22 @@ def layer_count(model: str, path: Path) -> int:
         OptionError: the file does not give the number.
         CheckpointError: no such path, a missing or wrong config.json, or a file that is refused.
     """
-    if model in MODELS:
-        return MODELS[model].num_layers
-    checkpoint_files(path)
-    count = _layers_of_folder(path) if path.is_dir() else _layers_named(path)
+    count = known_layers(model, path)
     if not count:
         raise OptionError(f"{path}: its number of layers is unknown; count `layers` from 0, as in layers: [33]")
     return count
+
+
+def known_layers(model: str, path: Path) -> int:
+    """Return what `layer_count` does, or 0 if the file does not give the number.
+
+    Raises:
+        CheckpointError: as in `layer_count`.
+    """
+    if model in MODELS:
+        return MODELS[model].num_layers
+    checkpoint_files(path)
+    return _layers_of_folder(path) if path.is_dir() else _layers_named(path)
 
 
 def has_contact_head(path: Path) -> bool:

@@ -123,11 +123,10 @@ def _cached(model_id: str) -> Path:
     return snapshot
 
 
-def check_layers(model: str, layers: Iterable[int]) -> None:
-    """Raise OptionError for a layer that a named model does not have; for other models loading checks this."""
-    last = MODELS[model].num_layers if model in MODELS else None
+def check_layers(model: str, last: int, layers: Iterable[int]) -> None:
+    """Raise OptionError for a layer that a model does not have; its last one is `last`."""
     for layer in layers:
-        if last is not None and not -(last + 1) <= layer <= last:
+        if not -(last + 1) <= layer <= last:
             raise OptionError(
                 f"layers: {layer} is not a layer of {model}; it has 0 (embedding) to {last}, or {-last - 1} to -1"
             )

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..errors import OptionError
+from ..errors import OptionError, PackedEsmError
 from ..system.tree import tree
 from ..system.versions import package_versions
 from .settings import settings_there
@@ -72,7 +72,7 @@ def _model(settings: dict) -> list[str]:
     try:
         model = Checkpoint(settings)
         path, missing = model.path, model.is_missing
-    except OptionError as error:
+    except PackedEsmError as error:
         return [str(error)]
     print(f"model        {model.model}: {'to be downloaded to ' if missing else ''}{path}")
     return [] if missing or path.exists() else [f"model: there is no {path}"]

@@ -62,8 +62,8 @@ class ModelFacts:
     def of(cls, base_model: nn.Module, device: torch.device, dtype: torch.dtype, attention: str) -> "ModelFacts":
         """Return the facts of a base model; the arguments and errors are those of `ESM2WithFlashAttention`."""
         family, parts = family_of(base_model), packed_parts(base_model)
-        if dtype == INT8 and not family.has_int8:
-            raise OptionError(f"dtype: {family.name} has no products in int8; use dtype: auto")
+        if dtype == INT8:
+            family.require_int8()
         activations, positions = check_dtype(dtype, device), parts.position_embedding
         return cls(
             num_layers=parts.num_layers,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.fair_esm import require_fair_esm
-from ..checkpoints.headers import checkpoint_files, family_at, has_contact_head, layer_count
+from ..checkpoints.headers import checkpoint_files, family_at, has_contact_head, known_layers, layer_count
 from ..checkpoints.registry import (
     DEMO,
     check_layers,
@@ -18,7 +18,7 @@ from ..checkpoints.registry import (
     shape_of,
 )
 from ..errors import MissingPackageError, OptionError
-from ..families import MODELS, ModelShape
+from ..families import CONTACT_HEAD, ESM2, FAMILIES, MODELS, Family, ModelShape
 from ..outputs.columns import column_names, resolve_layers
 
 IN_ENVIRONMENTS = ("fair-esm",)  # packages of references in `envs/` and in the images
@@ -29,14 +29,18 @@ class Checkpoint:
     """The checkpoint that the settings of a run name.
 
     Raises:
-        OptionError: there is no such model, or a layer that a named model does not have.
+        OptionError: there is no such model, or it has not such a layer or dtype.
+        CheckpointError: its config.json, or its list of tensors, cannot be read.
     """
 
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        _ = self.path  # raises OptionError if there is no such model
-        check_layers(self.model, self.settings["layers"])
+        is_readable = self.model in MODELS or self.path.exists()  # `files` says that it is not there
+        if is_readable and (last := known_layers(self.model, self.path)):
+            check_layers(self.model, last, self.settings["layers"])
+        if self.settings["dtype"] == "int8":
+            self.family.require_int8()
 
     @property
     def model(self) -> str:
@@ -48,6 +52,12 @@ class Checkpoint:
         """The `.pt` file or the folder."""
         return find_model(self.model)
 
+    @cached_property
+    def family(self) -> Family:
+        """The family of a published name, or else of what is at the path."""
+        named = [family for family in FAMILIES.values() if self.model in family.models]
+        return named[0] if named else family_at(self.path) if self.path.exists() else FAMILIES[ESM2]
+
     def require_packages(self, in_this_environment: bool) -> None:
         """Raise MissingPackageError if a package that loads the model, or that it is compared with, is missing.
 
@@ -56,9 +66,7 @@ class Checkpoint:
         """
         if in_this_environment:
             require_fair_esm()
-        if self.is_missing:
-            return
-        family = family_at(self.path)
+        family = self.family
         if in_this_environment:
             family.require_reference()
         elif family.reference_name not in IN_ENVIRONMENTS:
@@ -99,6 +107,8 @@ class Checkpoint:
         if self.model in MODELS:
             contact_head_url(self.model)  # raises OptionError if none is published
             return True
+        if CONTACT_HEAD not in self.family.heads:
+            raise OptionError(f"include: contacts: {self.family.name} has no contact head; remove contacts")
         if not has_contact_head(self.path):
             raise OptionError(
                 f"include: contacts needs a contact head, but neither {self.path} nor {self.contact_head} has one"
