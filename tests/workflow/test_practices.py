@@ -19,7 +19,7 @@ def test_the_small_run_of_the_catalog_makes_its_files(project):
     assert made >= {"parquet", "h5ad", "pt", "max_0.h5", "mean_6.npy", "representations.h5", "logits.h5"}
     project.passes("--report", "report.html", config=config)
     page = (project.folder / "report.html").read_text()
-    assert "recomputes a sample of the sequences with fair-esm" in page and "Differences from fair-esm" in page
+    assert "recomputes a sample of the sequences with fair-esm" in page and "Differences from the reference" in page
 
 
 def test_after_a_failure_a_run_says_where_the_logs_are_and_what_to_do(project):

@@ -36,7 +36,7 @@ rule make_report:
             "<results>/figures/validation.png",
             caption="../report/validation.rst",
             category="Validation",
-            labels={"figure": "Difference from fair-esm"},
+            labels={"figure": "Difference from the reference"},
         ),
         throughput=report(
             "<results>/figures/throughput.png",

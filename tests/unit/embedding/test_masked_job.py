@@ -122,7 +122,7 @@ def two_masked(tokens, positions):
 def test_copies_with_another_mask_fail_though_a_second_run_repeats_them(run, monkeypatch, copies):
     monkeypatch.setattr(masked, "_copies", copies)
     parquet, paths, _ = run()
-    with pytest.raises(ValidationError, match="masked_kl_max to fair-esm is"):
+    with pytest.raises(ValidationError, match="masked_kl_max to the reference is"):
         run.check(parquet, paths)
 
 
@@ -139,7 +139,7 @@ def test_a_wrong_formula_fails_though_a_second_run_repeats_it(run, monkeypatch, 
     table = RESIDUES if name in RESIDUES else SCALARS
     monkeypatch.setitem(table, name, replace(table[name], of_masked=wrong(table[name].of_masked)))
     parquet, paths, _ = run()
-    with pytest.raises(ValidationError, match=f"{error} to fair-esm is"):
+    with pytest.raises(ValidationError, match=f"{error} to the reference is"):
         run.check(parquet, paths)
 
 
@@ -148,7 +148,7 @@ def test_wrong_wild_type_marginals_fail_though_a_second_run_repeats_them(run, mo
     wrong = replace(right, of_logits=lambda logits, ids: right.of_logits(logits, ids.roll(1)))
     monkeypatch.setitem(RESIDUES, "wildtype_marginals", wrong)
     parquet, paths, _ = run()
-    with pytest.raises(ValidationError, match="wildtype_marginals_rms to fair-esm is"):
+    with pytest.raises(ValidationError, match="wildtype_marginals_rms to the reference is"):
         run.check(parquet, paths)
 
 

@@ -238,10 +238,10 @@ def test_a_good_run_passes_and_says_what_8_bits_cost(small, exact):
 @pytest.mark.parametrize(
     ("feature", "change", "message"),
     [
-        ("representations", lambda x: np.where(x > 0, x - 1, x), "representations_relative_l2 to fair-esm is"),
+        ("representations", lambda x: np.where(x > 0, x - 1, x), "representations_relative_l2 to the reference is"),
         ("logits", lambda x: np.nextafter(np.nextafter(x, np.float16(99)), np.float16(99)), "logits_relative_l2"),
-        ("contacts", lambda x: x[::-1], "contacts_abs_per_residue to fair-esm is"),
-        ("masked_marginals", lambda x: x[::-1], "masked_marginals_rms to fair-esm is"),
+        ("contacts", lambda x: x[::-1], "contacts_abs_per_residue to the reference is"),
+        ("masked_marginals", lambda x: x[::-1], "masked_marginals_rms to the reference is"),
     ],
 )
 def test_what_rounding_does_not_explain_fails(tmp_path, feature, change, message):

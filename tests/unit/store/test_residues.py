@@ -184,7 +184,7 @@ def test_a_bug_that_a_second_run_repeats_fails_for_each_feature(run, monkeypatch
     monkeypatch.setattr(layout, "stored", lambda values: change({feature: values}).numpy(force=True))
     monkeypatch.setattr(layout, "stored_from_host", from_host)
     paths = run()
-    with pytest.raises(ValidationError, match=f"{feature}_{error} to fair-esm is"):
+    with pytest.raises(ValidationError, match=f"{feature}_{error} to the reference is"):
         run.check(paths)
 
 
@@ -193,7 +193,7 @@ def test_a_likelihood_of_other_residues_fails_though_a_second_run_repeats_it(run
     of_others = replace(scalar, per_token=lambda out, ids: scalar.per_token(out, ids.roll(1)))
     monkeypatch.setitem(SCALARS, "log_likelihood", of_others)
     paths = run()
-    with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to fair-esm is"):
+    with pytest.raises(ValidationError, match="log_likelihood_relative_l2 to the reference is"):
         run.check(paths)
 
 

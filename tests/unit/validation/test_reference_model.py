@@ -103,7 +103,7 @@ BROKEN = [eps_ignored, token_dropout_taken_for_granted, order_of_tokens_ignored,
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 def test_validation_fails_where_the_loader_is_broken(validated, monkeypatch, broken):
     broken(monkeypatch)
-    with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
+    with pytest.raises(ValidationError, match="relative_l2 to the reference"):
         validated()
 
 

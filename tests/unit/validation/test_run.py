@@ -117,7 +117,7 @@ def test_proteins_whose_vectors_are_near_zero_pass_with_every_pooling(tmp_path, 
         columns["std_6"] += 0.2 * columns["mean_6"]
 
     change_before_checksums(run, another_deviation)
-    with pytest.raises(ValidationError, match="std_relative_l2 to fair-esm is"):
+    with pytest.raises(ValidationError, match="std_relative_l2 to the reference is"):
         run()
 
 
@@ -148,8 +148,8 @@ def other_layer(columns):
             one_value_of_another_pooling,
             r"s\|p5, 170 residues, layer 6: the stored values differ from those",
         ),
-        (shifted, r"s\|p\d+, \d+ residues, layer 3: bos_relative_l2 to fair-esm is"),
-        (other_layer, r"layer 6: mean_relative_l2 to fair-esm is"),
+        (shifted, r"s\|p\d+, \d+ residues, layer 3: bos_relative_l2 to the reference is"),
+        (other_layer, r"layer 6: mean_relative_l2 to the reference is"),
     ],
 )
 def test_wrong_values_with_right_checksums_fail_with_the_name(run, change, message, caplog):
@@ -167,7 +167,7 @@ def test_a_bug_in_the_packed_path_fails_though_a_second_run_repeats_it(run, monk
         embed_fasta(*paths, OPTIONS)
     paths[2].with_suffix(".repeat.npz").unlink()
     embed_fasta(*paths, OPTIONS, repeat=0.0)
-    with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
+    with pytest.raises(ValidationError, match="relative_l2 to the reference"):
         run()
 
 
@@ -179,7 +179,7 @@ def test_long_proteins_are_compared_with_fair_esms_own_windows(run, monkeypatch)
     joined = long_proteins.joined
     monkeypatch.setattr(long_proteins, "joined", lambda windows, parts, *more: joined(windows, parts[::-1], *more))
     embed_fasta(*paths, windowed)
-    with pytest.raises(ValidationError, match="relative_l2 to fair-esm"):
+    with pytest.raises(ValidationError, match="relative_l2 to the reference"):
         run(embedding=windowed)
 
 
@@ -262,7 +262,7 @@ def test_the_padded_fallback_is_validated_without_equal_bits(run):
 
 
 def test_tolerances_can_be_set(run):
-    with pytest.raises(ValidationError, match=r"relative_l2 to fair-esm is .* more than 1.00e-09"):
+    with pytest.raises(ValidationError, match=r"relative_l2 to the reference is .* more than 1.00e-09"):
         run(ValidationOptions(max_relative_l2=1e-9))
     with pytest.raises(ValidationError, match="cosine of residue"):
         run(ValidationOptions(min_residue_cosine=1.0))
@@ -350,7 +350,7 @@ def test_weights_that_do_not_bear_int8_fail_and_the_message_names_the_dtype_to_u
     (tmp_path / "bf16").mkdir()
     assert embedded_run(tmp_path / "bf16", sequences, replace(options, dtype="bf16"))()["passed"]
     with pytest.raises(
-        ValidationError, match="mean_relative_l2 to fair-esm is .*, more than 1.40e-02; use dtype: bf16"
+        ValidationError, match="mean_relative_l2 to the reference is .*, more than 1.40e-02; use dtype: bf16"
     ):
         embedded_run(tmp_path, sequences, replace(options, dtype="int8"))()
 

@@ -10,7 +10,7 @@ from ..outputs.bounds import tolerance
 from ..outputs.table import MEASURES
 
 OF_ROUNDING = ("relative_l2", "min_residue_cosine", "mean_relative_l2")  # measures that fewer bits make worse
-INSTEAD = {"int8": "bf16"}  # for weights whose values are too far from fair-esm's in 8 bits
+INSTEAD = {"int8": "bf16"}  # for weights whose values are too far from the reference's in 8 bits
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,21 @@ class ValidationOptions(Options):
     sequences: int = option(
         32,
         "validation.sequences",
-        "Number of sequences that are compared with fair-esm, spread over the lengths",
+        "Number of sequences that are compared with the reference (fair-esm, for ESM C transformers), over all lengths",
         kind=int,
     )
     seed: int = option(0, "validation.seed", "Seed for choosing these sequences", kind=int)
     max_relative_l2: float | None = option(
         None,
         "validation.max_relative_l2",
-        "Largest relative L2 difference from fair-esm; auto depends on dtype",
+        "Largest relative L2 difference from the reference; auto depends on dtype",
         kind=float,
         none="auto",
     )
     min_residue_cosine: float | None = option(
         None,
         "validation.min_residue_cosine",
-        "Smallest cosine between a residue and that of fair-esm; auto depends on dtype",
+        "Smallest cosine between a residue and that of the reference; auto depends on dtype",
         kind=float,
         none="auto",
     )
@@ -63,7 +63,7 @@ def find_failures(
         table: a row per sequence and layer; a value is missing if it could not be measured.
         bounds: see `bounds_of`.
         bit_equal: require equal bits.
-        instead: the dtype to use for values that are too far from fair-esm's, if there is one to name.
+        instead: the dtype to use for values that are too far from the reference's, if there is one to name.
     """
     failures = []
     for row in table.to_dict("records"):
@@ -76,7 +76,7 @@ def find_failures(
                 measure = f"cosine of residue {row['worst_residue']}" if name == "min_residue_cosine" else name
                 found = f"{row[name]:.8f}, less than {bound}" if least else f"{row[name]:.2e}, more than {bound:.2e}"
                 remedy = f"; use dtype: {instead}" if instead and name in OF_ROUNDING and pd.notna(row[name]) else ""
-                failures.append(f"{where}: {measure} to fair-esm is {found}{remedy}")
+                failures.append(f"{where}: {measure} to the reference is {found}{remedy}")
         if bit_equal and not row["bit_equal"]:
             failures.append(f"{where}: the stored values differ from those that the same settings give now")
     return failures
