@@ -156,3 +156,8 @@ def test_a_pth_whose_heads_are_unknown_is_refused(tmp_path):
     torch.save(pth_of(random_esmc(num_layers=1, embed_dim=96, heads=2)), tmp_path / "esmc.pth")
     with pytest.raises(CheckpointError, match="it is 96 wide, not a multiple of 64"):
         load_esm2(tmp_path / "esmc.pth")
+
+
+def test_a_model_of_no_family_is_refused_with_the_way_to_load_one():
+    with pytest.raises(TypeError, match="a torch.nn.modules.linear.Linear, which is of no known family .*load_model"):
+        ESM2WithFlashAttention(torch.nn.Linear(1, 1), "cpu")

@@ -137,7 +137,9 @@ def family_of(model: object) -> Family:
         if family.model_class in names:
             return family
     known = ", ".join(family.model_class for family in FAMILIES.values())
-    raise TypeError(f"base_model: a {names[0]}, which is of no known family; known are {known}")
+    raise TypeError(
+        f"base_model: a {names[0]}, which is of no known family ({known}); give what packed_esm.load_model returns"
+    )
 
 
 _names = [module.name for module in pkgutil.iter_modules([str(_FOLDER)])]
