@@ -91,6 +91,7 @@ def launch_gluon(dtype: torch.dtype, head_dim: int) -> None:
     gluon_ops.gelu_product(x, linear)
     assert [part.shape for part in gluon_ops.qkv_product(x, linear, HEADS, rotation)] == 3 * [(ROWS, HEADS, head_dim)]
     gluon_ops.qkv_product(x, linear, HEADS, None)
+    assert gluon_ops.swiglu_product(x, linear).shape == (ROWS, width // 2)
     scales = Scales(torch.zeros(ROWS), vector, vector.int())
     product(x.to(torch.int8), weight.to(torch.int8), vector, "gelu", scales=scales)
     product(x.to(torch.int8), weight.to(torch.int8), vector, scales=scales)

@@ -87,6 +87,23 @@ def test_product_of_int8(product, after, rows, depth, width):
     assert relative_l2(got.double(), want) <= torch.finfo(torch.bfloat16).eps / 2
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("depth", "width"), [(64, 256), (72, 200), (960, 2560), (1152, 3072)])
+@pytest.mark.parametrize("rows", [1, 130, 20000])
+def test_swiglu_product(product, rows, depth, width, dtype):
+    torch.manual_seed(rows)
+    x = 3 * torch.randn(rows, depth, device="cuda").to(DTYPES[dtype])
+    weight = layer(depth, 2 * width, DTYPES[dtype]).weight
+    got = product(x, weight, None, "swiglu")
+    gate, up = (x.double() @ weight.double().T).to(DTYPES[dtype]).double().chunk(2, -1)
+    want = F.silu(gate) * up
+    unit = torch.finfo(DTYPES[dtype]).eps
+    assert got.shape == (rows, width) and got.dtype == DTYPES[dtype]
+    # Gate and up may be rounded the other way, and then the result is rounded.
+    assert ((got - want).abs() <= unit * (3 * want.abs() + 3 * gate.abs() + 3 * up.abs() + 1e-3)).all()
+    assert relative_l2(got.double(), want) <= unit / 2
+
+
 PARTS = (slice(20000), slice(1), slice(7, 300), slice(9999, 20000))
 
 
@@ -97,13 +114,19 @@ def assert_equal_rows(of_parts):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("after", ["gelu", "rotate", "nothing"])
+@pytest.mark.parametrize("after", ["gelu", "rotate", "nothing", "swiglu"])
 def test_a_row_has_the_same_bits_wherever_it_is(product, after, dtype):
     torch.manual_seed(0)
     linear = layer(320, 960, DTYPES[dtype])
     x, angles = torch.randn(20000, 320, device="cuda").to(DTYPES[dtype]), rotation(20000)
     assert_equal_rows(
-        product(x[part], linear.weight, linear.bias, after, angles[part] if after == "rotate" else None)
+        product(
+            x[part],
+            linear.weight,
+            None if after == "swiglu" else linear.bias,
+            after,
+            angles[part] if after == "rotate" else None,
+        )
         for part in PARTS
     )
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from . import triton_ops
 from .gluon_product import product
-from .triton_ops import add_norm, normed_qkv_product, pool, swiglu_product
+from .triton_ops import add_norm, normed_qkv_product, pool
 
 __all__ = ["NAME", "add_norm", "gelu_product", "normed_qkv_product", "pool", "qkv_product", "swiglu_product"]
 
@@ -24,3 +24,8 @@ def qkv_product(
 def gelu_product(x: torch.Tensor, linear: nn.Linear) -> torch.Tensor:
     """See `torch_ops.gelu_product`."""
     return product(x, linear.weight, linear.bias, "gelu")
+
+
+def swiglu_product(x: torch.Tensor, linear: nn.Linear) -> torch.Tensor:
+    """See `torch_ops.swiglu_product`."""
+    return product(x, linear.weight, None, "swiglu")

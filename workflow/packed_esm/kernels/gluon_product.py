@@ -43,7 +43,7 @@ class Scales(NamedTuple):
 def product(
     x: torch.Tensor,
     weight: torch.Tensor,
-    bias: torch.Tensor,
+    bias: torch.Tensor | None,
     after: str = "nothing",
     angles: torch.Tensor | None = None,
     scales: Scales | None = None,
@@ -53,25 +53,29 @@ def product(
     Args:
         x: fp16, bf16 or int8 [rows, in], contiguous.
         weight: [out, in], of the dtype of x.
-        bias: [out].
-        after: what f is: `gelu` (exact, not its approximation by tanh), `rotate`, or `nothing`.
+        bias: [out]; None with `swiglu`.
+        after: what f is: `gelu` (exact, not its approximation by tanh), `swiglu`, `rotate`, or `nothing`.
         angles: with `rotate`, complex64 [rows, D / 2]; the first two thirds of the outputs are turned as
             `torch_ops.rotate` does.
         scales: of int8.
 
     Returns:
-        [rows, out] of the dtype of x, or bf16 for int8.
+        [rows, out] of the dtype of x, or bf16 for int8; [rows, out / 2] with `swiglu`.
     """
     rows, (width, depth) = len(x), weight.shape
     dtype = x.dtype if scales is None else torch.bfloat16
+    # A tile of SwiGLU has gates and as many ups, which are far apart in W.
+    halves = 2 if after == "swiglu" else 1
+    width //= halves
     out = torch.empty(rows, width, device=x.device, dtype=dtype)
+    bias = out if bias is None else bias
     turns = bias if angles is None else torch.view_as_real(angles).flatten(1)
-    columns = triton.cdiv(width, COLUMNS)
+    columns = triton.cdiv(width, COLUMNS // halves)
     tiles = triton.cdiv(rows, ROWS) * columns
     programs = torch.cuda.get_device_properties(x.device).multi_processor_count
     _product[(min(programs, tiles),)](
         _descriptor(x, ROWS),
-        _descriptor(weight, COLUMNS),
+        _descriptor(weight, COLUMNS // halves),
         out,
         bias,
         turns,
@@ -119,9 +123,10 @@ def _product(
     num_warps: gl.constexpr,
 ):
     M: gl.constexpr = x_desc.block_type.shape[0]
-    N: gl.constexpr = w_desc.block_type.shape[0]
+    N: gl.constexpr = w_desc.block_type.shape[0] * (2 if AFTER == "swiglu" else 1)
+    K: gl.constexpr = w_desc.block_type.shape[1]
     x_stages = gl.allocate_shared_memory(x_desc.dtype, [STAGES] + x_desc.block_type.shape, x_desc.layout)
-    w_stages = gl.allocate_shared_memory(w_desc.dtype, [STAGES] + w_desc.block_type.shape, w_desc.layout)
+    w_stages = gl.allocate_shared_memory(w_desc.dtype, [STAGES, N, K], w_desc.layout)
     finished = gl.allocate_shared_memory(DTYPE, [M, N], gl.NVMMASharedLayout(128, 16, rank=2))
     arrived = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     full = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
@@ -148,6 +153,7 @@ def _product(
                     row_scale_ptr,
                     shape,
                     steps,
+                    AFTER,
                     num_warps,
                 ),
             ),
@@ -160,7 +166,18 @@ def _product(
 
 @gluon.jit
 def _multiply(
-    x_desc, w_desc, x_stages, w_stages, arrived, handed, columns_of, row_scale_ptr, shape, steps, WARPS: gl.constexpr
+    x_desc,
+    w_desc,
+    x_stages,
+    w_stages,
+    arrived,
+    handed,
+    columns_of,
+    row_scale_ptr,
+    shape,
+    steps,
+    AFTER: gl.constexpr,
+    WARPS: gl.constexpr,
 ):
     """Multiply each tile of this program, and hand it over in shared memory."""
     M: gl.constexpr = x_stages.shape[1]
@@ -172,12 +189,15 @@ def _multiply(
     rows, width, tiles, columns = shape
     next_tile, next_step = gl.program_id(0), 0  # of the next load, STAGES - 1 steps ahead
     for ahead in gl.static_range(STAGES - 1):
-        _start_load(x_desc, w_desc, x_stages, w_stages, arrived, ahead, next_tile, next_step, tiles, columns)
+        _start_load(x_desc, w_desc, x_stages, w_stages, arrived, ahead, next_tile, next_step, shape)
         next_tile, next_step = _after(next_tile, next_step, steps)
     stage, phase, turn = 0, 0, 1
     for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
         column = tile % columns * N + gl.arange(0, N, gl.SliceLayout(0, layout))
-        if INT8:
+        if AFTER == "swiglu":
+            bias = gl.zeros([N], gl.float32, gl.SliceLayout(0, layout))
+            sums = gl.zeros([M, N], gl.float32, layout)
+        elif INT8:
             first = gl.load(first_ptr + column, mask=column < width, other=0)
             sums = gl.zeros([M, N], gl.int32, layout) + first[None, :]
         else:
@@ -189,7 +209,7 @@ def _multiply(
             sums = warpgroup_mma(x_stages.index(stage), w, sums, use_acc=INT8 or step > 0, is_async=True)
             sums = warpgroup_mma_wait(1, deps=(sums,))
             free_stage = gl.where(stage == 0, STAGES - 1, stage - 1)  # of the product before this one
-            _start_load(x_desc, w_desc, x_stages, w_stages, arrived, free_stage, next_tile, next_step, tiles, columns)
+            _start_load(x_desc, w_desc, x_stages, w_stages, arrived, free_stage, next_tile, next_step, shape)
             next_tile, next_step = _after(next_tile, next_step, steps)
             phase = gl.where(stage == STAGES - 1, phase ^ 1, phase)
             stage = gl.where(stage == STAGES - 1, 0, stage + 1)
@@ -215,16 +235,20 @@ def _multiply(
 
 
 @gluon.jit
-def _start_load(x_desc, w_desc, x_stages, w_stages, arrived, stage, tile, step, tiles, columns):
+def _start_load(x_desc, w_desc, x_stages, w_stages, arrived, stage, tile, step, shape):
     """Begin to copy the columns of a step of a tile, if there is such a tile."""
     M: gl.constexpr = x_desc.block_type.shape[0]
     N: gl.constexpr = w_desc.block_type.shape[0]
     K: gl.constexpr = x_desc.block_type.shape[1]
+    PARTS: gl.constexpr = w_stages.shape[1] // N
+    rows, width, tiles, columns = shape
     there = tile < tiles
-    mbarrier.expect(arrived.index(stage), x_desc.block_type.nbytes + w_desc.block_type.nbytes, pred=there)
+    mbarrier.expect(arrived.index(stage), x_desc.block_type.nbytes + PARTS * w_desc.block_type.nbytes, pred=there)
     row, column = tile // columns * M, tile % columns * N
     _load(x_desc, [row, step * K], arrived.index(stage), x_stages.index(stage), pred=there)
-    _load(w_desc, [column, step * K], arrived.index(stage), w_stages.index(stage), pred=there)
+    for part in gl.static_range(PARTS):  # gates, and ups `width` rows below
+        memory = w_stages.index(stage).slice(part * N, N, dim=0)
+        _load(w_desc, [column + part * width, step * K], arrived.index(stage), memory, pred=there)
 
 
 @gluon.jit
@@ -240,11 +264,13 @@ def _finish(handed, out_ptr, turns_ptr, shape, AFTER: gl.constexpr, HEAD_DIM: gl
     finished, full, free = handed
     rows, width, tiles, columns = shape
     M: gl.constexpr = finished.shape[0]
-    N: gl.constexpr = finished.shape[1]
-    PARTS: gl.constexpr = M * N // (PART_ROWS * PART_COLUMNS)
+    ALL_PARTS: gl.constexpr = M * finished.shape[1] // (PART_ROWS * PART_COLUMNS)
+    HALVES: gl.constexpr = 2 if AFTER == "swiglu" else 1
+    N: gl.constexpr = finished.shape[1] // HALVES
+    PARTS: gl.constexpr = ALL_PARTS // HALVES
     layout: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [FINISHING_WARPS, 1], [1, 0])
     memory: gl.constexpr = gl.NVMMASharedLayout(128, 16, rank=2)
-    parts = finished._reinterpret(finished.dtype, [PARTS, PART_ROWS, PART_COLUMNS], memory)
+    parts = finished._reinterpret(finished.dtype, [ALL_PARTS, PART_ROWS, PART_COLUMNS], memory)
     turn = 0
     for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
         row, column = tile // columns * M, tile % columns * N
@@ -259,6 +285,9 @@ def _finish(handed, out_ptr, turns_ptr, shape, AFTER: gl.constexpr, HEAD_DIM: gl
             value = parts.index(part).load(layout)
             if AFTER == "gelu":
                 value = _gelu(value.to(gl.float32)).to(value.dtype)
+            elif AFTER == "swiglu":
+                up = parts.index(part + PARTS).load(layout)
+                value = _swiglu(value.to(gl.float32), up.to(gl.float32)).to(value.dtype)
             elif AFTER == "rotate":
                 value = _rotate(value, turns, layout) if part_column < ROTATED else value
             place = _rows(part_row, layout) * width + _columns(part_column, layout)
@@ -323,6 +352,12 @@ def _gelu(x):
     tail = (tail * t + 0.127414796) * t
     tail *= _approximately("ex2", -0.72134752 * size * size)  # exp(-x^2 / 2)
     return gl.maximum(x, 0.0) - size * tail
+
+
+@gluon.jit
+def _swiglu(gate, up):
+    """Return gate * up / (1 + exp(-gate))."""
+    return gate * up * _approximately("rcp", 1.0 + _approximately("ex2", -1.44269504 * gate))
 
 
 @gluon.jit
