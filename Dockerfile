@@ -1,5 +1,5 @@
 # docker build --target cpu --tag packed-esm:cpu .      (or cuda; docs/conda.md has how to run them, also with Apptainer)
-# The packages have the versions of envs/constraints.txt.
+# The packages have the versions of envs/constraints.txt; `esmc` adds transformers, with which ESM C is compared.
 FROM python:3.12-slim-bookworm AS wheel
 WORKDIR /source
 COPY . .
@@ -18,7 +18,7 @@ COPY envs/constraints.txt /opt/constraints.txt
 FROM base AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install -c /opt/constraints.txt /wheels/*.whl
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install -c /opt/constraints.txt "$(echo /wheels/*.whl)[esmc]"
 USER embed
 ENTRYPOINT ["packed-esm"]
 
@@ -26,6 +26,6 @@ ENTRYPOINT ["packed-esm"]
 FROM base AS cpu
 ARG TORCH_INDEX=""
 RUN pip install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /opt/constraints.txt)"
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install -c /opt/constraints.txt /wheels/*.whl
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install -c /opt/constraints.txt "$(echo /wheels/*.whl)[esmc]"
 USER embed
 ENTRYPOINT ["packed-esm"]

@@ -1,6 +1,6 @@
 """The checkpoint of a run: its files, and those that must be downloaded first."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..errors import MissingPackageError, OptionError
 from ..families import CONTACT_HEAD, ESM2, FAMILIES, MODELS, Family, ModelShape
 from ..outputs.columns import column_names, resolve_layers
 
-IN_ENVIRONMENTS = ("fair-esm",)  # packages of references in `envs/` and in the images
+IN_ENVIRONMENTS = ("fair-esm",)  # packages of references in `envs/`
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,21 @@ class Checkpoint:
         named = [family for family in FAMILIES.values() if self.model in family.models]
         return named[0] if named else family_at(self.path) if self.path.exists() else FAMILIES[ESM2]
 
-    def require_packages(self, in_this_environment: bool) -> None:
+    def require_packages(self, deployment: Collection[str]) -> None:
         """Raise MissingPackageError if a package that loads the model, or that it is compared with, is missing.
 
         Args:
-            in_this_environment: the jobs run in this one, not in those of `envs/` or in an image.
+            deployment: what the jobs run in: `conda` (the environments of `envs/`), `apptainer` (an image, whose
+                packages nobody knows here), or nothing but this environment.
         """
-        if in_this_environment:
-            require_fair_esm()
         family = self.family
-        if in_this_environment:
+        if not deployment:
+            require_fair_esm()
             family.require_reference()
-        elif family.reference_name not in IN_ENVIRONMENTS:
+        elif "conda" in deployment and family.reference_name not in IN_ENVIRONMENTS:
             raise MissingPackageError(
-                f"{family.name} is compared with {family.reference_name}, which the conda environments and images "
-                "of the workflow do not have; run without --sdm"
+                f"{family.name} is compared with {family.reference_name}, which the conda environments of the workflow "
+                "do not have; run without --sdm conda"
             )
 
     @property
