@@ -39,4 +39,4 @@ def test_esm_c_runs_as_esm_2_does_and_is_compared_with_transformers(with_esmc):
 
 def test_contacts_of_esm_c_are_refused_before_anything_runs(with_esmc):
     done = with_esmc.run(config=("model=small", "device=cpu", "include=[contacts]"))
-    assert done.returncode and "contacts needs a contact head" in done.output and "chunk_fasta" not in done.output
+    assert done.returncode and "ESM C has no contact head" in done.output and "chunk_fasta" not in done.output

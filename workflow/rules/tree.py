@@ -64,7 +64,8 @@ def copy_of(repository: Repo, commit: str, copies: Path) -> Path:
             repository.archive(archive, commit, path=PARTS)
             archive.seek(0)
             with tarfile.open(fileobj=archive) as files:
-                files.extractall(unfinished, filter="data")
+                files.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+                files.extractall(unfinished)
         unfinished.chmod(0o755)
         unfinished.rename(folder)
     except OSError:
