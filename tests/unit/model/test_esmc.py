@@ -17,6 +17,7 @@ from packed_esm.model.esm2 import ESM2WithFlashAttention, PackInput
 from packed_esm.model.families.esmc.reference import load_reference, reference_tokens
 from packed_esm.sequences.tokens import tokenize
 from packed_esm.validation.reference_model import stream_layers
+from safetensors.torch import load_file, save_file
 
 LAYERS = [0, 1, 2, 3]
 
@@ -168,12 +169,36 @@ def test_a_tensor_that_is_missing_in_a_pth_is_named(theirs, tmp_path, pattern, n
             {"encoder.sequence_embed.weight": torch.ones(1)},
             "1 extra tensors .*, encoder.sequence_embed.weight",
         ),
+        ({"step": torch.ones(1)}, "1 extra tensors .*, step;"),
+        ({"transformer.blocks.0.weight": torch.ones(1)}, r"1 extra tensors .*, transformer\.blocks\.0\.weight"),
+        ({"a b.weight": torch.ones(1)}, r"1 extra tensors .*, a b\.weight"),
+        ({"embed_tokens.weight": torch.ones(64, 128)}, r"esmc_small\.pth: two of its tensors are embed_tokens\.weight"),
+        (
+            {"transformer.blocks.0.ffn.1.weight": torch.tensor(1.0)},
+            r"ffn\.1\.weight is \[\], not 2 matrices; fetch it again",
+        ),
     ],
 )
 def test_a_pth_with_more_or_other_tensors_is_refused(theirs, tmp_path, changes, message):
     torch.save(pth_of(theirs) | changes, tmp_path / "esmc_small.pth")
     with pytest.raises(CheckpointError, match=message):
         load_esm2(tmp_path / "esmc_small.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm.weight": torch.ones(128)}, r"small: two of its tensors are norm\.weight; save it with one"),
+        ({"esmc.layers.0.mlp.gate_proj.weight": None}, r"small: layers\.0\.mlp\.gate_proj\.weight is missing; .*fetch"),
+    ],
+)
+def test_a_folder_with_a_tensor_too_many_or_too_few_is_refused(theirs, tmp_path, changes, message):
+    folder = save_esmc(theirs, tmp_path / "small")
+    tensors = load_file(folder / "model.safetensors") | changes
+    tensors = {name: one.clone() for name, one in tensors.items() if one is not None}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=message):
+        load_esm2(folder)
 
 
 @pytest.mark.parametrize("as_zip", [True, False])  # torch before 1.6 wrote no zip

@@ -35,6 +35,20 @@ def checked_tensors(where: object, tensors: object) -> State:
     return dict(tensors)
 
 
+def named_once(where: object, named: Iterable[tuple[str, torch.Tensor]]) -> State:
+    """Return {name: tensor}.
+
+    Raises:
+        CheckpointError: two tensors have one name, of which nobody knows the right one.
+    """
+    state: State = {}
+    for name, tensor in named:
+        if name in state:
+            raise CheckpointError(f"{where}: two of its tensors are {name}; save it with one of them")
+        state[name] = tensor
+    return state
+
+
 def log_unused(where: object, names: Sequence[str]) -> None:
     """Log that tensors of other heads are not used."""
     if names:

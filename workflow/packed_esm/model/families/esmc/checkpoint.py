@@ -3,6 +3,7 @@
 The modules of `EsmC` have the names of transformers' `EsmcForMaskedLM`. What an `.pth` calls them is in `_OF_PTH`.
 """
 
+import itertools
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -14,7 +15,7 @@ from ....checkpoints.folders import CONFIG, check_residue_ids, read_json_object
 from ....checkpoints.hugging_face import folder_tensors
 from ....checkpoints.pickles import load_pickle
 from ....checkpoints.shape import LIMITS, Shape, check_agreement, layers_of, positive_number, whole_number
-from ....checkpoints.tensors import SkipRandomInit, State, check_tensors, checked_tensors
+from ....checkpoints.tensors import SkipRandomInit, State, check_tensors, checked_tensors, named_once
 from ....errors import CheckpointError
 from ....families import CONTACT_HEAD, LM_HEAD
 
@@ -72,8 +73,9 @@ def _of_folder(folder: Path, mapped: bool) -> tuple[Shape, float, State]:
     theta = _rope_theta(path, config)
     check_residue_ids(folder)
     named = ((name.removeprefix("esmc."), one) for name, one in folder_tensors(folder, mapped).items())
-    state = {name: one for name, one in named if not _UNUSED.fullmatch(name)}
-    _check_fields(path, config, {"intermediate_size": _hidden_width(state)})
+    state = named_once(folder, ((name, one) for name, one in named if not _UNUSED.fullmatch(name)))
+    if hidden := _hidden_width(state):  # `check_agreement` names a matrix that is missing
+        _check_fields(path, config, {"intermediate_size": hidden})
     return Shape(*sizes, token_dropout=False, fields=FIELDS), theta, state
 
 
@@ -94,10 +96,9 @@ def _rope_theta(path: Path, config: dict) -> float:
 
 
 def _of_pth(path: Path, mapped: bool) -> tuple[Shape, float, State]:
-    state: State = {}
-    for name, tensor in checked_tensors(path, load_pickle(path, mapped)).items():
-        if not _UNUSED.fullmatch(name):
-            state |= _renamed(path, name, tensor)
+    tensors = checked_tensors(path, load_pickle(path, mapped))
+    renamed = (_renamed(path, name, one) for name, one in tensors.items() if not _UNUSED.fullmatch(name))
+    state = named_once(path, itertools.chain.from_iterable(one.items() for one in renamed))
     embedding = state.get("embed_tokens.weight")
     width = embedding.shape[-1] if embedding is not None and embedding.ndim else 0
     if width % HEAD_DIM:
@@ -109,9 +110,11 @@ def _renamed(path: Path, name: str, tensor: torch.Tensor) -> State:
     """Return the tensor of an `.pth` with the name of transformers; q, k and v, and gate and up, are one in it."""
     layer, rest = re.fullmatch(r"(?:transformer\.blocks\.(\d+)\.)?(.*)", name, re.DOTALL).groups()
     module, _, parameter = rest.rpartition(".")
-    theirs = _OF_PTH.get(module, module).split()  # `check_tensors` names those that are unknown
+    if module not in _OF_PTH:
+        return {name: tensor}  # `check_tensors` names it
+    theirs = _OF_PTH[module].split()
     if len(theirs) > 1 and (not tensor.ndim or len(tensor) % len(theirs)):
-        raise CheckpointError(f"{path}: {name} is of shape {list(tensor.shape)}, not {len(theirs)} matrices; damaged")
+        raise CheckpointError(f"{path}: {name} is {list(tensor.shape)}, not {len(theirs)} matrices; fetch it again")
     parts = tensor.chunk(len(theirs)) if len(theirs) > 1 else [tensor]
     prefix = f"layers.{layer}." if layer else ""
     return {f"{prefix}{one}.{parameter}": part for one, part in zip(theirs, parts, strict=True)}
