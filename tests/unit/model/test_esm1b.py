@@ -1,11 +1,14 @@
 """ESM-1b and ESM-1v: learned positions that restart at each sequence, against fair-esm's own forward."""
 
+import argparse
 import copy
 
 import pytest
 import torch
 from checkpoint_files import save_esm1b
 from conftest import fair_esm_alone, pack, random_esm1b, random_tokens, relative_l2, worst_residue_l2
+from esm import Alphabet
+from esm.model.esm1 import ProteinBertModel
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.options import EmbedOptions
@@ -47,6 +50,23 @@ def test_a_sequence_beyond_the_positions_is_refused_with_both_lengths(attention)
     assert model.max_residues == 1022
     with pytest.raises(ValueError, match="a sequence of 1023 residues is longer than 1022, the limit"):
         model.forward_packed(*pack(random_tokens([1023])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_padded_tokens_beyond_the_positions_are_refused_with_both_lengths(dtype):
+    model = ESM2WithFlashAttention(random_esm1b(), "cpu", dtype)
+    tokens = torch.from_numpy(random_tokens([1023])[0].astype("int64"))[None]
+    assert model(tokens[:, :1024])["logits"].shape[1] == 1024
+    with pytest.raises(ValueError, match="tokens: a sequence of 1023 residues is longer than 1022, the limit"):
+        model(tokens)
+
+
+def test_an_esm1_has_the_class_of_an_esm1b_and_is_refused_with_what_to_use():
+    sizes = {"layers": 2, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 2, "max_positions": 64}
+    args = argparse.Namespace(arch="protein_bert_base", final_bias=True, **sizes)
+    model = ProteinBertModel(args, Alphabet.from_architecture(args.arch))
+    with pytest.raises(TypeError, match=r"of ESM-1 \(protein_bert_base\), .*; use an ESM-2, ESM-1b or ESM-1v"):
+        ESM2WithFlashAttention(model, "cpu")
 
 
 @pytest.mark.parametrize("norm_before", [True, False], ids=["ESM-1b", "ESM-1v"])

@@ -172,9 +172,10 @@ class ESM2WithFlashAttention(nn.Module):
         `logits` and `representations`, fp32, with rotary tables of fp32 positions.
 
         Raises:
-            ValueError: contacts otherwise, or a layer out of range.
+            ValueError: contacts otherwise, a layer out of range, or more tokens than the model has positions for.
         """
         layers = resolve_layers(repr_layers, self.num_layers)
+        self._check_length("tokens", tokens.shape[1])
         if self.base_model is not None:
             return self.base_model(tokens, repr_layers=layers, return_contacts=return_contacts)
         if return_contacts:
@@ -364,10 +365,13 @@ class ESM2WithFlashAttention(nn.Module):
     def _layout(self, input_ids: torch.Tensor, cu_seqlens: torch.Tensor, max_seqlen: int) -> PackLayout:
         """Check a pack and return its layout; see `PackLayout.of`."""
         layout = PackLayout.of(input_ids, cu_seqlens, max_seqlen, self.embedding.device)
-        longest = int(layout.host.diff().max())
-        if self.max_residues is not None and longest > self.max_residues + 2:
+        self._check_length("cu_seqlens", int(layout.host.diff().max()))
+        return layout
+
+    def _check_length(self, argument: str, tokens: int) -> None:
+        """Raise ValueError for a sequence that is longer than the learned positions, of which there are no rows."""
+        if self.max_residues is not None and tokens > self.max_residues + 2:
             raise ValueError(
-                f"cu_seqlens: a sequence of {longest - 2} residues is longer than {self.max_residues}, "
+                f"{argument}: a sequence of {tokens - 2} residues is longer than {self.max_residues}, "
                 "the limit of the model's learned positions"
             )
-        return layout

@@ -8,7 +8,16 @@ from ..esm2.packed import fair_esm_parts
 
 
 def parts(model: nn.Module) -> PackedParts:
-    """Return the parts of fair-esm's `ProteinBertModel`, with the architecture of ESM-1b."""
+    """Return the parts of fair-esm's `ProteinBertModel`, with the architecture of ESM-1b.
+
+    Raises:
+        TypeError: one with the architecture of ESM-1, whose blocks and positions are others.
+    """
+    if model.model_version != "ESM-1b":
+        raise TypeError(
+            f"base_model: a ProteinBertModel of {model.model_version} ({model.args.arch}), whose blocks are not "
+            "supported; use an ESM-2, ESM-1b or ESM-1v"
+        )
     return fair_esm_parts(
         model,
         token_dropout=getattr(model.args, "token_dropout", False),
