@@ -12,6 +12,7 @@ from packed_esm import families
 from packed_esm.checkpoints.headers import family_at, has_contact_head, layer_count
 from packed_esm.checkpoints.loading import load_esm2
 from packed_esm.checkpoints.registry import check_layers, find_model, results_name, shape_of
+from packed_esm.embedding.embedder import Embedder
 from packed_esm.embedding.job import embed_fasta
 from packed_esm.embedding.options import EmbedOptions
 from packed_esm.errors import CheckpointError, MissingPackageError, OptionError
@@ -157,6 +158,14 @@ def test_a_pth_whose_heads_are_unknown_is_refused(tmp_path):
     torch.save(pth_of(random_esmc(num_layers=1, embed_dim=96, heads=2)), tmp_path / "esmc.pth")
     with pytest.raises(CheckpointError, match="it is 96 wide, not a multiple of 64"):
         load_esm2(tmp_path / "esmc.pth")
+
+
+def test_a_loaded_model_in_the_place_of_a_path_is_refused_with_where_it_belongs(demo):
+    for given in (lambda: load_esm2(demo), lambda: Embedder(demo), lambda: Embedder(EmbedOptions(demo))):
+        with pytest.raises(TypeError, match=r"a esm\.model\.esm2\.ESM2; give the path .*ESM2WithFlashAttention"):
+            given()
+    with pytest.raises(TypeError, match="options: a str; give EmbedOptions"):
+        Embedder("demo.pt")
 
 
 def test_a_model_of_no_family_is_refused_with_the_way_to_load_one():

@@ -1,5 +1,6 @@
 """Load the checkpoint of a model of any family, without running code in a pickle."""
 
+from os import PathLike
 from pathlib import Path
 
 from torch import nn
@@ -19,11 +20,22 @@ def load_model(path: str | Path, mapped: bool = False) -> nn.Module:
     Raises:
         CheckpointError: no such path, not such a checkpoint, truncated, with an unsupported value, or with missing,
             extra or misshapen tensors.
+        TypeError: not a path.
     """
     require_fair_esm()
-    path = Path(path)
+    path = checked_path(path)
     checkpoint_files(path)
     return family_at(path).module("checkpoint").load(path, mapped)
+
+
+def checked_path(model: object) -> Path:
+    """Return the path of a checkpoint; raise TypeError for anything else, such as a model that is loaded already."""
+    if isinstance(model, str | PathLike):
+        return Path(model)
+    raise TypeError(
+        f"model: a {type(model).__module__}.{type(model).__qualname__}; give the path of a checkpoint, or give a model "
+        "that is loaded already to packed_esm.ESM2WithFlashAttention"
+    )
 
 
 load_esm2 = load_model  # its name before other families were read

@@ -15,7 +15,7 @@ import torch
 
 from ..checkpoints.digest import CheckpointDigest, require_unchanged, start_digest
 from ..checkpoints.heads import require_heads
-from ..checkpoints.loading import load_model
+from ..checkpoints.loading import checked_path, load_model
 from ..checkpoints.registry import check_published, model_name
 from ..errors import NonFiniteError, OptionError
 from ..families import CONTACT_HEAD, ModelShape
@@ -51,6 +51,9 @@ class Embedder:
         digest: from `start_digest`, of the checkpoint; by default its sha256 is computed while it is loaded.
         load: load the model now; else it is loaded where it is first used, and only its header is read now.
         beside_reference: host and device will also hold fair-esm's model in fp32, or its layers.
+
+    Raises:
+        TypeError: `options` are no EmbedOptions, or their `model` is no path.
     """
 
     def __init__(
@@ -60,6 +63,10 @@ class Embedder:
         load: bool = True,
         beside_reference: bool = False,
     ) -> None:
+        if not isinstance(options, EmbedOptions):
+            checked_path(options)
+            raise TypeError(f"options: a {type(options).__name__}; give EmbedOptions(model=the path of a checkpoint)")
+        checked_path(options.model)
         self.options = options
         self.device = choose_device(options.device)
         self.dtype = choose_dtype(options.dtype, self.device)
