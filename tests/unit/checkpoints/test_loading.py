@@ -140,6 +140,17 @@ def test_a_folder_that_is_no_esm2_says_why(base, tmp_path, config, message):
         load_esm2(save_hugging_face(base, tmp_path / "hf", **config))
 
 
+def test_one_file_of_a_folder_is_refused_with_the_folder_to_give(base, tmp_path):
+    """Some versions of torch.load read it, but not what config.json says about it."""
+    folder = save_hugging_face(base, tmp_path / "hf", layer_norm_eps=1e-2)
+    for name in ("model.safetensors", "config.json"):
+        for read in (load_esm2, lambda path: layer_count(str(path), path)):
+            with pytest.raises(
+                CheckpointError, match=f"{name} is one file of a Hugging Face folder.*; give the folder, .*hf$"
+            ):
+                read(folder / name)
+
+
 def test_folders_without_weights_or_config_say_what_is_missing(base, tmp_path):
     folder = save_hugging_face(base, tmp_path / "hf")
     (folder / "model.safetensors").rename(folder / "model.gguf")

@@ -17,6 +17,8 @@ from .shape import LIMITS
 
 MAX_PICKLE_BYTES = 64 * 10**6  # of a data.pkl; in published checkpoints it has less than 1 MB
 
+_OF_FOLDERS = (".safetensors", ".json")  # some versions of torch.load read the first without config.json
+
 
 def checkpoint_files(path: str | Path) -> list[Path]:
     """Return the files that determine a checkpoint, in a fixed order: the `.pt`, or all files read from a folder.
@@ -24,11 +26,17 @@ def checkpoint_files(path: str | Path) -> list[Path]:
     They do not include the separate file with the contact head of a `.pt` (`contact_head_path`).
 
     Raises:
-        CheckpointError: no such path, a folder without config.json or weights, or files that contradict each other.
+        CheckpointError: no such path, a folder without config.json or weights, files that contradict each other, or one
+            file of a folder.
     """
     path = Path(path)
     if not path.exists():
         raise CheckpointError(f"model: {path} does not exist; give a .pt file or a Hugging Face folder")
+    if path.suffix in _OF_FOLDERS and not path.is_dir():
+        raise CheckpointError(
+            f"model: {path} is one file of a Hugging Face folder, whose {CONFIG} must be read too; give the folder, "
+            f"{path.parent}"
+        )
     return folder_files(path) if path.is_dir() else [path]
 
 
