@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import save_esm1b, save_fair_esm, save_hugging_face, write_folder, write_vocabulary
+from checkpoint_files import (
+    hugging_face_tensors,
+    save_esm1b,
+    save_fair_esm,
+    save_hugging_face,
+    write_folder,
+    write_vocabulary,
+)
 from conftest import random_esm1b, random_esm2, random_sequence, random_tokens, relative_l2
 from packed_esm.checkpoints import folders, hugging_face, names
 from packed_esm.checkpoints.folders import TOKENS, WeightFiles
@@ -180,6 +187,22 @@ def test_a_bare_dictionary_equals_the_model_that_it_came_from(tmp_path):
     want = reference_outputs(copy.deepcopy(base), tokens, [0, 1, 2])
     got = reference_outputs(load_reference(tmp_path / "bare.pt"), tokens, [0, 1, 2])
     assert torch.equal(got["logits"], want["logits"])
+
+
+@pytest.mark.parametrize("form", ["ESM-2", "ESM-1b", "bare", "transformers"])
+def test_a_tied_matrix_that_is_there_once_is_both(tmp_path, form):
+    model, path = random_esm1b() if form == "ESM-1b" else random_esm2(), tmp_path / "once.pt"
+    if form in ("ESM-2", "ESM-1b"):
+        data = torch.load((save_esm1b if form == "ESM-1b" else save_fair_esm)(model, path), weights_only=False)
+        del data["model"]["encoder.lm_head.weight"]
+    else:
+        data = hugging_face_tensors(model) if form == "transformers" else model.state_dict()
+        data.pop("lm_head.weight", None)
+    torch.save(data, path)
+    one, other = load_reference(path), load_esm2(path)
+    assert one.lm_head.weight.any()
+    assert torch.equal(one.lm_head.weight, other.lm_head.weight)
+    assert torch.equal(one.embed_tokens.weight, other.embed_tokens.weight)
 
 
 def test_a_pt_without_a_head_is_read_too(tmp_path):

@@ -102,12 +102,15 @@ def _as_published(tensors: dict) -> dict:
 
 
 def _add_lm_head(tensors: dict) -> None:
-    """Add an LM head of zeros if there is none: fair-esm's loader needs one. Such a head is not compared."""
+    """Add what fair-esm's loader needs: the tied matrix, if it is there as embedding alone, or a head of zeros.
+
+    Such a head is not compared.
+    """
     prefix = "encoder." if any(name.startswith("encoder.") for name in tensors) else ""
+    (embedding,) = (one for name, one in tensors.items() if name.endswith("embed_tokens.weight"))
+    tensors.setdefault(f"{prefix}lm_head.weight", embedding)
     if any("lm_head.dense" in name for name in tensors):
         return
-    (embedding,) = (one for name, one in tensors.items() if name.endswith("embed_tokens.weight"))
     sizes = {"dense.weight": (embedding.shape[1],) * 2, "bias": embedding.shape[:1]}
     for name in _MASKED_LM:
         tensors[f"{prefix}lm_head.{name}"] = torch.zeros(sizes.get(name, embedding.shape[1:]))
-    tensors.setdefault(f"{prefix}lm_head.weight", embedding)
