@@ -180,6 +180,33 @@ def test_a_size_of_an_esm1b_that_its_tensors_do_not_have_is_refused(tmp_path, fi
     refused(path, "as the sizes in the checkpoint require")
 
 
+def test_tensors_of_an_esm1b_without_its_args_are_refused_with_how_to_save_them(tmp_path):
+    torch.save(random_esm1b(num_layers=1, embed_dim=32, heads=2).state_dict(), tmp_path / "bare.pt")
+    refused(tmp_path / "bare.pt", r"bare\.pt: the tensors of an ESM-1b .* save {'args': model.args")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.esmc."])
+def test_tensors_with_a_prefix_are_refused_with_what_to_do(base, tmp_path, prefix):
+    torch.save({prefix + name: one for name, one in base.state_dict().items()}, tmp_path / "bare.pt")
+    refused(
+        tmp_path / "bare.pt", r"bare\.pt: .* no tensors with the names of one, without a prefix\); use a file esm2_"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        ("position_embedding_type", "absolute", "an ESM-1b or ESM-1v is read from the .pt of fair-esm"),
+        ("quantization_config", {"load_in_8bit": True}, "save the model before quantisation"),
+        ("hidden_act", "relu", "use an ESM-2 that has the latter"),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 5.0}, "rope_type 'default' with rope_theta 10000.0"),
+        ("num_hidden_layers", 3, "tensors of 2 layers; one of both is of another model: fetch it again"),
+    ],
+)
+def test_a_config_that_does_not_fit_says_what_to_do(base, tmp_path, field, value, remedy):
+    refused(save_hugging_face(base, tmp_path / "hf", **{field: value}), f"{field} is .*{remedy}")
+
+
 @pytest.mark.parametrize(
     "content", [[1], {"model": {"contact_head.regression.weight": [1.0]}}, {"model": {"x": torch.ones(1)}}]
 )

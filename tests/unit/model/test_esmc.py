@@ -115,9 +115,14 @@ def test_the_tokens_are_those_of_transformers_tokenizer():
     assert len(sequence) == 25 and np.array_equal(reference_tokens(sequence), tokenize(sequence))
 
 
-def test_contacts_and_int8_are_refused_by_name(folder):
+def test_contacts_and_int8_are_refused_by_name(theirs, folder, tmp_path):
     with pytest.raises(OptionError, match="contacts needs a contact head, and .*small has none"):
         Embedder(EmbedOptions(folder, include=("contacts",), device="cpu"))
+    torch.save(pth_of(theirs), tmp_path / "c.pth")
+    with pytest.raises(
+        OptionError, match="contacts needs a contact head, and .*c.pth has none, as no ESM C has; remove"
+    ):
+        Embedder(EmbedOptions(tmp_path / "c.pth", include=("contacts",), device="cpu"))
     with pytest.raises(OptionError, match="ESM C has no products in int8; use dtype: auto"):
         ESM2WithFlashAttention(load_esm2(folder), "cpu", torch.int8)
 
@@ -131,7 +136,10 @@ def test_contacts_and_int8_are_refused_by_name(folder):
         ({"num_key_value_heads": 1}, "num_key_value_heads is 1; an ESM C like this has 2"),
         ({"head_dim": 32}, "head_dim is 32; an ESM C like this has 64"),
         ({"intermediate_size": 999}, "intermediate_size is 999; an ESM C like this has 512"),
-        ({"quantization_config": {"load_in_8bit": True}}, "quantization_config is {'load_in_8bit': True}"),
+        (
+            {"quantization_config": {"load_in_8bit": True}},
+            "quantization_config is {'load_in_8bit': True}; .* save the model without it",
+        ),
         ({"rope_parameters": {"rope_type": "yarn"}}, "only rope_type 'default'"),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling is .*; only rope_type 'default'"),
         ({"hidden_size": "64"}, "hidden_size is '64', not a whole number"),

@@ -35,6 +35,11 @@ _REQUIRED = {
     "quantization_config": (None, None),
     "pruned_heads": (None, None),
 }
+_OTHER = "use an ESM-2 that has the latter"
+_REMEDIES = {
+    "position_embedding_type": "an ESM-1b or ESM-1v is read from the .pt of fair-esm (model: esm1b_t33_650M_UR50S)",
+    "quantization_config": "save the model before quantisation",
+}
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,9 @@ def read_config(folder: Path) -> FolderConfig:
         value = config.get(field, default)
         if (value or None) != (only or None):
             absent = "" if field in config else " (the default of transformers for a missing field)"
-            raise CheckpointError(f"{path}: not an ESM-2, its {field} is {value!r}{absent}, not {only!r}")
+            raise CheckpointError(
+                f"{path}: not an ESM-2, its {field} is {value!r}{absent}, not {only!r}; {_REMEDIES.get(field, _OTHER)}"
+            )
     shape = _shape(path, config)
     rows = _token_rows(folder)
     for field, token in (("mask_token_id", "<mask>"), ("pad_token_id", "<pad>")):
@@ -238,7 +245,9 @@ def _check_rope(path: Path, config: dict) -> None:
         "rope_type": "default",
         "rope_theta": theta,
     }:
-        raise CheckpointError(f"{path}: rope_parameters is {rope!r}; only rope_type 'default' is supported")
+        raise CheckpointError(
+            f"{path}: rope_parameters is {rope!r}; only rope_type 'default' with rope_theta {theta} is supported"
+        )
 
 
 def _token_rows(folder: Path) -> list[int]:

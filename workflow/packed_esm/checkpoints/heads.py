@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import OptionError
-from ..families import LM_HEAD
+from ..families import CONTACT_HEAD, LM_HEAD
 from ..outputs.table import included
+from .headers import family_at
 from .registry import contact_head_path
 
 
@@ -29,6 +30,8 @@ def _remedy(head: str, path: Path) -> str:
             f"a language-model head (lm_head), and {path} has none; remove it from include, or use a checkpoint "
             "that has one (of EsmForMaskedLM, or fair-esm's own)"
         )
+    if CONTACT_HEAD not in family_at(path).heads:
+        return f"a contact head, and {path} has none, as no {family_at(path).name} has; remove it from include"
     where = (
         "use a checkpoint that has one"
         if path.is_dir()

@@ -45,7 +45,8 @@ def read_pt(path: Path, mapped: bool) -> tuple[Shape, State]:
 def _foreign(path: Path) -> CheckpointError:
     return CheckpointError(
         f"{path}: not an ESM-2, ESM-1b or ESM-1v checkpoint of fair-esm (it has no `model` with `cfg` or `args`, "
-        "and is not a dictionary of tensors); use a file esm2_*.pt, esm1b_*.pt or esm1v_*.pt, or a Hugging Face folder"
+        "and no tensors with the names of one, without a prefix); use a file esm2_*.pt, esm1b_*.pt or esm1v_*.pt, an "
+        "esmc_*.pth, or a Hugging Face folder"
     )
 
 
@@ -128,6 +129,11 @@ def _read_bare(path: Path, tensors: State) -> tuple[Shape, State]:
     embedding = state.get("embed_tokens.weight")
     if embedding is None or embedding.ndim != 2:
         raise _foreign(path)
+    if "embed_positions.weight" in state:
+        raise CheckpointError(
+            f"{path}: the tensors of an ESM-1b or ESM-1v without their `args`, so the number of heads is unknown; save "
+            "{'args': model.args, 'model': model.state_dict()}"
+        )
     frequencies = [x for name, x in state.items() if name.endswith("inv_freq")]
     if not frequencies or frequencies[0].ndim != 1 or not len(frequencies[0]):
         raise CheckpointError(

@@ -9,6 +9,7 @@ from ..errors import CheckpointError
 
 LIMITS = {"num_layers": 1_000, "embed_dim": 100_000, "attention_heads": 1_000, "max_positions": 10**7}
 FAIR_ESM_EPS = 1e-5  # the default of torch, which fair-esm uses
+_AGAIN = "one of both is of another model: fetch it again"
 _LAYER = re.compile(r"layers\.(\d{1,9})\.")
 
 
@@ -82,14 +83,17 @@ def check_agreement(
     embedding = tensors.get("embed_tokens.weight")
     if embedding is None or embedding.ndim != 2:
         raise CheckpointError(
-            f"{where}: its tensors do not contain an embedding of tokens; it is not {what}, or it is damaged"
+            f"{where}: its tensors do not contain an embedding of tokens; it is not {what}, "
+            "or it is damaged: fetch it again, or save its tensors without a prefix"
         )
     if embedding.shape[1] != shape.embed_dim:
-        raise CheckpointError(f"{where}: {dim} is {shape.embed_dim}, but its tensors are {embedding.shape[1]} wide")
+        raise CheckpointError(
+            f"{where}: {dim} is {shape.embed_dim}, but its tensors are {embedding.shape[1]} wide; {_AGAIN}"
+        )
     found = layers_of(tensors)
     if found != list(range(shape.num_layers)):
         which = f"{len(found)} layers" if len(found) != shape.num_layers else f"layers {found}, counted from 0"
-        raise CheckpointError(f"{where}: {layers} is {shape.num_layers}, but it has tensors of {which}")
+        raise CheckpointError(f"{where}: {layers} is {shape.num_layers}, but it has tensors of {which}; {_AGAIN}")
     if shape.embed_dim % shape.attention_heads:
         raise CheckpointError(f"{where}: {heads} is {shape.attention_heads}, which does not divide {shape.embed_dim}")
     _check_heads(where, shape, tensors)

@@ -83,7 +83,10 @@ def _check_fields(path: Path, config: dict, only: dict) -> None:
     """Raise CheckpointError if a field has another value; None is the default of transformers."""
     for field, value in only.items():
         if config.get(field) not in (None, value):
-            raise CheckpointError(f"{path}: its {field} is {config[field]!r}; an ESM C like this has {value!r}")
+            remedy = "use one that has it" if value is not None else "save the model without it"
+            raise CheckpointError(
+                f"{path}: its {field} is {config[field]!r}; an ESM C like this has {value!r}: {remedy}"
+            )
 
 
 def _rope_theta(path: Path, config: dict) -> float:
